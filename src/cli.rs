@@ -1,0 +1,3 @@
+//! TODO
+/// entry
+pub fn main() -> std::process::ExitCode { std::process::ExitCode::SUCCESS }

@@ -1,0 +1,31 @@
+//! `cx` runs heavy commands on the idle machines that ssh reaches, as if they had run here.
+//!
+//! Data flows one way: a [`request::Request`] is classified and routed by the pure functions in
+//! [`plan`], synced and run by [`client`] against the [`agent`] on the node, and told by [`report`].
+//! `pipeline.rs` knows that order; read it first.
+
+pub mod agent;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod demo;
+pub mod explain;
+pub mod history;
+pub mod hook;
+pub mod inflight;
+pub mod local;
+pub mod node;
+pub mod nodes;
+pub mod paths;
+pub mod pipeline;
+pub mod plan;
+pub mod probe;
+pub mod proto;
+pub mod report;
+pub mod request;
+pub mod setup;
+pub mod status;
+pub mod sync;
+pub mod table;
+
+pub use cli::main;

@@ -1,0 +1,1 @@
+//! Where cx keeps things.

@@ -1,0 +1,1 @@
+//! Judges one simple command or a whole script.

@@ -1,0 +1,97 @@
+//! What comes in at every door and what goes out again: [`Request`] and [`Outcome`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The door through which a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A person typed `cx ...`, or a script of theirs did.
+    Shell,
+    /// `cx ...` was started by an agent's Bash tool (the hook put it there, or a shim).
+    Agent,
+    /// A call of the MCP server.
+    Mcp,
+}
+
+/// What the caller demands beyond the policy's own judgement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demands {
+    /// A node named by the caller; never falls back.
+    pub on: Option<String>,
+    /// A required operating system, as in [`crate::plan::Platform::os`].
+    pub os: Option<String>,
+    /// A required architecture, as in [`crate::plan::Platform::arch`].
+    pub arch: Option<String>,
+    /// Run here whatever the policy says.
+    pub local: bool,
+    /// Turns every "then local" into exit 76 with the reason.
+    pub require_remote: bool,
+    /// No report line.
+    pub quiet: bool,
+}
+
+impl Demands {
+    /// Whether the caller asked for a certain node or kind of node; such a request is never run locally instead.
+    pub fn is_pinned(&self) -> bool {
+        self.on.is_some() || self.os.is_some() || self.arch.is_some()
+    }
+}
+
+/// One command that somebody wants run.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Where it came from.
+    pub origin: Origin,
+    /// The program and its arguments, as data.
+    pub argv: Vec<OsString>,
+    /// The working directory here.
+    pub cwd: PathBuf,
+    /// What the caller demands.
+    pub demands: Demands,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Ending {
+    /// It exited with this status, 0..=255.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+impl Ending {
+    /// The status a shell shows: the code, or 128 + n.
+    pub fn shell_status(self) -> i32 {
+        match self {
+            Ending::Code(c) => c,
+            Ending::Signal(n) => 128 + n,
+        }
+    }
+}
+
+/// Where a command ran and what is to be told of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The node's name, or `local`.
+    pub place: String,
+    /// Why there, or why not elsewhere; one clause without a full stop.
+    pub reason: String,
+    /// How it ended; `None` where cx itself could not run it or lost it.
+    pub ending: Option<Ending>,
+    /// cx's own exit status where `ending` is `None` (75 or 76, see [`crate::report`]).
+    pub own_status: i32,
+    /// The run's id, empty for local runs.
+    pub run_id: String,
+    /// Files sent and their bytes (uncompressed).
+    pub sent: (u64, u64),
+    /// Files brought back and their bytes.
+    pub back: (u64, u64),
+    /// Time spent on connecting and syncing.
+    pub sync_time: Duration,
+    /// Time the command itself ran.
+    pub run_time: Duration,
+    /// More things the person must know: conflicts, what stayed behind, withheld files.
+    pub notes: Vec<String>,
+}
