@@ -1,3 +1,269 @@
-//! TODO
-/// entry
-pub fn main() -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+//! The command line: picks the personality, parses the rest, and turns results into exit codes.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::paths::Paths;
+use crate::pipeline;
+use crate::report;
+use crate::request::{Demands, Origin, Request};
+use crate::{agent, demo, hook, nodes, setup, status};
+
+const AFTER: &str = "\
+Anything that is not one of these commands is run: `cx pytest -x` runs pytest where it finishes first.
+
+Exit status: the command's own; 128+n when a signal ended it; 75 when the link was lost after the start;
+76 when it had to run on a node and none could take it; 126 or 127 when it can't be started.
+
+Environment: CX_CONFIG names another config file; CX_LOCAL=1 keeps everything on this machine.";
+
+/// Runs heavy commands on the idle machines that ssh reaches, as if they had run here.
+#[derive(Parser)]
+#[command(name = "cx", version, after_help = AFTER, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(override_usage = "cx CMD [ARGS]...\n       cx COMMAND [OPTIONS]")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a command where it finishes first, with a say in where that is.
+    Run(RunArgs),
+    /// Add, remove or list nodes.
+    #[command(subcommand)]
+    Nodes(NodesVerb),
+    /// Show how every node is.
+    Status(StatusArgs),
+    /// Say for each part of a command line whether it would leave this machine, and why.
+    Explain(ExplainArgs),
+    /// Put cx into an agent's settings, or take it out.
+    #[command(subcommand)]
+    Setup(SetupVerb),
+    /// Show the whole thing at work on a throw-away node on this machine.
+    Demo,
+    /// Keep everything on this machine until `cx on`.
+    Off,
+    /// Undo `cx off`.
+    On,
+    /// Answer Claude Code's hooks (reads JSON on stdin).
+    Hook,
+    /// Ask all nodes how they are, once, for the load table.
+    #[command(hide = true)]
+    Refresh,
+    /// Serve as the agent of a node (started over ssh).
+    #[command(hide = true)]
+    Agent,
+    #[command(external_subcommand)]
+    Command(Vec<OsString>),
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Run on this node and nowhere else.
+    #[arg(long, value_name = "NODE")]
+    on: Option<String>,
+    /// Run on a node with this operating system (linux, darwin).
+    #[arg(long, value_name = "OS")]
+    os: Option<String>,
+    /// Run on a node with this architecture (x86_64, arm64).
+    #[arg(long, value_name = "ARCH")]
+    arch: Option<String>,
+    /// Run here.
+    #[arg(long, conflicts_with_all = ["on", "os", "arch", "require_remote"])]
+    local: bool,
+    /// Exit with 76 instead of running here.
+    #[arg(long)]
+    require_remote: bool,
+    /// Do not say where it ran.
+    #[arg(short, long)]
+    quiet: bool,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+#[derive(Subcommand)]
+enum NodesVerb {
+    /// Check a node, install the agent there, and add it to the config.
+    Add {
+        /// Ask nothing.
+        #[arg(long)]
+        yes: bool,
+        /// Names that ssh resolves.
+        #[arg(required = true, value_name = "ALIAS")]
+        aliases: Vec<String>,
+    },
+    /// Take a node out of the config.
+    Remove {
+        /// Free what lies on the node, too.
+        #[arg(long)]
+        purge: bool,
+        /// The node.
+        #[arg(value_name = "ALIAS")]
+        alias: String,
+    },
+    /// List the configured nodes.
+    List,
+}
+
+#[derive(Args)]
+struct StatusArgs {
+    /// Print JSON for programs.
+    #[arg(long)]
+    json: bool,
+    /// Ask all nodes first.
+    #[arg(long)]
+    refresh: bool,
+}
+
+#[derive(Args)]
+struct ExplainArgs {
+    /// Print JSON for programs.
+    #[arg(long)]
+    json: bool,
+    /// A command line, as it would be typed.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum SetupVerb {
+    /// The hook for Claude Code, in the user's settings.
+    Claude {
+        /// Take it out again.
+        #[arg(long)]
+        remove: bool,
+        /// Ask nothing.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Runs cx.
+pub fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    // The hook's start is short, and the agent's is on every run's way: neither sees clap.
+    match args.nth(1) {
+        Some(a) if a == "hook" && args.len() == 0 => return hook::main(),
+        Some(a) if a == "agent" => return agent::main(&args.collect::<Vec<_>>()),
+        _ => {}
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let status = match dispatch(cli.verb) {
+        Ok(status) => status,
+        Err(e) => {
+            let _ = writeln!(std::io::stderr(), "cx: {e:#}");
+            1
+        }
+    };
+    ExitCode::from((status & 0xff) as u8)
+}
+
+fn dispatch(verb: Verb) -> anyhow::Result<i32> {
+    let out = &mut std::io::stdout();
+    match verb {
+        Verb::Command(argv) => pipeline::run(request(argv, Demands::default())?),
+        Verb::Run(a) => {
+            let demands = Demands {
+                on: a.on,
+                os: a.os.map(|s| s.to_lowercase()),
+                arch: a.arch.map(|s| crate::node::agents::platform_of(&format!("x {s}")).1),
+                local: a.local,
+                require_remote: a.require_remote,
+                quiet: a.quiet,
+            };
+            pipeline::run(request(a.command, demands)?)
+        }
+        Verb::Nodes(NodesVerb::Add { yes, aliases }) => {
+            refuse_under_an_agent("cx nodes add")?;
+            nodes::add(&aliases, yes, out)
+        }
+        Verb::Nodes(NodesVerb::Remove { purge, alias }) => {
+            refuse_under_an_agent("cx nodes remove")?;
+            nodes::remove(&alias, purge, out)
+        }
+        Verb::Nodes(NodesVerb::List) => nodes::list(out),
+        Verb::Status(a) => {
+            if a.refresh {
+                pipeline::refresh()?;
+            }
+            status::print(a.json, out)
+        }
+        Verb::Explain(a) => pipeline::explain(&a.command.join(" "), a.json, out),
+        Verb::Setup(SetupVerb::Claude { remove, yes }) => {
+            refuse_under_an_agent("cx setup claude")?;
+            setup::claude::main(remove, yes, out)
+        }
+        Verb::Demo => demo::run(out),
+        Verb::Off => switch(true, out),
+        Verb::On => switch(false, out),
+        Verb::Hook => anyhow::bail!("cx hook takes no arguments; Claude Code starts it and gives it JSON on stdin"),
+        Verb::Refresh => {
+            pipeline::refresh()?;
+            Ok(0)
+        }
+        Verb::Agent => anyhow::bail!("cx agent is started by cx itself on a node"),
+    }
+}
+
+fn request(argv: Vec<OsString>, demands: Demands) -> anyhow::Result<Request> {
+    let cwd = std::env::current_dir()
+        .map_err(|e| anyhow::anyhow!("the current directory is gone ({e}); change to one that exists"))?;
+    Ok(Request { origin: if under_an_agent() { Origin::Agent } else { Origin::Shell }, argv, cwd, demands })
+}
+
+/// Whether a coding agent's tool started this process.
+pub fn under_an_agent() -> bool {
+    ["CLAUDECODE", "CLAUDE_CODE_SESSION_ID", "CODEX_SANDBOX", "GEMINI_CLI", "CURSOR_AGENT"]
+        .iter()
+        .any(|v| std::env::var_os(v).is_some_and(|x| !x.is_empty()))
+}
+
+/// What widens where commands may run is for a person to say.
+fn refuse_under_an_agent(what: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(!under_an_agent(), "`{what}` is for a person: run it in a terminal of your own, not through an agent");
+    Ok(())
+}
+
+fn switch(off: bool, out: &mut impl Write) -> anyhow::Result<i32> {
+    let paths = Paths::from_env()?;
+    let file = paths.state.join("off");
+    if off {
+        agent::private_dir(&paths.state)?;
+        crate::paths::write_atomic(&file, b"", 0o600)?;
+        writeln!(out, "everything stays on this machine until `cx on`")?;
+    } else {
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+            _ => writeln!(out, "commands move to nodes again")?,
+        }
+    }
+    Ok(0)
+}
+
+/// Asks a yes-or-no question on the terminal.
+///
+/// # Errors
+/// When there is no terminal to ask on.
+pub fn confirm(question: &str, how_else: &str) -> anyhow::Result<bool> {
+    anyhow::ensure!(std::io::stdin().is_terminal(), "{question} There is no terminal to ask on; {how_else}");
+    write!(std::io::stderr(), "{question} [y/N] ")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Tells of a failure that does not end the run.
+pub fn warn(text: &str) {
+    report::line(text);
+}

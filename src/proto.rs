@@ -49,6 +49,9 @@ pub const CHUNK: usize = 128 << 10;
 /// A pack of at most this many bytes travels inside [`Up::Run`]; more is sent only once the node has admitted the run.
 pub const INLINE_PACK: usize = 256 << 10;
 
+/// Bytes of standard input that may be under way.
+pub const STDIN_WINDOW: usize = 1 << 20;
+
 /// From client to node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Up {
@@ -81,6 +84,8 @@ pub enum Up {
     },
     /// A piece of standard input; empty means end of input.
     Stdin(#[serde(with = "bytes")] Vec<u8>),
+    /// Nobody reads the command's descriptor (1 or 2) any more: it gets SIGPIPE at its next write, as it would here.
+    Close(u8),
     /// A signal for the command's process group.
     Signal(i32),
     /// End the run now: TERM, then KILL.
@@ -228,6 +233,14 @@ pub enum Down {
         #[serde(with = "bytes")]
         data: Vec<u8>,
     },
+    /// The stream is attached to the run; output goes on from where it was asked for.
+    Attached {
+        /// Bytes of standard input that have arrived in all.
+        stdin: u64,
+    },
+    /// So many more bytes of [`Up::Stdin`] were taken by the command; the client keeps at most
+    /// [`STDIN_WINDOW`] bytes under way.
+    Took(u32),
     /// A piece of the pack that comes back.
     Back(#[serde(with = "bytes")] Vec<u8>),
     /// The run is over. Nothing follows.

@@ -1,1 +1,92 @@
-//! TODO
+//! What people and programs are told: the one line of a run, errors, and the exit codes of cx's own.
+//!
+//! | status | meaning |
+//! | --- | --- |
+//! | the command's own | it ran, here or there |
+//! | 128 + n | signal n ended it |
+//! | 75 | the link was lost after the start; the result is not known |
+//! | 76 | it must run on a node (`--on`, `--os`, `--arch`, `--require-remote`) and none could take it |
+//! | 126, 127 | the program can't be started, or is not found |
+//! | 2 | wrong usage of cx itself |
+
+use std::io::Write;
+use std::time::Duration;
+
+use crate::request::Outcome;
+
+/// The link was lost after the start.
+pub const LOST: i32 = 75;
+
+/// No node could take a command that must run on one.
+pub const NO_NODE: i32 = 76;
+
+/// Writes one line of cx's own to stderr.
+pub fn line(text: &str) {
+    // One write, so that the line stays whole among other output; a closed stderr is nobody's loss.
+    let _ = std::io::stderr().write_all(format!("[cx] {text}\n").as_bytes());
+}
+
+/// The line that tells where a command ran and why.
+///
+/// ```text
+/// tower · sync 12 files 0.2s · ran 18.2s · exit 1 · 2 files back
+/// local: no node has `pytest`
+/// ```
+pub fn summary(o: &Outcome) -> String {
+    if o.place == "local" {
+        return format!("local: {}", o.reason);
+    }
+    let mut parts = vec![o.place.clone()];
+    parts.push(format!("sync {} {}", files(o.sent.0), seconds(o.sync_time)));
+    parts.push(format!("ran {}", seconds(o.run_time)));
+    parts.push(match o.ending {
+        Some(crate::request::Ending::Code(c)) => format!("exit {c}"),
+        Some(crate::request::Ending::Signal(n)) => format!("signal {n}"),
+        None => o.reason.clone(),
+    });
+    if o.back.0 > 0 {
+        parts.push(format!("{} back", files(o.back.0)));
+    }
+    parts.extend(o.notes.iter().cloned());
+    parts.join(" · ")
+}
+
+fn files(n: u64) -> String {
+    if n == 1 { "1 file".into() } else { format!("{n} files") }
+}
+
+fn seconds(d: Duration) -> String {
+    let s = d.as_secs_f64();
+    if s < 60.0 { format!("{s:.1}s") } else { format!("{}m{:02}s", s as u64 / 60, s as u64 % 60) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Ending;
+
+    #[test]
+    fn the_line_says_all() {
+        let mut o = Outcome {
+            place: "tower".into(),
+            reason: String::new(),
+            ending: Some(Ending::Code(1)),
+            own_status: 0,
+            run_id: "x".into(),
+            sent: (12, 1000),
+            back: (2, 10),
+            sync_time: Duration::from_millis(210),
+            run_time: Duration::from_millis(18_200),
+            notes: vec![],
+        };
+        assert_eq!(summary(&o), "tower · sync 12 files 0.2s · ran 18.2s · exit 1 · 2 files back");
+        o.sent = (1, 1);
+        o.back = (0, 0);
+        o.ending = Some(Ending::Signal(9));
+        o.run_time = Duration::from_secs(125);
+        assert_eq!(summary(&o), "tower · sync 1 file 0.2s · ran 2m05s · signal 9");
+        o.place = "local".into();
+        o.reason = "no node has `pytest`".into();
+        assert_eq!(summary(&o), "local: no node has `pytest`");
+    }
+}

@@ -1,1 +1,74 @@
-//! TODO
+//! The agent: cx itself, started on a node over ssh's stdin and stdout.
+//!
+//! The agent proper ([`serve`]) only carries packets. Each run belongs to a process of its own, the supervisor
+//! ([`supervise`]), which takes the slot, brings the mirror up to date, starts the command, keeps its output in a log, and
+//! collects what changed. So a run outlives the stream it was started on, and one run's end touches no other.
+
+mod admit;
+pub use admit::{default_slots, now_ms};
+mod child;
+mod log;
+mod serve;
+mod supervise;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+/// Where everything lies that the agent keeps on a node: `${XDG_CACHE_HOME:-~/.cache}/cx/node`.
+///
+/// # Errors
+/// When neither variable names an absolute directory.
+pub fn base_dir() -> anyhow::Result<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let cache = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|h| h.join(".cache")));
+    Ok(cache.context("HOME is not set on this node")?.join("cx/node"))
+}
+
+/// Makes a directory of cx's own, for nobody else's eyes.
+///
+/// # Errors
+/// Those of the file system.
+pub fn private_dir(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Runs `cx agent ARGS`: no argument serves; `--hash` prints the hash of this binary; `--print-env MARK` prints the
+/// environment between marks; `--supervise` owns one run.
+pub fn main(args: &[OsString]) -> ExitCode {
+    let first = args.first().and_then(|a| a.to_str()).unwrap_or("");
+    let result = match first {
+        "" => serve::serve(),
+        "--supervise" => supervise::supervise(),
+        "--hash" => own_hash().and_then(|h| Ok(writeln!(std::io::stdout(), "{h}")?)),
+        "--print-env" => {
+            let mark = args.get(1).and_then(|a| a.to_str()).unwrap_or("");
+            crate::probe::print_env(mark).map_err(Into::into)
+        }
+        other => Err(anyhow::anyhow!("cx agent: unknown argument {other:?}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            // Nobody but ssh's stderr listens here, and nothing can be done if it does not.
+            let _ = writeln!(std::io::stderr(), "cx agent: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The blake3 hash of the running binary, in hex.
+///
+/// # Errors
+/// When the binary cannot be read.
+pub fn own_hash() -> anyhow::Result<String> {
+    let exe = std::env::current_exe().context("failed to find this program's file")?;
+    let mut h = blake3::Hasher::new();
+    let mut f = std::fs::File::open(&exe).with_context(|| format!("failed to read {}", exe.display()))?;
+    std::io::copy(&mut f, &mut h)?;
+    Ok(h.finalize().to_hex().to_string())
+}

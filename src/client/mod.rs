@@ -1,1 +1,8 @@
-//! TODO
+//! The client's side of a run: what goes along, which node answers first, and the run itself.
+
+pub mod cross;
+pub mod eligible;
+pub mod reach;
+pub mod run;
+pub mod stdio;
+pub mod tree;

@@ -1,0 +1,169 @@
+//! Admission: whether this node takes a run, decided on arrival by slots held and live load.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::FlockOperation;
+
+use crate::probe;
+use crate::proto::{Facts, Load, NeedSpec, Refusal};
+use crate::table;
+
+/// Free disk below which a run is refused: a sync into a full disk helps nobody.
+const MIN_DISK: u64 = 256 << 20;
+
+/// Milliseconds since the epoch by this machine's clock.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// A slot of this node; freed when dropped, by the kernel if need be.
+pub struct Slot(#[expect(dead_code, reason = "holds the lock")] File);
+
+fn slot_file(base: &Path, n: u32) -> std::io::Result<File> {
+    let dir = base.join("slots");
+    super::private_dir(&dir)?;
+    File::options().create(true).truncate(false).write(true).mode(0o600).open(dir.join(n.to_string()))
+}
+
+/// Takes a free slot of `slots`, or says how many are held.
+///
+/// # Errors
+/// Those of the file system.
+pub fn take_slot(base: &Path, slots: u32) -> std::io::Result<Result<Slot, u32>> {
+    for n in 0..slots {
+        let file = slot_file(base, n)?;
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Ok(Ok(Slot(file)));
+        }
+    }
+    Ok(Err(slots))
+}
+
+/// How many slots are held, looking at no more than the files that exist.
+fn held_slots(base: &Path) -> u32 {
+    let Ok(dir) = std::fs::read_dir(base.join("slots")) else { return 0 };
+    dir.flatten()
+        .filter(|e| {
+            File::open(e.path())
+                .is_ok_and(|f| rustix::fs::flock(&f, FlockOperation::NonBlockingLockShared).is_err())
+        })
+        .count() as u32
+}
+
+/// Slots of a node whose user did not say another number: half the cores, at least one; a heavy command
+/// that uses all cores then shares the machine with few others.
+pub fn default_slots(cores: u32) -> u32 {
+    (cores / 2).max(1)
+}
+
+/// What this node is and how busy it is.
+///
+/// # Errors
+/// Never today; kept for what a platform may need.
+pub fn look(base: &Path) -> anyhow::Result<(Facts, Load)> {
+    let env = login_env(base);
+    let mut facts = probe::facts(path_of(&env));
+    facts.slots = default_slots(facts.cores);
+    let load = load(base, facts.slots);
+    Ok((facts, load))
+}
+
+/// How busy this node is.
+pub fn load(base: &Path, slots: u32) -> Load {
+    let mut load = probe::load_kept(&base.join("cpu"), base);
+    load.running = held_slots(base);
+    load.slots = slots;
+    load
+}
+
+/// The login environment of this account, captured once.
+pub fn login_env(base: &Path) -> Vec<(OsString, OsString)> {
+    probe::login_env(&base.join("env"))
+}
+
+/// PATH of an environment.
+pub fn path_of(env: &[(OsString, OsString)]) -> &OsStr {
+    env.iter().find(|(k, _)| k == "PATH").map_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"), |(_, v)| v)
+}
+
+/// Whether load or disk forbid a further run.
+pub fn too_busy(load: &Load, facts: &Facts) -> Option<Refusal> {
+    if load.disk_free < MIN_DISK {
+        return Some(Refusal::Disk(format!("{} MB of disk left", load.disk_free >> 20)));
+    }
+    table::overloaded(load, facts).map(Refusal::Overloaded)
+}
+
+/// Whether every need that does not lie in the mirror is met in `env`.
+pub fn lacks(base: &Path, needs: &[NeedSpec], env: &[(OsString, OsString)]) -> Option<Refusal> {
+    let path = path_of(env);
+    for spec in needs.iter().filter(|n| !n.need.program.contains('/')) {
+        let name = &spec.need.program;
+        let Some(program) = probe::find_program(OsStr::new(name), path) else {
+            return Some(Refusal::Lacks(format!("no `{name}`")));
+        };
+        if let Some(wanted) = &spec.version
+            && let Some(found) = probe::version_of(&program, &base.join("versions"))
+            && found != *wanted
+        {
+            return Some(Refusal::Lacks(format!("{name} is {found}, here {wanted}")));
+        }
+        if let Some(module) = &spec.need.module
+            && !probe::has_module(&program, module, env)
+        {
+            return Some(Refusal::Lacks(format!("{name} has no module `{module}`")));
+        }
+    }
+    None
+}
+
+/// The program a run names: a path is taken from `dir`, a name is looked up in the run's PATH.
+pub fn find(program: &[u8], dir: &Path, env: &[(OsString, OsString)]) -> Option<PathBuf> {
+    let name = OsStr::from_bytes(program);
+    if program.contains(&b'/') {
+        let path = dir.join(name);
+        return path.exists().then_some(path);
+    }
+    probe::find_program(name, path_of(env))
+}
+
+/// The environment of a run: the login environment, what was set on purpose, and PATH with the mirror's own
+/// directories in front.
+pub fn run_env(
+    login: Vec<(OsString, OsString)>,
+    set: &[(Vec<u8>, Vec<u8>)],
+    prefix: &[Vec<u8>],
+    mirror: Option<&Path>,
+    run_id: &str,
+) -> Vec<(OsString, OsString)> {
+    let mut env = login;
+    let mut put = |key: &OsStr, value: OsString| match env.iter_mut().find(|(k, _)| k == key) {
+        Some(slot) => slot.1 = value,
+        None => env.push((key.to_owned(), value)),
+    };
+    for (k, v) in set {
+        put(OsStr::from_bytes(k), OsString::from_vec(v.clone()));
+    }
+    // A cx that the command starts here must not send anything further.
+    put(OsStr::new("CX_INSIDE"), run_id.into());
+    if let Some(root) = mirror
+        && !prefix.is_empty()
+    {
+        let mut path = OsString::new();
+        for dir in prefix {
+            path.push(root.join(OsStr::from_bytes(dir)));
+            path.push(":");
+        }
+        path.push(path_of(&env));
+        match env.iter_mut().find(|(k, _)| k == "PATH") {
+            Some(slot) => slot.1 = path,
+            None => env.push(("PATH".into(), path)),
+        }
+    }
+    env
+}

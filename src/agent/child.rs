@@ -1,0 +1,217 @@
+//! The command itself: started in a process group of its own, and ended with all it started.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use super::log::{Event, Log};
+use crate::proto::RunStart;
+use crate::request::Ending;
+
+/// Time between TERM and KILL.
+pub const TERM_TO_KILL: Duration = Duration::from_secs(2);
+
+/// How the command's three descriptors are connected.
+pub struct Started {
+    /// The process; reaped by [`reap`], not by `wait`.
+    pub child: Child,
+    /// Where standard input goes, if it is forwarded.
+    pub stdin: Option<File>,
+    /// The ends of stdout and stderr to read: one for both, or one each.
+    pub outputs: Vec<(u8, File)>,
+}
+
+/// Starts `program` (already looked up) for `run` in `dir`.
+///
+/// # Errors
+/// Those of starting a process; `NotFound` and `PermissionDenied` mean the program.
+pub fn start(
+    run: &RunStart,
+    program: &Path,
+    dir: &Path,
+    env: &[(OsString, OsString)],
+) -> io::Result<Started> {
+    let os = |b: &Vec<u8>| OsString::from_vec(b.clone());
+    let mut command = Command::new(program);
+    if let Some(name) = run.argv.first() {
+        command.arg0(os(name));
+    }
+    command.args(run.argv.iter().skip(1).map(os)).env_clear().envs(env.iter().cloned()).current_dir(dir).process_group(0);
+    let mut outputs = Vec::new();
+    let (out, out_end) = io::pipe()?;
+    outputs.push((1, File::from(std::os::fd::OwnedFd::from(out))));
+    if run.one_pipe {
+        command.stderr(out_end.try_clone()?);
+    } else {
+        let (err, err_end) = io::pipe()?;
+        outputs.push((2, File::from(std::os::fd::OwnedFd::from(err))));
+        command.stderr(err_end);
+    }
+    command.stdout(out_end).stdin(if run.stdin { Stdio::piped() } else { Stdio::null() });
+    // The umask is the process's; every file of cx's own is made with an explicit mode.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(run.umask as _));
+    let child = command.spawn();
+    rustix::process::umask(before);
+    let mut child = child?;
+    let stdin = child.stdin.take().map(|s| File::from(std::os::fd::OwnedFd::from(s)));
+    Ok(Started { child, stdin, outputs })
+}
+
+/// Copies one output into the log until its end, and says so then. Once bit `fd` of `closed` is set the pipe is dropped
+/// at the next write, so that the command gets SIGPIPE where it would get it here.
+pub fn pump(fd: u8, mut from: File, log: Log, closed: Arc<AtomicU8>, done: Sender<u8>) {
+    std::thread::spawn(move || {
+        let mut buf = vec![0; 64 << 10];
+        loop {
+            match from.read(&mut buf) {
+                Ok(0) => break,
+                Ok(_) if closed.load(Ordering::Relaxed) & (1 << fd) != 0 => break,
+                Ok(n) => {
+                    if log.append(fd, &buf[..n]).is_err() {
+                        break;
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        drop(from);
+        let _ = done.send(fd);
+    });
+}
+
+/// Reaps every child of this process (as a subreaper it gets orphans too) and tells of the one that is `pid`.
+pub fn reap(pid: u32, events: Sender<Event>) {
+    std::thread::spawn(move || {
+        loop {
+            match rustix::process::wait(WaitOptions::empty()) {
+                Ok(Some((who, status))) => {
+                    if who.as_raw_nonzero().get() as u32 != pid {
+                        continue;
+                    }
+                    let ending = match (status.exit_status(), status.terminating_signal()) {
+                        (Some(code), _) => Ending::Code(code),
+                        (None, Some(n)) => Ending::Signal(n),
+                        _ => continue,
+                    };
+                    if events.send(Event::Exited(ending)).is_err() {
+                        return;
+                    }
+                }
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    });
+}
+
+/// Makes orphans below this process its own children, so that none escapes [`end_all`].
+pub fn adopt_orphans() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+}
+
+/// Signals the command's process group; a signal that this system does not know is ignored.
+pub fn signal_group(pid: u32, signal: i32) {
+    if let (Some(pid), Some(signal)) = (Pid::from_raw(pid as i32), Signal::from_named_raw(signal)) {
+        let _ = rustix::process::kill_process_group(pid, signal);
+    }
+}
+
+/// Ends all descendants of this process and the process group `pid`: TERM, then KILL after [`TERM_TO_KILL`].
+pub fn end_all(pid: Option<u32>) {
+    let deadline = Instant::now() + TERM_TO_KILL;
+    signal_all(pid, Signal::TERM);
+    // Stopped processes would not see the TERM.
+    signal_all(pid, Signal::CONT);
+    while Instant::now() < deadline && !descendants().is_empty() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // A process that forks all the while is caught by one of the rounds.
+    for _ in 0..100 {
+        signal_all(pid, Signal::KILL);
+        if descendants().is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn signal_all(pid: Option<u32>, signal: Signal) {
+    if let Some(pid) = pid.and_then(|p| Pid::from_raw(p as i32)) {
+        let _ = rustix::process::kill_process_group(pid, signal);
+    }
+    for pid in descendants() {
+        if let Some(pid) = Pid::from_raw(pid) {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+}
+
+/// Living descendants of this process; zombies do not count.
+fn descendants() -> Vec<i32> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for (pid, parent) in processes() {
+        children.entry(parent).or_default().push(pid);
+    }
+    let mut found = Vec::new();
+    let mut todo = vec![std::process::id() as i32];
+    while let Some(p) = todo.pop() {
+        for c in children.remove(&p).unwrap_or_default() {
+            found.push(c);
+            todo.push(c);
+        }
+    }
+    found
+}
+
+/// `(pid, parent)` of every process that is not a zombie.
+#[cfg(target_os = "linux")]
+fn processes() -> Vec<(i32, i32)> {
+    let Ok(dir) = std::fs::read_dir("/proc") else { return Vec::new() };
+    dir.flatten()
+        .filter_map(|e| {
+            let pid: i32 = e.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(e.path().join("stat")).ok()?;
+            let mut rest = stat[stat.rfind(')')? + 1..].split_whitespace();
+            let state = rest.next()?;
+            let parent = rest.next()?.parse().ok()?;
+            (!matches!(state, "Z" | "X")).then_some((pid, parent))
+        })
+        .collect()
+}
+
+/// `(pid, parent)` of every process that is not a zombie, as `ps` tells it.
+#[cfg(not(target_os = "linux"))]
+fn processes() -> Vec<(i32, i32)> {
+    let Ok(out) = Command::new("/bin/ps").args(["-A", "-o", "pid=,ppid=,stat="]).output() else { return Vec::new() };
+    String::from_utf8_lossy(&out.stdout)
+        .lines()
+        .filter_map(|l| {
+            let mut f = l.split_whitespace();
+            let pid = f.next()?.parse().ok()?;
+            let parent = f.next()?.parse().ok()?;
+            (!f.next()?.starts_with('Z')).then_some((pid, parent))
+        })
+        .collect()
+}
+
+/// The directory `dir` of a mirror, or the home directory without one.
+pub fn run_directory(mirror: Option<(&Path, &[u8])>, home: &Path) -> PathBuf {
+    match mirror {
+        Some((root, [])) => root.to_owned(),
+        Some((root, dir)) => root.join(OsString::from_vec(dir.to_vec())),
+        None => home.to_owned(),
+    }
+}

@@ -1,0 +1,352 @@
+//! A run's output: kept in a file, and sent from there to whoever is attached.
+//!
+//! The file is the one source: the command's output is appended to it, and a sender thread reads it back at
+//! the pace of the attached stream. So a slow reader slows the command (once [`WINDOW`] bytes wait), a lost link does not,
+//! and a stream that attaches later gets everything from the byte where the last one stopped.
+//!
+//! Record: `u8` descriptor (1 or 2), `u32` length, bytes.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::proto::{self, CHUNK, Down, Up};
+
+/// Bytes that may wait for an attached stream before the command is held back.
+const WINDOW: u64 = 1 << 20;
+
+/// Once all is sent, a file larger than this starts again from nothing.
+const RESTART: u64 = 64 << 20;
+
+/// The most that is kept while nobody is attached; then the command is held back.
+const KEEP: u64 = 1 << 30;
+
+/// What reaches the supervisor's main thread.
+pub enum Event {
+    /// A packet from the attached stream.
+    Up(Up),
+    /// The attached stream ended without a word: the link is lost.
+    Lost,
+    /// The command ended.
+    Exited(crate::request::Ending),
+}
+
+/// The log and its sender; cheap to clone.
+#[derive(Clone)]
+pub struct Log(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    file: File,
+    events: Sender<Event>,
+}
+
+#[derive(Default)]
+struct State {
+    stream: Option<Arc<UnixStream>>,
+    /// Which attachment `stream` is; an old sender or reader knows by it that it is out of date.
+    attachment: u64,
+    lost_at: Option<Instant>,
+    control: VecDeque<Vec<u8>>,
+    /// Bytes of records in the file.
+    len: u64,
+    /// Position in the file up to which the attached stream has it.
+    sent: u64,
+    /// Bytes of output before the file's first record.
+    base: u64,
+    /// Bytes of output in all.
+    total: u64,
+    /// Bytes of the record at `sent` that the attached stream already has.
+    skip: usize,
+    /// Bytes of standard input that arrived.
+    stdin: u64,
+    tail: Option<Tail>,
+    delivered: bool,
+}
+
+#[derive(Clone)]
+struct Tail {
+    back: Option<PathBuf>,
+    exit: Vec<u8>,
+}
+
+impl Log {
+    /// A log in `path`, attached to `stream`.
+    ///
+    /// # Errors
+    /// When the file can't be made.
+    pub fn new(path: &Path, stream: UnixStream, events: Sender<Event>) -> io::Result<Log> {
+        let file = File::options().read(true).write(true).create_new(true).open(path)?;
+        let log = Log(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), file, events }));
+        log.attach(stream, 0);
+        let sender = log.clone();
+        std::thread::spawn(move || sender.send_loop());
+        Ok(log)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, s: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.0.changed.wait(s).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes `stream` the attached one; it already has the first `have` bytes of output.
+    pub fn attach(&self, stream: UnixStream, have: u64) {
+        let stream = Arc::new(stream);
+        let reading = stream.clone();
+        let mut s = self.state();
+        if let Some(old) = s.stream.take() {
+            let _ = old.shutdown(std::net::Shutdown::Both);
+        }
+        s.attachment += 1;
+        let attachment = s.attachment;
+        s.stream = Some(stream);
+        s.lost_at = None;
+        s.control.clear();
+        s.delivered = false;
+        (s.sent, s.skip) = self.position(&s, have);
+        if attachment > 1 {
+            let attached = Down::Attached { stdin: s.stdin };
+            s.control.push_back(proto::encode(1, &attached));
+        }
+        drop(s);
+        self.0.changed.notify_all();
+        let log = self.clone();
+        std::thread::spawn(move || log.read_loop(&reading, attachment));
+    }
+
+    /// Where in the file the output byte `have` lies: the record's position and the bytes of it to skip.
+    fn position(&self, s: &State, have: u64) -> (u64, usize) {
+        let mut at = 0;
+        let mut passed = s.base;
+        while at < s.len {
+            let Ok((_, len)) = self.record_head(at) else { break };
+            if passed + len as u64 > have {
+                return (at, have.saturating_sub(passed) as usize);
+            }
+            passed += len as u64;
+            at += 5 + len as u64;
+        }
+        (s.len, 0)
+    }
+
+    fn record_head(&self, at: u64) -> io::Result<(u8, usize)> {
+        let mut head = [0; 5];
+        self.0.file.read_exact_at(&mut head, at)?;
+        Ok((head[0], u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize))
+    }
+
+    /// Keeps a piece of output, waiting while the attached stream is too far behind.
+    ///
+    /// # Errors
+    /// When the file can't be written (a full disk).
+    pub fn append(&self, fd: u8, data: &[u8]) -> io::Result<()> {
+        let mut s = self.state();
+        while if s.stream.is_some() { s.len - s.sent > WINDOW } else { s.len > KEEP } {
+            s = self.wait(s);
+        }
+        let mut record = Vec::with_capacity(data.len() + 5);
+        record.push(fd);
+        record.extend_from_slice(&(data.len() as u32).to_le_bytes());
+        record.extend_from_slice(data);
+        self.0.file.write_all_at(&record, s.len)?;
+        s.len += record.len() as u64;
+        s.total += data.len() as u64;
+        drop(s);
+        self.0.changed.notify_all();
+        Ok(())
+    }
+
+    /// Sends a message that is not output and not repeated to later streams.
+    pub fn say(&self, message: &Down) {
+        let mut s = self.state();
+        if s.stream.is_some() {
+            s.control.push_back(proto::encode(1, message));
+        }
+        drop(s);
+        self.0.changed.notify_all();
+    }
+
+    /// Bytes of output so far.
+    pub fn total(&self) -> u64 {
+        self.state().total
+    }
+
+    /// Since when nobody is attached; `None` while somebody is.
+    pub fn lost_since(&self) -> Option<Instant> {
+        self.state().lost_at
+    }
+
+    /// Sets what follows the last byte of output: the pack in `back`, then `exit`.
+    pub fn finish(&self, back: Option<PathBuf>, exit: &Down) {
+        self.state().tail = Some(Tail { back, exit: proto::encode(1, exit) });
+        self.0.changed.notify_all();
+    }
+
+    /// Waits up to `limit` until a stream has got everything; whether one has.
+    pub fn wait_delivered(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut s = self.state();
+        while !s.delivered && s.stream.is_some() {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
+            s = self.0.changed.wait_timeout(s, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        s.delivered
+    }
+
+    /// Waits until all control messages are sent (or nobody listens), for a supervisor that is about to end.
+    pub fn flush(&self) {
+        let mut s = self.state();
+        while s.stream.is_some() && !s.control.is_empty() {
+            s = self.wait(s);
+        }
+    }
+
+    fn read_loop(&self, mut stream: &UnixStream, attachment: u64) {
+        while let Ok(Some((_, body))) = proto::read_packet(&mut stream) {
+            let Ok(up) = proto::decode::<Up>(&body) else { break };
+            // Under the lock: what a replaced stream still holds must not be counted, the next one sends it again.
+            let mut s = self.state();
+            if s.attachment != attachment {
+                return;
+            }
+            if let Up::Stdin(data) = &up {
+                s.stdin += data.len() as u64;
+            }
+            if self.0.events.send(Event::Up(up)).is_err() {
+                return;
+            }
+        }
+        self.lose(attachment);
+    }
+
+    fn lose(&self, attachment: u64) {
+        let mut s = self.state();
+        if s.attachment == attachment && s.stream.take().is_some() {
+            s.lost_at = Some(Instant::now());
+            s.control.clear();
+            drop(s);
+            self.0.changed.notify_all();
+            let _ = self.0.events.send(Event::Lost);
+        }
+    }
+
+    fn send_loop(&self) {
+        loop {
+            let mut s = self.state();
+            let stream = loop {
+                if let Some(stream) = &s.stream
+                    && (!s.control.is_empty() || s.sent < s.len || (s.tail.is_some() && !s.delivered))
+                {
+                    break stream.clone();
+                }
+                s = self.wait(s);
+            };
+            let attachment = s.attachment;
+            let result = if let Some(packet) = s.control.front().cloned() {
+                drop(s);
+                let r = (&*stream).write_all(&packet);
+                let mut s = self.state();
+                if s.attachment == attachment {
+                    s.control.pop_front();
+                }
+                r
+            } else if s.sent < s.len {
+                let (at, skip) = (s.sent, s.skip);
+                drop(s);
+                self.send_record(&stream, at, skip, attachment)
+            } else {
+                let tail = s.tail.clone();
+                drop(s);
+                let r = tail.map_or(Ok(()), |t| send_tail(&stream, &t));
+                let mut s = self.state();
+                if r.is_ok() && s.attachment == attachment {
+                    s.delivered = true;
+                }
+                r
+            };
+            if result.is_err() {
+                self.lose(attachment);
+            }
+            self.0.changed.notify_all();
+        }
+    }
+
+    fn send_record(&self, mut stream: &UnixStream, at: u64, skip: usize, attachment: u64) -> io::Result<()> {
+        let (fd, len) = self.record_head(at)?;
+        let mut data = vec![0; len.saturating_sub(skip)];
+        self.0.file.read_exact_at(&mut data, at + 5 + skip as u64)?;
+        stream.write_all(&proto::encode(1, &Down::Output { fd, data }))?;
+        let mut s = self.state();
+        if s.attachment == attachment {
+            s.sent = at + 5 + len as u64;
+            s.skip = 0;
+            if s.sent == s.len && s.len > RESTART && self.0.file.set_len(0).is_ok() {
+                s.base = s.total;
+                (s.len, s.sent) = (0, 0);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn send_tail(mut stream: &UnixStream, tail: &Tail) -> io::Result<()> {
+    if let Some(path) = &tail.back {
+        let mut file = File::open(path)?;
+        loop {
+            let mut piece = Vec::with_capacity(CHUNK);
+            (&mut file).take(CHUNK as u64).read_to_end(&mut piece)?;
+            if piece.is_empty() {
+                break;
+            }
+            stream.write_all(&proto::encode(1, &Down::Back(piece)))?;
+        }
+    }
+    stream.write_all(&tail.exit)
+}
+
+/// The directory of the run `id`, if that is a run's id at all.
+///
+/// # Errors
+/// For an id with anything but letters, digits and `-`.
+pub fn run_dir(base: &Path, id: &str) -> anyhow::Result<PathBuf> {
+    let ok = !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    anyhow::ensure!(ok, "{id:?} is not a run's id");
+    Ok(base.join("runs").join(id))
+}
+
+/// Lets streams attach to the run in `dir`: each that says so becomes the log's stream.
+///
+/// # Errors
+/// When the socket can't be made; the run then simply can't be attached to.
+pub fn listen(dir: &Path, log: Log) -> io::Result<()> {
+    let listener = UnixListener::bind(dir.join("s"))?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let first = proto::read_packet(&mut stream).ok().flatten().and_then(|(_, b)| proto::decode(&b).ok());
+            if let Some(Up::Attach { have, .. }) = first {
+                log.attach(stream, have);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// A stream to the supervisor of the run `id`.
+///
+/// # Errors
+/// When there is no such run any more.
+pub fn connect(base: &Path, id: &str) -> anyhow::Result<UnixStream> {
+    let path = run_dir(base, id)?.join("s");
+    UnixStream::connect(&path).map_err(|e| anyhow::anyhow!("run {id} is not alive on this node: {e}"))
+}

@@ -1,0 +1,170 @@
+//! The agent proper: greets, then carries packets between the stream and the supervisors of its runs.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::proto::{self, Down, Up, Welcome};
+
+/// A link is silent when nothing came for this long; the runs go on without it.
+const SILENT: Duration = Duration::from_secs(15);
+
+/// End of input within this time of the last packet means that the caller is gone, and its runs with it.
+/// The client beats every second; four missed beats are a link in trouble.
+const FRESH: Duration = Duration::from_secs(5);
+
+type Out = Arc<Mutex<io::Stdout>>;
+type Runs = Arc<Mutex<HashMap<u32, UnixStream>>>;
+
+/// Serves one stream until its end.
+///
+/// # Errors
+/// When the node's own directories can't be made or the greeting can't be written.
+pub fn serve() -> anyhow::Result<()> {
+    let base = super::base_dir()?;
+    super::private_dir(&base)?;
+    let out: Out = Arc::new(Mutex::new(io::stdout()));
+    {
+        let mut o = lock(&out);
+        o.write_all(proto::MAGIC)?;
+        proto::write_packet(&mut *o, 0, &Down::Welcome(Box::new(welcome(&base)?)))?;
+    }
+    let runs: Runs = Arc::default();
+    let start = Instant::now();
+    let heard = Arc::new(AtomicU64::new(0));
+    beat(out.clone(), runs.clone(), heard.clone(), start);
+
+    let mut input = io::stdin().lock();
+    while let Ok(Some((run, body))) = proto::read_packet(&mut input) {
+        heard.store(start.elapsed().as_millis() as u64, Ordering::Relaxed);
+        if run == 0 {
+            match proto::decode::<Up>(&body) {
+                Ok(Up::Ask) => {
+                    let w = Down::Welcome(Box::new(welcome(&base)?));
+                    let _ = proto::write_packet(&mut *lock(&out), 0, &w);
+                }
+                Ok(Up::Purge { client }) => {
+                    let freed = crate::sync::mirror::purge(&base, client.as_deref()).unwrap_or(0);
+                    let _ = proto::write_packet(&mut *lock(&out), 0, &Down::Purged(freed));
+                }
+                _ => {}
+            }
+            continue;
+        }
+        let known = lock(&runs).get(&run).and_then(|s| s.try_clone().ok());
+        let mut supervisor = match known {
+            Some(s) => s,
+            None => match open_supervisor(&base, &body) {
+                Ok(s) => {
+                    if let Ok(reading) = s.try_clone() {
+                        relay(run, reading, out.clone(), runs.clone());
+                    }
+                    if let Ok(kept) = s.try_clone() {
+                        lock(&runs).insert(run, kept);
+                    }
+                    s
+                }
+                Err(e) => {
+                    let failed = Down::Failed { message: format!("{e:#}"), started: false };
+                    let _ = proto::write_packet(&mut *lock(&out), run, &failed);
+                    continue;
+                }
+            },
+        };
+        // A supervisor that ended has said so itself.
+        let _ = forward(&mut supervisor, &body);
+    }
+    let silence = start.elapsed().saturating_sub(Duration::from_millis(heard.load(Ordering::Relaxed)));
+    if silence < FRESH {
+        let gone = proto::encode(1, &Up::Gone);
+        for s in lock(&runs).values_mut() {
+            let _ = s.write_all(&gone);
+        }
+    }
+    Ok(())
+}
+
+fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn welcome(base: &std::path::Path) -> anyhow::Result<Welcome> {
+    let (facts, load) = super::admit::look(base)?;
+    Ok(Welcome {
+        version: proto::VERSION,
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        now: super::admit::now_ms(),
+        facts,
+        load,
+    })
+}
+
+/// Beats every second, and ends the agent when the other side has been silent too long: the supervisors notice
+/// their closed sockets and let the runs live on until somebody attaches.
+fn beat(out: Out, runs: Runs, heard: Arc<AtomicU64>, start: Instant) {
+    std::thread::spawn(move || {
+        let packet = proto::encode(0, &Down::Beat);
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let silence = start.elapsed().saturating_sub(Duration::from_millis(heard.load(Ordering::Relaxed)));
+            if silence > SILENT {
+                for s in lock(&runs).values() {
+                    let _ = s.shutdown(std::net::Shutdown::Both);
+                }
+                #[expect(clippy::exit, reason = "stdin may block for ever on a dead link; nothing is left to clean up")]
+                std::process::exit(0);
+            }
+            // A writer that waits for a slow link holds the lock; its data is as good as a beat.
+            if let Ok(mut o) = out.try_lock() {
+                let _ = o.write_all(&packet).and_then(|()| o.flush());
+            }
+        }
+    });
+}
+
+/// The supervisor that `body`, the first packet of a run, asks for: a new one, or the one of a known run.
+fn open_supervisor(base: &std::path::Path, body: &[u8]) -> anyhow::Result<UnixStream> {
+    match proto::decode::<Up>(body)? {
+        Up::Run(_) => {
+            let (ours, theirs) = UnixStream::pair()?;
+            let log = std::fs::OpenOptions::new().append(true).create(true).open(base.join("supervisors.log"))?;
+            let mut child = Command::new(std::env::current_exe()?)
+                .args(["agent", "--supervise"])
+                .stdin(Stdio::from(OwnedFd::from(theirs)))
+                .stdout(Stdio::null())
+                .stderr(Stdio::from(log))
+                .spawn()?;
+            std::thread::spawn(move || child.wait());
+            Ok(ours)
+        }
+        Up::Attach { id, .. } => super::log::connect(base, &id),
+        _ => anyhow::bail!("a packet for a run that this stream does not know"),
+    }
+}
+
+fn forward(to: &mut UnixStream, body: &[u8]) -> io::Result<()> {
+    let mut packet = Vec::with_capacity(body.len() + 8);
+    packet.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    packet.extend_from_slice(&1u32.to_le_bytes());
+    packet.extend_from_slice(body);
+    to.write_all(&packet)
+}
+
+/// Carries a supervisor's packets to the stream, renumbered, until it closes its end.
+fn relay(run: u32, mut from: UnixStream, out: Out, runs: Runs) {
+    std::thread::spawn(move || {
+        while let Ok(Some((_, body))) = proto::read_packet(&mut from) {
+            let mut o = lock(&out);
+            let head = [(body.len() as u32).to_le_bytes(), run.to_le_bytes()].concat();
+            if o.write_all(&head).and_then(|()| o.write_all(&body)).and_then(|()| o.flush()).is_err() {
+                break;
+            }
+        }
+        lock(&runs).remove(&run);
+    });
+}

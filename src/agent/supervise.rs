@@ -1,0 +1,480 @@
+//! The supervisor: the process that owns one run, from the slot to the exit.
+//!
+//! It takes its packets from a socket on its standard input (the agent holds the other end) and, later, from
+//! streams that attach. It holds the slot and its share of the mirror by locks that the kernel frees when it dies.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::admit::{self, Slot};
+use super::child;
+use super::log::{self, Event, Log};
+use crate::proto::{self, CHUNK, Down, Exit, Facts, MirrorSpec, Refusal, RunStart, Up};
+use crate::request::Ending;
+use crate::sync::mirror::{Check, Mirror};
+use crate::sync::stage;
+
+/// After the command's own end, its output is read on for this long after the last byte: a background child
+/// that holds the pipes does not hold the run.
+const STRAY: Duration = Duration::from_millis(250);
+
+/// A client that was told something answers within this time, or is gone.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Why a run ended before its command started.
+enum Stop {
+    /// The client is told why.
+    Refuse(Refusal),
+    /// The caller is gone or took it back; nobody needs telling.
+    Quit,
+    /// Something failed.
+    Fail(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Stop {
+    fn from(e: E) -> Self {
+        Stop::Fail(e.into())
+    }
+}
+
+/// One run's supervisor.
+struct Supervisor {
+    base: PathBuf,
+    dir: PathBuf,
+    run: RunStart,
+    log: Log,
+    events: Receiver<Event>,
+    tx: Sender<Event>,
+}
+
+/// Owns one run whose packets arrive on standard input.
+///
+/// # Errors
+/// When not even the first packet can be read; later failures are told to the client.
+pub fn supervise() -> anyhow::Result<()> {
+    let _ = rustix::process::setsid();
+    child::adopt_orphans();
+    let base = super::base_dir()?;
+    let socket: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let mut stream = UnixStream::from(socket);
+    let first = proto::read_packet(&mut stream)?.context("no packet arrived")?;
+    let Up::Run(run) = proto::decode(&first.1)? else { anyhow::bail!("the first packet is not a run") };
+
+    let dir = log::run_dir(&base, &run.id)?;
+    super::private_dir(&base.join("runs"))?;
+    // The id is unique; a directory that exists means that this very run was started already.
+    if let Err(e) = std::fs::create_dir(&dir) {
+        let message = format!("run {} was started before or its directory can't be made: {e}", run.id);
+        proto::write_packet(&mut stream, 1, &Down::Failed { message, started: false })?;
+        return Ok(());
+    }
+    let (tx, events) = mpsc::channel();
+    let log = Log::new(&dir.join("log"), stream, tx.clone())?;
+    let mut supervisor = Supervisor { base, dir, run: *run, log, events, tx };
+    let keep = supervisor.own();
+    if !keep {
+        let _ = std::fs::remove_dir_all(&supervisor.dir);
+    }
+    Ok(())
+}
+
+/// What a run holds while it lives.
+struct Held {
+    slot: Slot,
+    facts: Facts,
+    mirror: Option<Mirror>,
+    /// Keeps others from collecting the mirror away.
+    share: Option<File>,
+}
+
+impl Supervisor {
+    /// Goes through the whole run; whether its directory is kept for somebody who may still come for it.
+    fn own(&mut self) -> bool {
+        let mut started = None;
+        match self.prepare().and_then(|(held, program, env, dir)| {
+            let child = child::start(&self.run, &program, &dir, &env);
+            match child {
+                Ok(c) => Ok((held, c)),
+                Err(e) => Err(cannot_start(&self.run, &e)),
+            }
+        }) {
+            Ok((held, child)) => {
+                started = Some(child.child.id());
+                match self.watch(held, child) {
+                    Ok(keep) => return keep,
+                    Err(Stop::Quit) => {}
+                    Err(Stop::Refuse(why)) => self.refuse(why),
+                    Err(Stop::Fail(e)) => self.fail(&e, true),
+                }
+            }
+            Err(Stop::Quit) => {}
+            Err(Stop::Refuse(why)) => self.refuse(why),
+            Err(Stop::Fail(e)) => self.fail(&e, false),
+        }
+        if started.is_some() {
+            child::end_all(started);
+        }
+        self.log.flush();
+        false
+    }
+
+    fn refuse(&self, why: Refusal) {
+        let load = admit::load(&self.base, self.run.slots.unwrap_or(0));
+        self.log.say(&Down::Refused { why, load });
+    }
+
+    fn fail(&self, e: &anyhow::Error, started: bool) {
+        self.log.say(&Down::Failed { message: format!("{e:#}"), started });
+    }
+
+    /// Admission, sync, and the last word on whether it may start.
+    #[expect(clippy::type_complexity, reason = "one caller, right above")]
+    fn prepare(&mut self) -> Result<(Held, PathBuf, Vec<(OsString, OsString)>, PathBuf), Stop> {
+        let login = admit::login_env(&self.base);
+        let (mut facts, load) = admit::look(&self.base)?;
+        facts.slots = self.run.slots.unwrap_or(facts.slots).max(1);
+        if !self.run.insist
+            && let Some(why) = admit::too_busy(&load, &facts)
+        {
+            return Err(Stop::Refuse(why));
+        }
+        let slot = self.slot(facts.slots)?;
+
+        let spec = self.run.mirror.take();
+        let mut mirror = match &spec {
+            Some(m) => Some(Mirror::open(&self.base, &m.key)?),
+            None => None,
+        };
+        let root = mirror.as_ref().map(|m| m.root().to_owned());
+        let env = admit::run_env(login, &self.run.env, &self.run.path_prefix, root.as_deref(), &self.run.id);
+        if let Some(why) = admit::lacks(&self.base, &self.run.needs, &env) {
+            return Err(Stop::Refuse(why));
+        }
+        let share = match &mirror {
+            Some(m) => Some(m.join_run()?),
+            None => None,
+        };
+        if let (Some(m), Some(spec)) = (&mut mirror, &spec) {
+            self.sync(m, spec)?;
+        } else {
+            self.log.say(&Down::Admitted);
+        }
+
+        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| "/".into());
+        let at = spec.as_ref().zip(root.as_deref()).map(|(s, r)| (r, s.dir.as_slice()));
+        let dir = child::run_directory(at, &home);
+        if !dir.is_dir() {
+            return Err(Stop::Refuse(Refusal::Lacks(format!("no directory {}", dir.display()))));
+        }
+        self.check_inside(&dir, &env)?;
+        let program = self.run.argv.first().map_or(&[][..], Vec::as_slice);
+        let program = admit::find(program, &dir, &env).ok_or_else(|| {
+            Stop::Refuse(Refusal::Lacks(format!("no `{}`", String::from_utf8_lossy(program).escape_default())))
+        })?;
+        self.run.mirror = spec;
+        self.wait_for_go()?;
+        Ok((Held { slot, facts, mirror, share }, program, env, dir))
+    }
+
+    /// Takes a slot; one that insists waits for it.
+    fn slot(&mut self, slots: u32) -> Result<Slot, Stop> {
+        let mut said = false;
+        loop {
+            match admit::take_slot(&self.base, slots).context("failed to take a slot")? {
+                Ok(slot) => return Ok(slot),
+                Err(running) if !self.run.insist => return Err(Stop::Refuse(Refusal::Full { running })),
+                Err(running) => {
+                    if !said {
+                        self.log.say(&Down::Waiting { running });
+                        said = true;
+                    }
+                }
+            }
+            match self.events.recv_timeout(Duration::from_millis(100)) {
+                Ok(Event::Up(Up::Gone | Up::Cancel) | Event::Lost) => return Err(Stop::Quit),
+                Ok(Event::Up(Up::Signal(_))) => return Err(Stop::Quit),
+                _ => {}
+            }
+        }
+    }
+
+    /// Brings the mirror to what the client has.
+    fn sync(&mut self, mirror: &mut Mirror, spec: &MirrorSpec) -> Result<(), Stop> {
+        let _guard = mirror.lock()?;
+        let mut inline = spec.pack.as_deref();
+        match mirror.check(spec.expected)? {
+            Check::At => self.log.say(&Down::Admitted),
+            Check::Differs(manifest) => {
+                inline = None;
+                // The leave to start was given for a small pack; the client gives a new one.
+                self.run.start_by = None;
+                let bytes = crate::sync::manifest_bytes(&manifest)?;
+                let mut pieces = bytes.chunks(CHUNK).peekable();
+                while let Some(piece) = pieces.next() {
+                    self.log.say(&Down::Differs { data: piece.to_vec(), last: pieces.peek().is_none() });
+                }
+            }
+        }
+        let staging = mirror.stage_dir()?;
+        let staged = match inline {
+            Some(mut pack) => stage::stage(&mut pack, &staging, u64::MAX)?,
+            None => {
+                let mut input = PackInput { events: &self.events, piece: Vec::new(), at: 0, quit: false, ended: false };
+                let staged = stage::stage(&mut input, &staging, u64::MAX);
+                if input.quit {
+                    return Err(Stop::Quit);
+                }
+                let staged = staged?;
+                input.drain();
+                if input.quit {
+                    return Err(Stop::Quit);
+                }
+                staged
+            }
+        };
+        let generation = mirror.apply(staged)?;
+        self.log.say(&Down::Synced { generation });
+        Ok(())
+    }
+
+    /// Needs that lie in the mirror: directories the run reads, programs named by a path.
+    fn check_inside(&self, dir: &Path, env: &[(OsString, OsString)]) -> Result<(), Stop> {
+        use std::os::unix::ffi::OsStrExt;
+        for need in &self.run.needs_dirs {
+            let name = std::ffi::OsStr::from_bytes(need);
+            if !dir.join(name).exists() {
+                return Err(Stop::Refuse(Refusal::Lacks(format!("no {} in the mirror", name.display()))));
+            }
+        }
+        for spec in self.run.needs.iter().filter(|n| n.need.program.contains('/')) {
+            let program = &spec.need.program;
+            if admit::find(program.as_bytes(), dir, env).is_none() {
+                return Err(Stop::Refuse(Refusal::Lacks(format!("no `{program}`"))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts are refused past the start-by time: the client may by then have run the command elsewhere.
+    fn wait_for_go(&mut self) -> Result<(), Stop> {
+        let mut start_by = self.run.start_by;
+        let waited = Instant::now();
+        while start_by.is_none() {
+            match self.events.recv_timeout(Duration::from_secs(1)) {
+                Ok(Event::Up(Up::Go { start_by: by })) => start_by = Some(by),
+                Ok(Event::Up(Up::Gone | Up::Cancel | Up::Signal(_)) | Event::Lost) => return Err(Stop::Quit),
+                Err(RecvTimeoutError::Disconnected) => return Err(Stop::Quit),
+                _ if waited.elapsed() > ANSWER => return Err(Stop::Quit),
+                _ => {}
+            }
+        }
+        // What arrived while the sync went on.
+        let mut later = Vec::new();
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                Event::Up(Up::Gone | Up::Cancel | Up::Signal(_)) | Event::Lost => return Err(Stop::Quit),
+                other => later.push(other),
+            }
+        }
+        for event in later {
+            let _ = self.tx.send(event);
+        }
+        if start_by.is_some_and(|by| admit::now_ms() > by) {
+            return Err(Stop::Refuse(Refusal::TooLate));
+        }
+        Ok(())
+    }
+
+    /// Watches the command to its end, collects what changed, and delivers both.
+    fn watch(&mut self, held: Held, started: child::Started) -> Result<bool, Stop> {
+        let child::Started { child, stdin, outputs } = started;
+        let pid = child.id();
+        let begin = Instant::now();
+        let (done_tx, done) = mpsc::channel();
+        let mut open = outputs.len();
+        let closed = Arc::new(AtomicU8::new(0));
+        for (fd, file) in outputs {
+            child::pump(fd, file, self.log.clone(), closed.clone(), done_tx.clone());
+        }
+        drop(done_tx);
+        child::reap(pid, self.tx.clone());
+        self.log.say(&Down::Started { pid });
+        let _ = log::listen(&self.dir, self.log.clone());
+        let mut stdin = stdin.map(|file| Stdin::new(file, self.log.clone()));
+
+        let ending = self.until_exit(pid, &mut stdin, &closed)?;
+        let ran_ms = begin.elapsed().as_millis() as u64;
+        drop(stdin);
+
+        let mut seen = self.log.total();
+        let mut quiet = Instant::now();
+        while open > 0 && quiet.elapsed() < STRAY {
+            match done.recv_timeout(Duration::from_millis(20)) {
+                Ok(_) => open -= 1,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let total = self.log.total();
+            if total != seen {
+                (seen, quiet) = (total, Instant::now());
+            }
+        }
+        self.deliver(held, ending, ran_ms)
+    }
+
+    /// Handles packets until the command ends; ends it when the caller is gone or a lost link does not come back.
+    fn until_exit(&mut self, pid: u32, stdin: &mut Option<Stdin>, closed: &AtomicU8) -> Result<Ending, Stop> {
+        let grace = Duration::from_secs(u64::from(self.run.link_grace));
+        loop {
+            match self.events.recv_timeout(Duration::from_secs(1)) {
+                Ok(Event::Exited(ending)) => return Ok(ending),
+                Ok(Event::Up(Up::Stdin(data))) => {
+                    if data.is_empty() {
+                        *stdin = None;
+                    } else if let Some(s) = stdin {
+                        s.write(data);
+                    }
+                }
+                Ok(Event::Up(Up::Close(fd @ 1..=2))) => {
+                    closed.fetch_or(1 << fd, Ordering::Relaxed);
+                }
+                Ok(Event::Up(Up::Signal(n))) => child::signal_group(pid, n),
+                Ok(Event::Up(Up::Cancel)) => child::end_all(Some(pid)),
+                Ok(Event::Up(Up::Gone)) if !self.run.detached => {
+                    child::end_all(Some(pid));
+                    return Err(Stop::Quit);
+                }
+                Ok(Event::Up(_) | Event::Lost) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(Stop::Quit),
+            }
+            if !self.run.detached && self.log.lost_since().is_some_and(|t| t.elapsed() > grace) {
+                child::end_all(Some(pid));
+                return Err(Stop::Quit);
+            }
+        }
+    }
+
+    /// Collects what the command changed and waits until somebody has got everything.
+    fn deliver(&mut self, held: Held, ending: Ending, ran_ms: u64) -> Result<bool, Stop> {
+        let Held { slot, facts, mirror, share } = held;
+        let mut generation = None;
+        let mut stayed = (Vec::new(), 0);
+        let mut back = None;
+        if let (Some(mut mirror), Some(spec)) = (mirror, &self.run.mirror) {
+            let path = self.dir.join("back");
+            let mut file = File::options().create_new(true).write(true).mode(0o600).open(&path)?;
+            let _guard = mirror.lock()?;
+            let collected = mirror
+                .collect(&spec.back, &spec.dir, &mut file)
+                .context("the command ended, but what it changed could not be collected")?;
+            file.flush()?;
+            generation = Some(collected.generation);
+            stayed = collected.stayed;
+            back = Some(path);
+        }
+        drop(share);
+        drop(slot);
+        let load = admit::load(&self.base, facts.slots);
+        let output = self.log.total();
+        self.log.finish(back, &Down::Exit(Box::new(Exit { ending, ran_ms, output, generation, stayed, load })));
+
+        let grace = Duration::from_secs(u64::from(self.run.link_grace));
+        let since = Instant::now();
+        loop {
+            // `Done`, or the end of a stream that has everything.
+            let delivered = self.log.wait_delivered(Duration::from_millis(1));
+            match self.events.recv_timeout(Duration::from_millis(500)) {
+                Ok(Event::Up(Up::Done | Up::Gone)) => return Ok(false),
+                Ok(Event::Lost) if delivered => return Ok(false),
+                Err(RecvTimeoutError::Disconnected) => return Ok(false),
+                _ => {}
+            }
+            let alone = self.log.lost_since().map_or(Duration::ZERO, |t| t.elapsed().min(since.elapsed()));
+            if alone > grace {
+                return Ok(self.run.detached);
+            }
+        }
+    }
+}
+
+fn cannot_start(run: &RunStart, e: &std::io::Error) -> Stop {
+    let name = run.argv.first().map(|a| String::from_utf8_lossy(a).escape_default().to_string()).unwrap_or_default();
+    match e.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
+            Stop::Refuse(Refusal::Lacks(format!("`{name}` can't be started: {e}")))
+        }
+        _ => Stop::Refuse(Refusal::Other(format!("`{name}` can't be started: {e}"))),
+    }
+}
+
+/// Feeds the command's standard input without ever holding up the supervisor.
+struct Stdin(Sender<Vec<u8>>);
+
+impl Stdin {
+    fn new(mut file: File, log: Log) -> Stdin {
+        let (tx, rx) = mpsc::channel::<Vec<u8>>();
+        std::thread::spawn(move || {
+            while let Ok(data) = rx.recv() {
+                // A command that closed its input has had enough; the rest is taken and dropped.
+                let _ = file.write_all(&data);
+                log.say(&Down::Took(data.len() as u32));
+            }
+        });
+        Stdin(tx)
+    }
+
+    fn write(&mut self, data: Vec<u8>) {
+        let _ = self.0.send(data);
+    }
+}
+
+/// The pack as it arrives, as a reader.
+struct PackInput<'a> {
+    events: &'a Receiver<Event>,
+    piece: Vec<u8>,
+    at: usize,
+    quit: bool,
+    ended: bool,
+}
+
+impl PackInput<'_> {
+    /// Reads to the end of the pack: nothing of it may be taken for a later message.
+    fn drain(&mut self) {
+        let mut rest = [0; 4096];
+        while matches!(self.read(&mut rest), Ok(n) if n > 0) {}
+    }
+}
+
+impl Read for PackInput<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        while self.at == self.piece.len() {
+            if self.ended {
+                return Ok(0);
+            }
+            match self.events.recv() {
+                Ok(Event::Up(Up::Pack(data))) => (self.piece, self.at) = (data, 0),
+                Ok(Event::Up(Up::PackEnd)) => self.ended = true,
+                Ok(Event::Up(Up::Beat)) => {}
+                _ => {
+                    self.quit = true;
+                    return Err(std::io::ErrorKind::ConnectionAborted.into());
+                }
+            }
+        }
+        let n = buf.len().min(self.piece.len() - self.at);
+        buf[..n].copy_from_slice(&self.piece[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}

@@ -1,0 +1,317 @@
+//! What only the caller's machine can tell about a command: whether it reaches for things that a node does not have, and
+//! what a node must have for it.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::cross;
+use crate::paths::Paths;
+use crate::plan::Workload;
+use crate::probe;
+use crate::proto::NeedSpec;
+use crate::sync::workspace::Workspace;
+
+/// Absolute places that every machine has for itself.
+const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib64", "/dev", "/proc", "/sys", "/etc"];
+
+/// What was found out.
+#[derive(Debug, Default)]
+pub struct Fit {
+    /// Why the command can only run here, if so.
+    pub must_be_local: Option<String>,
+    /// The place that made the ignored directories which the command reads.
+    pub owner: Option<String>,
+    /// What the node must have.
+    pub needs: Vec<NeedSpec>,
+    /// Directories that must be in the mirror, relative to the run's directory.
+    pub needs_dirs: Vec<Vec<u8>>,
+    /// Directories of the workspace that are in PATH here, relative to its root.
+    pub path_prefix: Vec<Vec<u8>>,
+}
+
+/// Looks at a command, its directory and its environment.
+pub fn look(argv: &[OsString], work: &Workload, cwd: &Path, ws: Option<&Workspace>, paths: &Paths) -> Fit {
+    let mut fit = Fit::default();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let Some(ws) = ws else {
+        fit.needs = work.needs.iter().map(|n| NeedSpec { need: n.clone(), version: None }).collect();
+        return fit;
+    };
+    fit.path_prefix = std::env::split_paths(&path)
+        .filter_map(|d| d.strip_prefix(&ws.root).ok().map(|r| r.as_os_str().as_bytes().to_vec()))
+        .collect();
+    fit.must_be_local = argv
+        .iter()
+        .find_map(|a| leaves(a, cwd, &ws.root))
+        .or_else(|| outside_dependency(argv, cwd, &ws.root))
+        .or_else(|| {
+            let services = cross::local_services(std::env::vars_os());
+            (!services.is_empty()).then(|| format!("{} names a service on this machine", services.join(", ")))
+        });
+    for need in &work.needs {
+        let mut version = None;
+        if !need.program.contains('/')
+            && let Some(found) = probe::find_program(OsStr::new(&need.program), &path)
+        {
+            if let Some(why) = from_environment(&need.program, &found, &ws.root) {
+                fit.must_be_local.get_or_insert(why);
+            }
+            if let Ok(rel) = found.strip_prefix(&ws.root) {
+                fit.needs_dirs.push(upwards(cwd, &ws.root, rel.parent().unwrap_or(Path::new(""))));
+            } else if need.same_version {
+                version = probe::version_of(&found, &paths.cache.join("versions"));
+            }
+        }
+        fit.needs.push(NeedSpec { need: need.clone(), version });
+    }
+    for dir in &work.reads {
+        let full = cwd.join(dir);
+        if !full.exists() {
+            continue;
+        }
+        let Ok(rel) = normal(&full).strip_prefix(&ws.root).map(Path::to_owned) else { continue };
+        match owners::of(paths, &ws.key, &rel) {
+            Some(node) => {
+                fit.needs_dirs.push(dir.as_bytes().to_vec());
+                fit.owner = Some(node);
+            }
+            None => {
+                fit.must_be_local
+                    .get_or_insert(format!("{} was made on this machine", dir.trim_end_matches('/')));
+            }
+        }
+    }
+    fit
+}
+
+/// `dir`, relative to `root`, as seen from `cwd` inside `root`.
+fn upwards(cwd: &Path, root: &Path, dir: &Path) -> Vec<u8> {
+    let depth = cwd.strip_prefix(root).map_or(0, |r| r.components().count());
+    let mut p = PathBuf::new();
+    for _ in 0..depth {
+        p.push("..");
+    }
+    p.push(dir);
+    p.into_os_string().as_bytes().to_vec()
+}
+
+/// Why an argument ties the command to this machine.
+fn leaves(arg: &OsStr, cwd: &Path, root: &Path) -> Option<String> {
+    let text = arg.to_string_lossy();
+    let mut candidates = vec![&*text];
+    if let Some((_, value)) = text.split_once('=') {
+        candidates.push(value);
+    }
+    // -I/path, -o../x
+    if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") && text.is_char_boundary(2) {
+        candidates.push(&text[2..]);
+    }
+    candidates.into_iter().find_map(|p| leaves_path(p, cwd, root))
+}
+
+fn leaves_path(text: &str, cwd: &Path, root: &Path) -> Option<String> {
+    let looks = text.starts_with('/') || text.starts_with("..") || text.contains("/..");
+    if !looks || text.contains("://") || text.len() > 4096 || text.contains('\n') {
+        return None;
+    }
+    let full = normal(&cwd.join(text));
+    let shown = || crate::node::printable(text, 80);
+    if full.starts_with(root) {
+        return text
+            .starts_with('/')
+            .then(|| format!("{} is an absolute path of this machine's workspace", shown()));
+    }
+    if SYSTEM.iter().any(|s| full.starts_with(s)) || full == Path::new("/") {
+        return None;
+    }
+    let there = full.exists() || (text.starts_with('/') && full.parent().is_some_and(Path::exists));
+    there.then(|| format!("{} lies outside the workspace", shown()))
+}
+
+/// Resolves `.` and `..` in the text of a path alone.
+fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for c in path.components() {
+        match c {
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::CurDir => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// Why a tool from an activated environment outside the workspace can't be had elsewhere.
+fn from_environment(name: &str, found: &Path, root: &Path) -> Option<String> {
+    ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().find_map(|var| {
+        let env = std::env::var_os(var).map(PathBuf::from)?;
+        let tied = found.starts_with(&env) && !env.starts_with(root) && !env.as_os_str().is_empty();
+        tied.then(|| format!("`{name}` comes from the environment {}, which nodes lack", env.display()))
+    })
+}
+
+/// A dependency by path that leads out of the workspace, in the manifests of the tool that is run.
+fn outside_dependency(argv: &[OsString], cwd: &Path, root: &Path) -> Option<String> {
+    let tool = Path::new(argv.first()?).file_name()?.to_str()?;
+    let file = match tool {
+        "cargo" => "Cargo.toml",
+        "go" => "go.mod",
+        "npm" | "yarn" | "pnpm" | "bun" | "npx" => "package.json",
+        _ => return None,
+    };
+    let mut found = Vec::new();
+    manifests(root, file, 3, &mut found);
+    for dir in cwd.ancestors().take_while(|d| d.starts_with(root)) {
+        let f = dir.join(file);
+        if f.is_file() && !found.contains(&f) {
+            found.push(f);
+        }
+    }
+    found.iter().find_map(|f| {
+        let text = std::fs::read_to_string(f).ok()?;
+        let dir = f.parent()?;
+        quoted_paths(&text).find_map(|p| {
+            let full = normal(&dir.join(p));
+            let out = !full.starts_with(root) && full.exists();
+            out.then(|| format!("{} depends on {p}, which lies outside the workspace", f.strip_prefix(root).unwrap_or(f).display()))
+        })
+    })
+}
+
+/// Words of a manifest that begin with `../` or `file:../`, in quotes or not.
+fn quoted_paths(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .filter(|l| l.contains("../"))
+        .flat_map(|l| l.split(|c: char| c.is_whitespace() || "\"'=,{}[]".contains(c)))
+        .map(|w| w.strip_prefix("file:").or_else(|| w.strip_prefix("link:")).unwrap_or(w))
+        .filter(|w| w.starts_with("../"))
+}
+
+fn manifests(dir: &Path, name: &str, depth: u32, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for e in entries.flatten() {
+        if found.len() >= 200 {
+            return;
+        }
+        let Ok(kind) = e.file_type() else { continue };
+        let file = e.file_name();
+        if kind.is_file() && file == name {
+            found.push(e.path());
+        } else if kind.is_dir() && depth > 0 {
+            let skip = file == "target" || file == "node_modules" || file.as_bytes().starts_with(b".");
+            if !skip {
+                manifests(&e.path(), name, depth - 1, found);
+            }
+        }
+    }
+}
+
+/// Who made an ignored directory: the node whose run left it, as noted after that run. No note means this machine.
+pub mod owners {
+    use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
+
+    use crate::paths::{self, Paths};
+
+    type Owners = BTreeMap<String, String>;
+
+    fn file(paths: &Paths, workspace: &str) -> PathBuf {
+        paths.state.join("owners").join(format!("{workspace}.json"))
+    }
+
+    fn load(paths: &Paths, workspace: &str) -> Owners {
+        std::fs::read(file(paths, workspace)).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
+    }
+
+    /// The node that made `dir` (relative to the workspace), if a node did.
+    pub fn of(paths: &Paths, workspace: &str, dir: &Path) -> Option<String> {
+        load(paths, workspace).remove(dir.to_str()?)
+    }
+
+    /// Notes that `dirs` were made or changed by `node`, or by this machine (`None`).
+    pub fn note(paths: &Paths, workspace: &str, dirs: &[PathBuf], node: Option<&str>) {
+        let mut owners = load(paths, workspace);
+        let before = owners.clone();
+        for dir in dirs.iter().filter_map(|d| d.to_str()) {
+            match node {
+                Some(n) => owners.insert(dir.to_owned(), n.to_owned()),
+                None => owners.remove(dir),
+            };
+        }
+        if owners != before
+            && let Ok(bytes) = serde_json::to_vec_pretty(&owners)
+            && crate::agent::private_dir(&paths.state.join("owners")).is_ok()
+        {
+            // Without the note the next run stays local: slower, never wrong.
+            let _ = paths::write_atomic(&file(paths, workspace), &bytes, 0o600);
+        }
+    }
+}
+
+/// The directories that a command of `work` in `cwd` reads and leaves, relative to the workspace.
+pub fn touched(work: &Workload, cwd: &Path, root: &Path) -> Vec<PathBuf> {
+    work.reads
+        .iter()
+        .filter_map(|d| normal(&cwd.join(d)).strip_prefix(root).map(Path::to_owned).ok())
+        .filter(|d| !d.as_os_str().is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_leave_the_workspace_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("ws");
+        std::fs::create_dir_all(root.join("sub")).unwrap();
+        std::fs::write(dir.path().join("outside"), "").unwrap();
+        let cwd = root.join("sub");
+        let abs = root.join("sub/x").display().to_string();
+        let tmp = dir.path().join("new-file").display().to_string();
+        let cases: &[(&str, bool)] = &[
+            ("-x", false),
+            ("../file-of-the-workspace", false),
+            ("../../outside", true),
+            ("--config=../../outside", true),
+            ("../../not-there", false),
+            ("-I/usr/include", false),
+            ("/dev/null", false),
+            (&abs, true),
+            (&tmp, true),
+            ("https://example.org/../x", false),
+            ("a..b", false),
+        ];
+        for (arg, tied) in cases {
+            assert_eq!(leaves(OsStr::new(arg), &cwd, &root).is_some(), *tied, "{arg}");
+        }
+    }
+
+    #[test]
+    fn path_dependencies_that_lead_out_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("ws");
+        std::fs::create_dir_all(root.join("crates/a")).unwrap();
+        std::fs::create_dir_all(dir.path().join("lib")).unwrap();
+        let argv = [OsString::from("cargo"), "test".into()];
+        std::fs::write(root.join("crates/a/Cargo.toml"), "b = { path = \"../b\" }\n").unwrap();
+        assert_eq!(outside_dependency(&argv, &root, &root), None);
+        std::fs::write(root.join("crates/a/Cargo.toml"), "b = { path = \"../../../lib\" }\n").unwrap();
+        let why = outside_dependency(&argv, &root, &root).unwrap();
+        assert!(why.contains("crates/a/Cargo.toml depends on ../../../lib"), "{why}");
+    }
+
+    #[test]
+    fn owners_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        owners::note(&paths, "w", &["build".into()], Some("n1"));
+        assert_eq!(owners::of(&paths, "w", Path::new("build")).as_deref(), Some("n1"));
+        owners::note(&paths, "w", &["build".into()], None);
+        assert_eq!(owners::of(&paths, "w", Path::new("build")), None);
+    }
+}

@@ -1,0 +1,547 @@
+//! One run on one node, from the client's side: sync, start, stream, bring back.
+//!
+//! What must never happen is that a command runs twice. So the node starts only before a start-by time, which
+//! is given in its own clock; and this side says [`RunError::NotStarted`] only after that time, or on the node's own word.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::stdio::{Input, Output};
+use super::tree::{Applied, Incoming, Pack, Tree};
+use crate::config::{Config, NodeConfig};
+use crate::node::Link;
+use crate::node::link::{Install, RunChannel};
+use crate::node::printable;
+use crate::paths::Paths;
+use crate::plan::manifest::Manifest;
+use crate::proto::{
+    CHUNK, Down, Exit, Load, MirrorSpec, NeedSpec, Refusal, RunStart, STDIN_WINDOW, Up,
+};
+use crate::report;
+use crate::request::Ending;
+
+/// How long a node may take from the start of the sync (or from `Go`) to the start of the command.
+pub const START_WINDOW: Duration = Duration::from_secs(4);
+
+/// Silence that makes a link suspicious before the start: three missed beats.
+const SILENT_BEFORE: Duration = Duration::from_millis(3500);
+
+/// Silence that makes a link lost after the start.
+const SILENT_AFTER: Duration = Duration::from_secs(20);
+
+/// What is to be run, whatever the node.
+pub struct Job {
+    /// The run's id.
+    pub id: String,
+    /// Program and arguments.
+    pub argv: Vec<Vec<u8>>,
+    /// Variables that cross.
+    pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Directories of the workspace in front of PATH.
+    pub path_prefix: Vec<Vec<u8>>,
+    /// Whether standard input is forwarded.
+    pub stdin: bool,
+    /// stdout and stderr are one file here.
+    pub one_pipe: bool,
+    /// Needs.
+    pub needs: Vec<NeedSpec>,
+    /// Directories that must exist in the mirror.
+    pub needs_dirs: Vec<Vec<u8>>,
+    /// The tree that goes along; none for a command outside any workspace.
+    pub tree: Option<Arc<Tree>>,
+    /// Seconds that a run outlives its link.
+    pub link_grace: u32,
+    /// Bytes that come back at most.
+    pub back_limit: u64,
+}
+
+/// What differs from node to node.
+pub struct Terms {
+    /// Configured slots.
+    pub slots: Option<u32>,
+    /// Wait for a slot instead of being refused.
+    pub insist: bool,
+    /// `write_back` as in [`crate::proto::BackSpec::scope`].
+    pub scope: u8,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// The node's account.
+    pub exit: Exit,
+    /// Files and bytes sent.
+    pub sent: (u64, u64),
+    /// What came back.
+    pub back: Applied,
+    /// From the first packet to the start.
+    pub sync_time: Duration,
+}
+
+/// Why there is no [`Ran`].
+#[derive(Debug)]
+pub enum RunError {
+    /// Nothing was started, and nothing will be: the next node may try.
+    NotStarted {
+        /// One clause.
+        why: String,
+        /// The node's load, where it said so.
+        load: Option<Load>,
+        /// All slots are taken: waiting may help.
+        full: bool,
+        /// The node is at fault (transport), not busy or lacking something.
+        broken: bool,
+    },
+    /// The command may have run and may still; its result is unknown.
+    Lost {
+        /// One clause.
+        why: String,
+    },
+    /// A signal ended the wait before the command started.
+    Interrupted(i32),
+    /// The command ran to its end, but what it changed could not be taken home.
+    Back {
+        /// How it ended.
+        ending: Ending,
+        /// What failed.
+        why: String,
+    },
+}
+
+impl RunError {
+    fn broken(why: impl Into<String>) -> RunError {
+        RunError::NotStarted { why: why.into(), load: None, full: false, broken: true }
+    }
+}
+
+/// What the person is told while it goes on.
+pub trait Progress {
+    /// All slots of the node are taken and the run waits.
+    fn waiting(&mut self, node: &str, running: u32);
+}
+
+/// How to reach the node again when the link is lost.
+pub struct Again<'a> {
+    /// The node.
+    pub node: &'a NodeConfig,
+    /// The configuration.
+    pub config: &'a Config,
+    /// cx's own directories.
+    pub paths: &'a Paths,
+}
+
+/// The side of a run that faces its caller.
+pub struct Caller<'a> {
+    /// Where output goes.
+    pub output: &'a Output,
+    /// Where input comes from.
+    pub input: &'a mut Input,
+    /// Signals that reached this process.
+    pub signals: &'a mut mpsc::Receiver<i32>,
+    /// Who is told.
+    pub progress: &'a mut dyn Progress,
+}
+
+/// Runs `job` on the node behind `link`.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run(
+    link: Link,
+    again: Again<'_>,
+    job: &Job,
+    terms: &Terms,
+    caller: &mut Caller<'_>,
+) -> Result<Ran, RunError> {
+    let channel = link.channel();
+    let mut r = Running {
+        link,
+        again,
+        job,
+        channel,
+        output: caller.output,
+        begun: Instant::now(),
+        sync_time: Duration::ZERO,
+        start_by: None,
+        started: false,
+        got: 0,
+        pack: None,
+        differs: Vec::new(),
+        incoming: None,
+        signalled: None,
+        stdin_sent: 0,
+        stdin_waiting: VecDeque::new(),
+    };
+    r.send_run(terms).await?;
+    let exit = r.until_exit(caller).await?;
+    r.finish(exit).await
+}
+
+struct Running<'a> {
+    link: Link,
+    again: Again<'a>,
+    job: &'a Job,
+    channel: RunChannel,
+    output: &'a Output,
+    begun: Instant,
+    sync_time: Duration,
+    /// Until when (here) the node may still start the command; `None` before it was allowed to.
+    start_by: Option<Instant>,
+    started: bool,
+    got: u64,
+    pack: Option<Pack>,
+    differs: Vec<u8>,
+    incoming: Option<Incoming>,
+    /// The first signal that was sent on.
+    signalled: Option<i32>,
+    /// Bytes of standard input sent in all.
+    stdin_sent: u64,
+    /// Those that the command has not taken yet, in the pieces they were sent in.
+    stdin_waiting: VecDeque<Vec<u8>>,
+}
+
+impl Running<'_> {
+    fn stream_ended(&self) -> RunError {
+        if self.started || self.start_by.is_some() {
+            RunError::Lost { why: "the connection ended".into() }
+        } else {
+            RunError::broken("the connection ended")
+        }
+    }
+
+    async fn send(&self, up: &Up) -> Result<(), RunError> {
+        self.channel.send(up).await.map_err(|_| self.stream_ended())
+    }
+
+    async fn send_run(&mut self, terms: &Terms) -> Result<(), RunError> {
+        let mut mirror = None;
+        let mut inline = true;
+        if let Some(tree) = &self.job.tree {
+            let pack = tree.pack_for(&self.link.node, None).await.map_err(RunError::broken)?;
+            inline = pack.is_inline();
+            mirror = Some(MirrorSpec {
+                key: tree.key.clone(),
+                expected: pack.from,
+                dir: tree.dir.clone(),
+                pack: if inline { pack.bytes.clone() } else { None },
+                back: crate::proto::BackSpec { scope: terms.scope, ..tree.back.clone() },
+            });
+            self.pack = Some(pack);
+        }
+        // A node that would have to wait for a slot, or for a large pack, waits for a word before it starts.
+        let start_by = (inline && !terms.insist).then(|| {
+            self.start_by = Some(Instant::now() + START_WINDOW);
+            self.link.node_time(START_WINDOW)
+        });
+        let job = self.job;
+        let up = Up::Run(Box::new(RunStart {
+            id: job.id.clone(),
+            mirror,
+            argv: job.argv.clone(),
+            env: job.env.clone(),
+            path_prefix: job.path_prefix.clone(),
+            umask: current_umask(),
+            stdin: job.stdin,
+            one_pipe: job.one_pipe,
+            needs: job.needs.clone(),
+            needs_dirs: job.needs_dirs.clone(),
+            slots: terms.slots,
+            insist: terms.insist,
+            start_by,
+            detached: false,
+            link_grace: job.link_grace,
+        }));
+        self.send(&up).await
+    }
+
+    async fn until_exit(
+        &mut self,
+        caller: &mut Caller<'_>,
+    ) -> Result<Exit, RunError> {
+        let Caller { input, signals, progress, .. } = caller;
+        let mut tick = tokio::time::interval(Duration::from_millis(250));
+        loop {
+            let room = STDIN_WINDOW.saturating_sub(self.stdin_waiting.iter().map(Vec::len).sum());
+            tokio::select! {
+                down = self.channel.rx.recv() => match down {
+                    Some(down) => {
+                        let waits = !self.started;
+                        let exit = tokio::select! {
+                            biased;
+                            Some(signal) = signals.recv(), if waits => return Err(RunError::Interrupted(signal)),
+                            exit = self.take(down, &mut **progress) => exit?,
+                        };
+                        if let Some(exit) = exit {
+                            return Ok(exit);
+                        }
+                    }
+                    None if self.started => self.attach_again("the connection ended", signals).await?,
+                    None => return Err(self.at_end().await),
+                },
+                Some(signal) = signals.recv() => self.signal(signal).await?,
+                piece = input.next(), if self.started && self.job.stdin && room > 0 => {
+                    self.stdin_sent += piece.len() as u64;
+                    self.stdin_waiting.push_back(piece.clone());
+                    // A stream that has ended is noticed by its reader; the piece is sent again on the next one.
+                    let _ = self.send(&Up::Stdin(piece)).await;
+                }
+                fd = self.output.closed() => {
+                    let _ = self.send(&Up::Close(fd)).await;
+                }
+                _ = tick.tick() => if let Some(why) = self.silent()? {
+                    self.attach_again(&why, signals).await?;
+                },
+            }
+        }
+    }
+
+    /// The stream is gone. Before the start that is no more than a failed node, once the start-by time has passed.
+    async fn at_end(&self) -> RunError {
+        if self.started {
+            return self.stream_ended();
+        }
+        if let Some(by) = self.start_by {
+            tokio::time::sleep_until(by).await;
+        }
+        RunError::broken("the connection ended before the start")
+    }
+
+    /// Whether the link has to be given up after the start, and why.
+    fn silent(&self) -> Result<Option<String>, RunError> {
+        let silence = self.link.silence();
+        if self.started {
+            let limit = if self.signalled.is_some() { SILENT_BEFORE } else { SILENT_AFTER };
+            return Ok((silence > limit).then(|| format!("no sign of life for {} s", silence.as_secs())));
+        }
+        // Until the start-by time has passed here it may not have passed there.
+        if silence > SILENT_BEFORE && self.start_by.is_none_or(|by| Instant::now() > by) {
+            return Err(RunError::broken("it stopped answering before the start"));
+        }
+        Ok(None)
+    }
+
+    /// Attaches to the run over a new stream, for as long as the run lives on without one.
+    async fn attach_again(&mut self, why: &str, signals: &mut mpsc::Receiver<i32>) -> Result<(), RunError> {
+        let until = Instant::now() + Duration::from_secs(u64::from(self.job.link_grace));
+        let lost = |more: &str| RunError::Lost { why: format!("{why}; {more}") };
+        if let Some(signal) = self.signalled {
+            // Told to end, and nobody there to tell: the node ends the run when the grace is over.
+            return Err(RunError::Interrupted(signal));
+        }
+        report::line(&format!("{}: {why}; run {} goes on there, attaching again", self.link.node, self.job.id));
+        let mut pause = Duration::from_millis(500);
+        loop {
+            let deadline = (Instant::now() + Duration::from_secs(10)).min(until);
+            let opening = Link::open(self.again.node, self.again.config, self.again.paths, deadline, Install::Never);
+            let opened = tokio::select! {
+                opened = opening => opened,
+                Some(signal) = signals.recv() => return Err(RunError::Interrupted(signal)),
+            };
+            if let Ok(link) = opened {
+                self.channel = link.channel();
+                self.link = link;
+                // What had come back in part comes again from its beginning.
+                self.incoming = None;
+                let attach = Up::Attach { id: self.job.id.clone(), have: self.got };
+                if self.channel.send(&attach).await.is_ok() {
+                    return Ok(());
+                }
+            }
+            if Instant::now() + pause > until {
+                return Err(lost(&format!("not reached again within {} s", self.job.link_grace)));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                Some(signal) = signals.recv() => return Err(RunError::Interrupted(signal)),
+            }
+            pause = (pause * 2).min(Duration::from_secs(10));
+        }
+    }
+
+    /// A new stream is attached: sends the input again that did not arrive over the old one.
+    async fn resend_stdin(&mut self, arrived: u64) -> Result<(), RunError> {
+        let waiting: usize = self.stdin_waiting.iter().map(Vec::len).sum();
+        let mut at = self.stdin_sent - waiting as u64;
+        for piece in self.stdin_waiting.clone() {
+            let end = at + piece.len() as u64;
+            if piece.is_empty() || end > arrived {
+                let skip = arrived.saturating_sub(at).min(piece.len() as u64) as usize;
+                self.send(&Up::Stdin(piece[skip..].to_vec())).await?;
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    async fn signal(&mut self, signal: i32) -> Result<(), RunError> {
+        if !self.started {
+            // The end of the stream takes the run back, wherever it is.
+            return Err(RunError::Interrupted(signal));
+        }
+        self.signalled.get_or_insert(signal);
+        let _ = self.send(&Up::Signal(signal)).await;
+        Ok(())
+    }
+
+    async fn take(&mut self, down: Down, progress: &mut dyn Progress) -> Result<Option<Exit>, RunError> {
+        match down {
+            Down::Waiting { running } => progress.waiting(&self.link.node, running),
+            Down::Admitted => {
+                if self.pack.as_ref().is_some_and(|p| !p.is_inline()) {
+                    self.send_pack().await?;
+                } else if self.job.tree.is_none() {
+                    self.go().await?;
+                }
+            }
+            Down::Differs { data, last } => {
+                self.differs.extend(data);
+                if self.differs.len() > 1 << 30 {
+                    return Err(RunError::broken("its manifest is larger than a gigabyte"));
+                }
+                if last {
+                    self.pack_anew().await?;
+                    self.send_pack().await?;
+                }
+            }
+            Down::Synced { generation } => {
+                if let (Some(tree), Some(pack)) = (&self.job.tree, &self.pack) {
+                    if Some(generation) != pack.to() {
+                        return Err(RunError::broken("the mirror there is not what was sent"));
+                    }
+                    tree.synced(&self.link.node, pack);
+                }
+                self.go().await?;
+            }
+            Down::Started { .. } => {
+                self.started = true;
+                self.sync_time = self.begun.elapsed();
+            }
+            Down::Output { fd, data } => {
+                self.got += data.len() as u64;
+                self.output.write(fd, data).await;
+            }
+            Down::Attached { stdin } => self.resend_stdin(stdin).await?,
+            Down::Took(n) => self.took(n as usize),
+            Down::Back(piece) => {
+                if self.incoming.is_none()
+                    && let Some(tree) = &self.job.tree
+                {
+                    self.incoming = Some(tree.incoming(&self.job.id, self.job.back_limit));
+                }
+                if let Some(i) = &mut self.incoming {
+                    i.feed(piece).await;
+                }
+            }
+            Down::Exit(exit) => return Ok(Some(*exit)),
+            Down::Refused { why, load } => return Err(refused(why, load)),
+            Down::Failed { message, started } => {
+                let why = printable(&message, 300);
+                return Err(if started { RunError::Lost { why } } else { RunError::broken(why) });
+            }
+            Down::Welcome(_) | Down::Beat | Down::Purged(_) => {}
+        }
+        Ok(None)
+    }
+
+    fn took(&mut self, mut n: usize) {
+        while n > 0
+            && let Some(first) = self.stdin_waiting.front_mut()
+            && !first.is_empty()
+        {
+            if first.len() > n {
+                first.drain(..n);
+                return;
+            }
+            n -= first.len();
+            self.stdin_waiting.pop_front();
+        }
+    }
+
+    /// Allows the start, where the first packet did not.
+    async fn go(&mut self) -> Result<(), RunError> {
+        if self.start_by.is_some() {
+            return Ok(());
+        }
+        self.start_by = Some(Instant::now() + START_WINDOW);
+        self.send(&Up::Go { start_by: self.link.node_time(START_WINDOW) }).await
+    }
+
+    /// The mirror is not what we believed: compares with what it is.
+    async fn pack_anew(&mut self) -> Result<(), RunError> {
+        let Some(tree) = &self.job.tree else { return Err(RunError::broken("it asked for a tree")) };
+        // The node has dropped the earlier leave to start; it waits for a new one.
+        self.start_by = None;
+        let bytes = std::mem::take(&mut self.differs);
+        let manifest: Manifest =
+            crate::sync::manifest_from_bytes(&bytes).map_err(|e| RunError::broken(printable(&e.to_string(), 200)))?;
+        self.pack = Some(tree.pack_for(&self.link.node, Some(manifest)).await.map_err(RunError::broken)?);
+        Ok(())
+    }
+
+    async fn send_pack(&mut self) -> Result<(), RunError> {
+        let (Some(tree), Some(mut pack)) = (&self.job.tree, self.pack.take()) else { return Ok(()) };
+        if let Some(bytes) = &pack.bytes {
+            for piece in bytes.chunks(CHUNK) {
+                self.send(&Up::Pack(piece.to_vec())).await?;
+            }
+        } else {
+            let (tx, mut rx) = mpsc::channel(8);
+            let packing = tree.stream(&pack, tx);
+            while let Some(piece) = rx.recv().await {
+                self.send(&Up::Pack(piece)).await?;
+            }
+            match packing.await {
+                Ok(Ok(packed)) => pack.packed = Some(packed),
+                Ok(Err(e)) => return Err(RunError::broken(format!("the workspace can't be read: {e}"))),
+                Err(_) => return Err(RunError::broken("packing failed")),
+            }
+        }
+        self.pack = Some(pack);
+        self.send(&Up::PackEnd).await
+    }
+
+    /// Takes home what changed, then lets the node forget the run.
+    async fn finish(mut self, exit: Exit) -> Result<Ran, RunError> {
+        self.output.flush().await;
+        let mut back = Applied::default();
+        let packed = self.pack.take().and_then(|p| p.packed);
+        let sent = packed.as_ref().map_or((0, 0), |p| (p.files, p.bytes));
+        if let (Some(tree), Some(incoming), Some(packed)) = (&self.job.tree, self.incoming.take(), packed) {
+            back = incoming
+                .apply(tree.clone(), &self.link.node, &exit, packed.manifest, &self.job.id, self.link.clock_offset())
+                .await
+                .map_err(|why| RunError::Back { ending: exit.ending, why })?;
+        }
+        let _ = self.channel.send(&Up::Done).await;
+        Ok(Ran { exit, sent, back, sync_time: self.sync_time })
+    }
+}
+
+fn refused(why: Refusal, load: Load) -> RunError {
+    let full = matches!(why, Refusal::Full { .. });
+    let why = match why {
+        Refusal::Full { running } => format!("all {running} slots are taken"),
+        Refusal::Overloaded(s) => format!("overloaded: {}", printable(&s, 100)),
+        Refusal::Lacks(s) | Refusal::Disk(s) | Refusal::Other(s) => printable(&s, 200),
+        Refusal::TooLate => "it was too slow to start in time".into(),
+    };
+    RunError::NotStarted { why, load: Some(load), full, broken: false }
+}
+
+/// The umask of this process.
+fn current_umask() -> u32 {
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    rustix::process::umask(mask);
+    #[expect(clippy::useless_conversion, reason = "mode_t is 16 bits wide on some systems")]
+    u32::from(mask.as_raw_mode())
+}
+
+/// Where this process keeps files of a run while they arrive.
+pub fn incoming_dir(cache: &std::path::Path, id: &str) -> PathBuf {
+    cache.join("incoming").join(id)
+}

@@ -1,0 +1,312 @@
+//! The workspace's side of a run: the scan, the pack for one node, and what comes back.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::paths::Paths;
+use crate::plan::delta::delta;
+use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
+use crate::proto::{BackSpec, Exit, INLINE_PACK, MirrorKey};
+use crate::sync::apply::{self, Commit};
+use crate::sync::pack::{self, Packed};
+use crate::sync::record::MirrorRecord;
+use crate::sync::stage;
+use crate::sync::workspace::Workspace;
+
+/// Files of so many bytes in all are packed in memory; more goes out while it is packed.
+const IN_MEMORY: u64 = 4 << 20;
+
+/// A workspace as it was scanned for one command.
+pub struct Tree {
+    /// The workspace.
+    pub ws: Workspace,
+    /// The mirror's key.
+    pub key: MirrorKey,
+    /// The run's directory, relative to the root.
+    pub dir: Vec<u8>,
+    /// What goes.
+    pub want: Manifest,
+    /// What comes back; `scope` is set per node.
+    pub back: BackSpec,
+    /// Secrets that stayed here.
+    pub withheld: Vec<RelPath>,
+    /// HEAD at the scan.
+    pub head: Option<Vec<u8>>,
+    /// cx's own directories.
+    pub paths: Arc<Paths>,
+}
+
+/// What turns one node's mirror into the wanted tree.
+pub struct Pack {
+    /// The generation it starts from.
+    pub from: Generation,
+    /// The compressed bytes, where they are small; otherwise [`Tree::stream`] makes them.
+    pub bytes: Option<Vec<u8>>,
+    have: Manifest,
+    /// What was sent, once it was.
+    pub packed: Option<Packed>,
+}
+
+impl Pack {
+    /// The generation after it, once all was read.
+    pub fn to(&self) -> Option<Generation> {
+        self.packed.as_ref().map(|p| generation(&p.manifest))
+    }
+
+    /// Whether it may travel in the first packet.
+    pub fn is_inline(&self) -> bool {
+        self.bytes.as_ref().is_some_and(|b| b.len() <= INLINE_PACK)
+    }
+}
+
+/// What was done with what came back.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Files written, and their bytes.
+    pub files: (u64, u64),
+    /// Files deleted.
+    pub deleted: u64,
+    /// Things a person must know.
+    pub notes: Vec<String>,
+}
+
+impl Tree {
+    /// The pack for `node`, whose mirror holds `have`, or what we remember of it.
+    ///
+    /// # Errors
+    /// When the tree can't be read; one clause.
+    pub async fn pack_for(self: &Arc<Self>, node: &str, have: Option<Manifest>) -> Result<Pack, String> {
+        let (tree, node) = (self.clone(), node.to_owned());
+        let work = tokio::task::spawn_blocking(move || tree.pack_now(&node, have));
+        match work.await {
+            Ok(Ok(p)) => Ok(p),
+            Ok(Err(e)) => Err(format!("the workspace can't be read: {e}")),
+            Err(_) => Err("packing failed".into()),
+        }
+    }
+
+    fn pack_now(&self, node: &str, have: Option<Manifest>) -> std::io::Result<Pack> {
+        let have = have.unwrap_or_else(|| MirrorRecord::load(&self.paths.cache, &self.ws.key, node).manifest);
+        let d = delta(&have, &self.want);
+        let size: u64 = d
+            .upserts
+            .iter()
+            .map(|p| match self.want.get(p) {
+                Some(Entry::File { size, .. }) => *size,
+                _ => 0,
+            })
+            .sum();
+        let from = generation(&have);
+        let mut pack = Pack { from, bytes: None, have, packed: None };
+        if size <= IN_MEMORY {
+            let mut bytes = Vec::new();
+            pack.packed = Some(pack::write_pack(&self.ws.root, &d, &self.want, &mut bytes)?);
+            pack.bytes = Some(bytes);
+        }
+        Ok(pack)
+    }
+
+    /// Packs into the channel; for packs that are too large for memory.
+    pub fn stream(self: &Arc<Self>, pack: &Pack, to: mpsc::Sender<Vec<u8>>) -> tokio::task::JoinHandle<std::io::Result<Packed>> {
+        let tree = self.clone();
+        let have = pack.have.clone();
+        tokio::task::spawn_blocking(move || {
+            let d = delta(&have, &tree.want);
+            let mut out = ChannelWriter { to, piece: Vec::new() };
+            let packed = pack::write_pack(&tree.ws.root, &d, &tree.want, &mut out)?;
+            out.flush()?;
+            Ok(packed)
+        })
+    }
+
+    /// Remembers that the mirror now holds what was sent.
+    pub fn synced(&self, node: &str, pack: &Pack) {
+        if let Some(p) = &pack.packed {
+            // Losing this costs one exchange of manifests.
+            let _ = MirrorRecord::save(&self.paths.cache, &self.ws.key, node, &p.manifest);
+        }
+    }
+
+    /// Starts taking what comes back.
+    pub fn incoming(&self, id: &str, limit: u64) -> Incoming {
+        let dir = super::run::incoming_dir(&self.paths.cache, id);
+        let (tx, rx) = mpsc::channel::<Vec<u8>>(8);
+        let work = tokio::task::spawn_blocking(move || {
+            crate::agent::private_dir(&dir).map_err(|e| e.to_string())?;
+            let mut input = ChannelReader { from: rx, piece: Vec::new(), at: 0 };
+            let staged = stage::stage(&mut input, &dir, limit).map_err(|e| e.to_string());
+            // What follows a broken pack is read and dropped, so that the exit is still heard.
+            while input.from.blocking_recv().is_some() {}
+            staged
+        });
+        Incoming { tx: Some(tx), work }
+    }
+}
+
+/// What comes back, on its way to a directory of its own.
+pub struct Incoming {
+    tx: Option<mpsc::Sender<Vec<u8>>>,
+    work: tokio::task::JoinHandle<Result<stage::Staged, String>>,
+}
+
+impl Incoming {
+    /// Takes a piece.
+    pub async fn feed(&mut self, piece: Vec<u8>) {
+        if let Some(tx) = &self.tx {
+            let _ = tx.send(piece).await;
+        }
+    }
+
+    /// Applies it to the workspace once it is complete.
+    ///
+    /// # Errors
+    /// When it did not arrive whole or can't be written; one clause. The tree is then as it was, or each file is whole.
+    pub async fn apply(
+        mut self,
+        tree: Arc<Tree>,
+        node: &str,
+        exit: &Exit,
+        sent: Manifest,
+        id: &str,
+        clock: i64,
+    ) -> Result<Applied, String> {
+        self.tx = None;
+        let staged = self.work.await.map_err(|_| "taking it in failed".to_owned())??;
+        let (node, id, want_generation) = (node.to_owned(), id.to_owned(), exit.generation);
+        let work = tokio::task::spawn_blocking(move || {
+            let dir = super::run::incoming_dir(&tree.paths.cache, &id);
+            let r = tree.commit(staged, &node, &id, sent, want_generation, clock);
+            let _ = std::fs::remove_dir_all(dir);
+            r
+        });
+        work.await.map_err(|_| "applying it failed".to_owned())?
+    }
+}
+
+impl Tree {
+    fn commit(
+        &self,
+        staged: stage::Staged,
+        node: &str,
+        id: &str,
+        sent: Manifest,
+        want: Option<Generation>,
+        clock: i64,
+    ) -> Result<Applied, String> {
+        let mut mirror = sent.clone();
+        staged.apply_to(&mut mirror);
+        let conflicts = self.paths.state.join("conflicts").join(id);
+        let report = apply::commit_local(Commit {
+            root: &self.ws.root,
+            staged,
+            sent: &sent,
+            conflicts: &conflicts,
+            head_moved: self.head != head(&self.ws.root),
+            clock_offset_ms: clock,
+        })
+        .map_err(|e| e.to_string())?;
+        if want == Some(generation(&mirror)) {
+            let _ = MirrorRecord::save(&self.paths.cache, &self.ws.key, node, &mirror);
+        } else {
+            // Another run changed the mirror too; the next sync asks for its manifest.
+            MirrorRecord::forget(&self.paths.cache, &self.ws.key, node);
+        }
+        let mut notes = Vec::new();
+        if !report.conflicts.is_empty() {
+            notes.push(format!(
+                "{} changed here meanwhile: the node's version is in {}",
+                list(&report.conflicts),
+                conflicts.display()
+            ));
+        }
+        for (path, why) in report.refused.iter().take(3) {
+            notes.push(format!("{path} not taken: {why}"));
+        }
+        Ok(Applied { files: (report.files, report.bytes), deleted: report.deleted, notes })
+    }
+}
+
+/// Names a few paths.
+pub fn list(paths: &[RelPath]) -> String {
+    let shown: Vec<String> = paths.iter().take(3).map(ToString::to_string).collect();
+    let more = paths.len().saturating_sub(3);
+    if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
+}
+
+/// What HEAD names: its own text and that of the branch it points to. `None` outside git.
+pub fn head(root: &Path) -> Option<Vec<u8>> {
+    let git = git_dir(root)?;
+    let head = std::fs::read(git.join("HEAD")).ok()?;
+    let mut out = head.clone();
+    if let Some(name) = head.strip_prefix(b"ref: ") {
+        let name = String::from_utf8_lossy(name).trim().to_owned();
+        let common = std::fs::read_to_string(git.join("commondir")).map_or_else(|_| git.clone(), |c| git.join(c.trim()));
+        match std::fs::read(common.join(&name)) {
+            Ok(id) => out.extend(id),
+            // A packed ref: its line.
+            Err(_) => {
+                let packed = std::fs::read_to_string(common.join("packed-refs")).unwrap_or_default();
+                out.extend(packed.lines().find(|l| l.ends_with(&format!(" {name}"))).unwrap_or("").bytes());
+            }
+        }
+    }
+    Some(out)
+}
+
+fn git_dir(root: &Path) -> Option<PathBuf> {
+    let git = root.join(".git");
+    if git.is_dir() {
+        return Some(git);
+    }
+    let text = std::fs::read_to_string(&git).ok()?;
+    Some(root.join(text.strip_prefix("gitdir: ")?.trim()))
+}
+
+/// Hands what is written on in pieces.
+struct ChannelWriter {
+    to: mpsc::Sender<Vec<u8>>,
+    piece: Vec<u8>,
+}
+
+impl Write for ChannelWriter {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.piece.extend_from_slice(buf);
+        if self.piece.len() >= crate::proto::CHUNK {
+            self.flush()?;
+        }
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        if !self.piece.is_empty() {
+            let piece = std::mem::take(&mut self.piece);
+            self.to.blocking_send(piece).map_err(|_| std::io::ErrorKind::BrokenPipe)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the pieces that arrive.
+struct ChannelReader {
+    from: mpsc::Receiver<Vec<u8>>,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl Read for ChannelReader {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        while self.at == self.piece.len() {
+            match self.from.blocking_recv() {
+                Some(piece) => (self.piece, self.at) = (piece, 0),
+                None => return Ok(0),
+            }
+        }
+        let n = buf.len().min(self.piece.len() - self.at);
+        buf[..n].copy_from_slice(&self.piece[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}

@@ -1,0 +1,356 @@
+//! A stream of packets to the agent on one node, shared by all runs of this process there.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::agents::{self, Build};
+use super::ssh::Ssh;
+use super::{LinkError, embedded, printable};
+use crate::config::{Config, NodeConfig};
+use crate::paths::Paths;
+use crate::proto::{self, Down, Up, Welcome};
+
+/// Packets that may wait for one run before the stream is held back.
+const QUEUE: usize = 64;
+
+type Routes = Arc<Mutex<HashMap<u32, mpsc::Sender<Down>>>>;
+type Reading = Pin<Box<dyn AsyncRead + Send>>;
+type Writing = Pin<Box<dyn AsyncWrite + Send>>;
+
+/// A living stream to an agent. Dropping it ends the stream, and with it the runs that are not detached.
+pub struct Link {
+    /// The node's name.
+    pub node: String,
+    /// The agent's greeting.
+    pub welcome: Welcome,
+    /// When the greeting arrived.
+    pub greeted: Instant,
+    /// From opening the session to the greeting.
+    pub rtt: Duration,
+    tx: mpsc::Sender<Vec<u8>>,
+    routes: Routes,
+    heard: Arc<Heard>,
+    /// Becomes true at the end of the stream.
+    ended: watch::Receiver<bool>,
+    next: AtomicU32,
+    _holds: Box<dyn std::any::Any + Send>,
+}
+
+/// When the other side was last heard.
+struct Heard {
+    start: Instant,
+    millis: AtomicU64,
+}
+
+/// One run's end of a link.
+pub struct RunChannel {
+    run: u32,
+    tx: mpsc::Sender<Vec<u8>>,
+    /// What the run says; `None` when the stream has ended.
+    pub rx: mpsc::Receiver<Down>,
+    routes: Routes,
+}
+
+impl RunChannel {
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// When the stream has ended.
+    pub async fn send(&self, up: &Up) -> Result<(), Ended> {
+        self.tx.send(proto::encode(self.run, up)).await.map_err(|_| Ended)
+    }
+
+    /// A sender for another task.
+    pub fn sender(&self) -> RunSender {
+        RunSender { run: self.run, tx: self.tx.clone() }
+    }
+}
+
+impl Drop for RunChannel {
+    fn drop(&mut self) {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
+    }
+}
+
+/// Sends messages of one run.
+#[derive(Clone)]
+pub struct RunSender {
+    run: u32,
+    tx: mpsc::Sender<Vec<u8>>,
+}
+
+impl RunSender {
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// When the stream has ended.
+    pub async fn send(&self, up: &Up) -> Result<(), Ended> {
+        self.tx.send(proto::encode(self.run, up)).await.map_err(|_| Ended)
+    }
+}
+
+/// The stream has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended;
+
+/// How [`Link::open`] treats a node without an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Install {
+    /// Upload it if that can be done without asking anybody.
+    Quietly,
+    /// Leave the node as it is.
+    Never,
+}
+
+impl Link {
+    /// Connects to the agent of `node` by `deadline`; where this build's agent is missing there, it is installed first
+    /// (uploading may take longer than `deadline`).
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn open(
+        node: &NodeConfig,
+        config: &Config,
+        paths: &Paths,
+        deadline: Instant,
+        install: Install,
+    ) -> Result<Link, LinkError> {
+        if let Some(home) = &node.embedded {
+            return Link::embedded(&node.name, home, deadline).await;
+        }
+        let ssh = Ssh::new(&node.name, config.ssh_config.as_deref(), paths)?;
+        let build = Build::own()?;
+        match Link::over_ssh(&node.name, &ssh, &build, paths, deadline).await? {
+            Greeting::Here(link) => Ok(*link),
+            Greeting::Missing(platform) if install == Install::Quietly => {
+                let agent = agents::find(&platform, &build, paths)?;
+                agents::upload(&ssh, &agent).await?;
+                let deadline = Instant::now() + Duration::from_secs(10);
+                match Link::over_ssh(&node.name, &ssh, &build, paths, deadline).await? {
+                    Greeting::Here(link) => Ok(*link),
+                    Greeting::Missing(_) => {
+                        Err(LinkError::Agent("the agent was uploaded but is not found there".into()))
+                    }
+                }
+            }
+            Greeting::Missing(_) => Err(LinkError::Agent("the agent is not installed there".into())),
+        }
+    }
+
+    async fn embedded(name: &str, home: &Path, deadline: Instant) -> Result<Link, LinkError> {
+        let mut child = embedded::start(home)?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(LinkError::Here("the embedded node has no pipes".into()));
+        };
+        match greet(name, Box::pin(stdin), Box::pin(stdout), Box::new(child), deadline).await? {
+            Greeting::Here(link) => Ok(*link),
+            Greeting::Missing(_) => Err(LinkError::Agent("the embedded agent did not answer".into())),
+        }
+    }
+
+    async fn over_ssh(
+        name: &str,
+        ssh: &Ssh,
+        build: &Build,
+        paths: &Paths,
+        deadline: Instant,
+    ) -> Result<Greeting, LinkError> {
+        let pipes = ssh.open(&agents::start_command(build, name, paths), deadline).await?;
+        let holds: Box<dyn std::any::Any + Send> = Box::new((pipes.stderr, pipes.session));
+        let greeting = greet(name, Box::pin(pipes.stdin), Box::pin(pipes.stdout), holds, deadline).await;
+        if matches!(greeting, Err(LinkError::Unreachable(_))) {
+            ssh.forget_all();
+        }
+        greeting
+    }
+
+    /// Opens a run's channel.
+    pub fn channel(&self) -> RunChannel {
+        let run = self.next.fetch_add(1, Ordering::Relaxed);
+        let (tx, rx) = mpsc::channel(QUEUE);
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).insert(run, tx);
+        if *self.ended.borrow() {
+            // The reader is gone and would never close this channel.
+            self.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        }
+        RunChannel { run, tx: self.tx.clone(), rx, routes: self.routes.clone() }
+    }
+
+    /// Time since the node was last heard.
+    pub fn silence(&self) -> Duration {
+        let heard = Duration::from_millis(self.heard.millis.load(Ordering::Relaxed));
+        self.heard.start.elapsed().saturating_sub(heard)
+    }
+
+    /// The node's clock `after` from now, at most: the true one is later by up to the time the greeting took.
+    pub fn node_time(&self, after: Duration) -> u64 {
+        self.welcome.now + (self.greeted.elapsed() + after).as_millis() as u64
+    }
+
+    /// The node's clock minus ours, in milliseconds.
+    pub fn clock_offset(&self) -> i64 {
+        let now = crate::agent::now_ms() as i64;
+        (self.welcome.now + self.greeted.elapsed().as_millis() as u64) as i64 - now
+    }
+
+    /// Asks something of the agent itself and waits for the answer.
+    ///
+    /// # Errors
+    /// When the stream ends or nothing comes within `limit`.
+    pub async fn ask(&self, up: &Up, limit: Duration) -> Result<Down, LinkError> {
+        let (tx, mut rx) = mpsc::channel(4);
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).insert(0, tx);
+        let sent = self.tx.send(proto::encode(0, up)).await;
+        let answer = tokio::time::timeout(limit, rx.recv()).await;
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(&0);
+        match (sent, answer) {
+            (Ok(()), Ok(Some(down))) => Ok(down),
+            _ => Err(LinkError::Unreachable("no answer".into())),
+        }
+    }
+}
+
+/// What came back first.
+enum Greeting {
+    Here(Box<Link>),
+    /// There is no agent of this build; `uname -s -m` said this.
+    Missing(String),
+}
+
+async fn greet(
+    name: &str,
+    stdin: Writing,
+    mut stdout: Reading,
+    holds: Box<dyn std::any::Any + Send>,
+    deadline: Instant,
+) -> Result<Greeting, LinkError> {
+    let opened = Instant::now();
+    let first = async {
+        match skip_noise(&mut stdout).await? {
+            Noise::Missing(platform) => Ok(Err(platform)),
+            Noise::Magic => read(&mut stdout).await.map(Ok),
+        }
+    };
+    let silent = || LinkError::Unreachable("connected, but the agent did not answer in time".into());
+    let packet = timeout_at(deadline, first).await.map_err(|_| silent())?;
+    let body = match packet {
+        Ok(Ok((_, body))) => body,
+        Ok(Err(platform)) => return Ok(Greeting::Missing(platform)),
+        Err(e) => return Err(LinkError::Agent(format!("no agent's greeting came from there: {e}"))),
+    };
+    let welcome = match proto::decode::<Down>(&body) {
+        Ok(Down::Welcome(w)) if w.version == proto::VERSION => *w,
+        Ok(Down::Welcome(w)) => {
+            let why = format!("the agent speaks version {} of the protocol, this cx {}", w.version, proto::VERSION);
+            return Err(LinkError::Agent(why));
+        }
+        _ => return Err(LinkError::Agent("the agent's greeting can't be understood".into())),
+    };
+    let greeted = Instant::now();
+    let (tx, out) = mpsc::channel(QUEUE);
+    let routes = Routes::default();
+    let heard = Arc::new(Heard { start: greeted, millis: AtomicU64::new(0) });
+    let (ended_tx, ended) = watch::channel(false);
+    tokio::spawn(write_loop(stdin, out));
+    tokio::spawn(read_loop(stdout, routes.clone(), heard.clone(), ended_tx));
+    tokio::spawn(beat(tx.downgrade()));
+    Ok(Greeting::Here(Box::new(Link {
+        node: name.to_owned(),
+        welcome,
+        greeted,
+        rtt: greeted - opened,
+        tx,
+        routes,
+        heard,
+        ended,
+        next: AtomicU32::new(1),
+        _holds: holds,
+    })))
+}
+
+enum Noise {
+    Magic,
+    Missing(String),
+}
+
+/// Reads up to the agent's magic line, or to the line that says it is missing, past whatever rc files print.
+async fn skip_noise(stdout: &mut Reading) -> std::io::Result<Noise> {
+    let mut seen = Vec::new();
+    let mut byte = [0];
+    while seen.len() < proto::MAX_NOISE {
+        if stdout.read(&mut byte).await? == 0 {
+            let said = printable(&String::from_utf8_lossy(&seen), 200);
+            let said = if said.is_empty() { "it closed at once".to_owned() } else { format!("it said: {said}") };
+            return Err(std::io::Error::other(said));
+        }
+        seen.push(byte[0]);
+        if seen.ends_with(proto::MAGIC) {
+            return Ok(Noise::Magic);
+        }
+        if byte[0] == b'\n'
+            && let Some(at) = find(&seen, agents::MISSING.as_bytes())
+        {
+            let rest = String::from_utf8_lossy(&seen[at + agents::MISSING.len()..]);
+            return Ok(Noise::Missing(printable(&rest, 100)));
+        }
+    }
+    Err(std::io::Error::other("a megabyte of other output came first"))
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|w| w == needle)
+}
+
+async fn read(stdout: &mut Reading) -> std::io::Result<(u32, Vec<u8>)> {
+    let mut head = [0; 8];
+    stdout.read_exact(&mut head).await?;
+    let (len, run) = proto::split_head(&head);
+    proto::check_len(len)?;
+    let mut body = vec![0; len];
+    stdout.read_exact(&mut body).await?;
+    Ok((run, body))
+}
+
+async fn read_loop(mut stdout: Reading, routes: Routes, heard: Arc<Heard>, ended: watch::Sender<bool>) {
+    while let Ok((run, body)) = read(&mut stdout).await {
+        heard.millis.store(heard.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+        let Ok(down) = proto::decode::<Down>(&body) else { break };
+        if matches!(down, Down::Beat) {
+            continue;
+        }
+        let to = routes.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned();
+        if let Some(to) = to {
+            // A run that reads slowly holds the stream back, and with it the node.
+            let _ = to.send(down).await;
+        }
+    }
+    let _ = ended.send(true);
+    routes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+async fn write_loop(mut stdin: Writing, mut out: mpsc::Receiver<Vec<u8>>) {
+    while let Some(packet) = out.recv().await {
+        if stdin.write_all(&packet).await.is_err() || stdin.flush().await.is_err() {
+            break;
+        }
+    }
+}
+
+/// Beats every second while the link lives; without a strong sender of its own, or no link would ever end.
+async fn beat(tx: mpsc::WeakSender<Vec<u8>>) {
+    let packet = proto::encode(0, &Up::Beat);
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let Some(tx) = tx.upgrade() else { return };
+        // A full queue means that other packets are on their way, which tell as much.
+        let _ = tx.try_send(packet.clone());
+    }
+}

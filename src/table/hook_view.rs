@@ -1,0 +1,104 @@
+//! What the hook has to know, in one small file: it reads neither the table nor, as a rule, the config.
+
+use std::os::unix::fs::MetadataExt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Table;
+use crate::config::Config;
+use crate::paths::{self, Paths};
+use crate::plan::rules::UserRule;
+
+/// Version of the file.
+const VERSION: u32 = 1;
+
+/// The summary.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HookView {
+    version: u32,
+    /// Which config this was made from: time of change, size, inode.
+    config: Option<(i64, u64, u64)>,
+    /// Configured nodes.
+    pub nodes: usize,
+    /// Milliseconds since the epoch until which no node is usable; 0 while one is, or while nothing is known.
+    pub none_usable_until_ms: u64,
+    /// `auto_route`.
+    pub auto_route: bool,
+    /// Built-in rules that are switched off.
+    pub off: Vec<String>,
+    /// The user's own rules.
+    pub rules: Vec<UserRule>,
+    /// `busy_cpu`.
+    pub busy_cpu: f32,
+}
+
+fn stamp(paths: &Paths) -> Option<(i64, u64, u64)> {
+    let m = std::fs::metadata(&paths.config_file).ok()?;
+    Some((m.mtime() * 1_000_000_000 + m.mtime_nsec(), m.size(), m.ino()))
+}
+
+fn file(paths: &Paths) -> std::path::PathBuf {
+    // Different configs (`CX_CONFIG`) must not take turns at one file.
+    let key = blake3::hash(paths.config_file.as_os_str().as_encoded_bytes()).to_hex();
+    paths.cache.join(format!("hook-{}.json", &key[..12]))
+}
+
+/// The summary, read from its file while that fits the config, else made from the config itself. `None` where the config
+/// can't be read or is not to be trusted: then nothing is rewritten.
+pub fn hook_view(paths: &Paths) -> Option<HookView> {
+    let now = stamp(paths)?;
+    if let Ok(bytes) = std::fs::read(file(paths))
+        && let Ok(view) = serde_json::from_slice::<HookView>(&bytes)
+        && view.version == VERSION
+        && view.config == Some(now)
+    {
+        return Some(view);
+    }
+    let config = Config::load(paths).ok()?;
+    config.check_trusted(None).ok()?;
+    let view = make(paths, &config, &Table::load(paths).0);
+    write(paths, &view);
+    Some(view)
+}
+
+fn make(paths: &Paths, config: &Config, table: &Table) -> HookView {
+    let now = crate::agent::now_ms();
+    let until = config
+        .nodes
+        .iter()
+        .map(|n| {
+            let state = table.nodes.get(&n.name);
+            state.filter(|s| s.usable(now).is_err()).and_then(|s| s.breaker).map_or(0, |b| b.until_ms)
+        })
+        .min()
+        .unwrap_or(0);
+    HookView {
+        version: VERSION,
+        config: stamp(paths),
+        nodes: config.nodes.len(),
+        none_usable_until_ms: until,
+        auto_route: config.policy.auto_route,
+        off: config.policy.off.clone(),
+        rules: config.rules.clone(),
+        busy_cpu: config.policy.busy_cpu,
+    }
+}
+
+fn write(paths: &Paths, view: &HookView) {
+    // The hook works without it, only slower.
+    if let Ok(bytes) = serde_json::to_vec(view) {
+        let _ = paths::write_atomic(&file(paths), &bytes, 0o600);
+    }
+}
+
+/// Writes the summary for this config and table.
+pub fn write_hook_view(paths: &Paths, config: &Config, table: &Table) {
+    write(paths, &make(paths, config, table));
+}
+
+/// Follows an update of the table.
+pub(super) fn after_update(paths: &Paths, table: &Table) {
+    if let Ok(config) = Config::load(paths) {
+        write_hook_view(paths, &config, table);
+    }
+}

@@ -1,0 +1,41 @@
+//! Keeping the table fresh: a detached `cx refresh`, one at a time.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use rustix::fs::FlockOperation;
+
+use super::Table;
+use crate::config::Config;
+use crate::paths::{self, Paths};
+
+/// The lock that the one refreshing process holds; `None` while another holds it.
+pub fn refresh_lock(paths: &Paths) -> Option<File> {
+    let file = paths::lock_file(&paths.cache.join("refresh.lock")).ok()?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(file)
+}
+
+/// Starts `cx refresh` in the background if some node's entry is stale and nobody is at it already.
+pub fn refresh_if_stale(paths: &Paths, config: &Config) {
+    let now = crate::agent::now_ms();
+    let table = Table::load(paths).0;
+    let stale = config.nodes.iter().any(|n| {
+        let state = table.nodes.get(&n.name);
+        state.is_none_or(|s| s.is_stale(now) && s.usable(now).is_ok())
+    });
+    if !stale || refresh_lock(paths).is_none() {
+        return;
+    }
+    let Ok(exe) = std::env::current_exe() else { return };
+    // In a process group of its own and with no descriptor of ours: nothing of the caller waits for it.
+    let _ = Command::new(exe)
+        .args(["refresh", "--once"])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+}
