@@ -1,1 +1,4 @@
-fn main(){}
+//! End-to-end tests: the real `cx` against real `sshd`s that the tests start themselves, each with a home of its own.
+
+mod harness;
+mod selftest;
