@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{TestEnv, wait_for};
+use crate::harness::{Running, TestEnv, wait_for};
 
 fn ssh(env: &TestEnv, node: &str, command: &str) -> crate::harness::Output {
     let config = env.ssh_config_path();
@@ -59,7 +59,7 @@ fn a_frozen_node_answers_when_it_is_thawed() {
     env.start_node("n1");
     let frozen = env.node("n1").freeze();
     let config = env.ssh_config_path();
-    let mut waiting = env.start(
+    let mut waiting = Running::start(
         env.command("ssh", &env.home())
             .arg("-F")
             .arg(config)
