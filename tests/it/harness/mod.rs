@@ -283,6 +283,18 @@ impl TestEnv {
         self.run(self.command(CX, &self.home()).args(args), b"")
     }
 
+    /// What runs here in this world, besides the nodes: `pid command line` each.
+    pub fn processes(&self) -> Vec<String> {
+        node::described(processes::with_home(&self.home()))
+    }
+
+    /// Ends all that cx left running here, master connections above all.
+    pub fn end_clients(&self) {
+        processes::with_home(&self.home())
+            .into_iter()
+            .for_each(processes::kill);
+    }
+
     /// A command with this world's environment and nothing else.
     pub fn command(&self, program: impl AsRef<OsStr>, dir: &Path) -> Command {
         let mut command = Command::new(program);
@@ -311,9 +323,7 @@ impl Drop for TestEnv {
             }
         }
         // Clients first: the masters and whatever else cx left here have this HOME.
-        processes::with_home(&self.home())
-            .into_iter()
-            .for_each(processes::kill);
+        self.end_clients();
         self.nodes.clear();
     }
 }

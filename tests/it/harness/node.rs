@@ -24,10 +24,7 @@ impl Node {
 
     /// What runs there now, `pid command line` each, without sshd itself and ssh sessions that are ending.
     pub fn processes(&self) -> Vec<String> {
-        processes::with_home(&self.home())
-            .into_iter()
-            .filter_map(|pid| Some(format!("{pid} {}", words(pid)?)))
-            .collect()
+        described(processes::with_home(&self.home()))
     }
 
     /// Waits until nothing runs there; for at most `limit`, and then says what does.
@@ -64,11 +61,6 @@ impl Node {
     pub fn write(&self, path: &str, text: &str) {
         write_file(&self.home().join(path), text);
     }
-
-    /// What sshd logged.
-    pub fn log(&self) -> String {
-        self.sshd.log()
-    }
 }
 
 /// A process's command line; `None` if it is gone.
@@ -79,4 +71,11 @@ fn words(pid: u32) -> Option<String> {
         .expect("ps runs");
     let line = String::from_utf8_lossy(&out.stdout).trim().to_owned();
     (!line.is_empty()).then_some(line)
+}
+
+/// `pid command line` of those that still live.
+pub(super) fn described(pids: Vec<u32>) -> Vec<String> {
+    pids.into_iter()
+        .filter_map(|pid| Some(format!("{pid} {}", words(pid)?)))
+        .collect()
 }
