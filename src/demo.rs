@@ -129,7 +129,7 @@ fn node(out: &mut dyn Write, stage: &mut Stage) -> Result<()> {
         Node::Embedded => {
             say(
                 out,
-                "No sshd is installed here, so this node is an embedded one: cx starts its agent over a pipe instead of",
+                "There is no sshd here to start, so this node is an embedded one: cx starts its agent over a pipe instead of",
             )?;
             say(
                 out,

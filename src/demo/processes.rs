@@ -1,6 +1,7 @@
 //! Finds the processes that a throw-away node leaves behind, so that they can be ended by their own ids.
 
 use std::path::Path;
+use std::time::Duration;
 
 #[cfg(not(target_os = "linux"))]
 use std::process::Command;
@@ -24,6 +25,19 @@ pub fn with_home(home: &Path) -> Vec<u32> {
     let mut found = environments(home);
     found.retain(|pid| *pid != own);
     found
+}
+
+/// Ends all of [`with_home`], those too that they start meanwhile, and waits for them to be gone; for two seconds at
+/// most, since one that hangs in the kernel cannot be ended by anybody.
+pub fn end_with_home(home: &Path) {
+    for _ in 0..400 {
+        let found = with_home(home);
+        if found.is_empty() {
+            return;
+        }
+        found.into_iter().for_each(kill);
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Sends SIGKILL; a process that is gone already is no error.

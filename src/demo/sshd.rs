@@ -153,13 +153,9 @@ impl Sshd {
     /// Ends the server, its sessions, and all that was started through them, and waits for it.
     pub fn stop(&mut self) {
         // Frozen processes would keep a TERM until they are thawed; KILL needs no cooperation. What a supervisor
-        // detached from the tree still has the server's HOME in its environment. Twice, because something may have
-        // been starting just then.
-        for _ in 0..2 {
-            let mut pids = self.tree();
-            pids.extend(processes::with_home(&self.home()));
-            pids.iter().for_each(|pid| processes::kill(*pid));
-        }
+        // detached from the tree still has the server's HOME in its environment.
+        self.tree().into_iter().for_each(processes::kill);
+        processes::end_with_home(&self.home());
         // Errors mean that it is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();

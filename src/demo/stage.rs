@@ -49,10 +49,13 @@ pub(super) struct Stage {
 impl Stage {
     /// Makes the directory, below the user's cache directory, and clears away those of demos that were cut off.
     pub fn set_up() -> Result<Stage> {
+        Stage::set_up_in(&cache_dir()?.join("cx"))
+    }
+
+    fn set_up_in(parent: &Path) -> Result<Stage> {
         let exe = env::current_exe().context("failed to find out where cx itself lies")?;
-        let parent = cache_dir()?.join("cx");
-        private_dir(&parent)?;
-        clear_old(&parent);
+        private_dir(parent)?;
+        clear_old(parent);
         // Short names: control sockets lie below, and the paths of sockets are limited to about a hundred bytes.
         let dir = parent.join(format!("demo.{}", std::process::id()));
         // One of the same process id is long dead.
@@ -65,9 +68,10 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Starts the node and writes a configuration that leads to it.
+    /// Starts the node (`CX_DEMO_NODE=embedded`: as if there were no sshd) and writes a configuration that leads to it.
     pub fn start_node(&mut self) -> Result<Node> {
-        if sshd::find().is_none() {
+        let wanted = env::var_os("CX_DEMO_NODE").is_some_and(|v| v == "embedded");
+        if wanted || sshd::find().is_none() {
             let home = self.node_home();
             self.write_private(
                 "config.toml",
@@ -176,13 +180,9 @@ impl Stage {
     /// Ends all processes and removes all files.
     pub fn take_down(&mut self) {
         // Clients first, or they would see their node die and say so.
-        processes::with_home(&self.dir.join("u"))
-            .into_iter()
-            .for_each(processes::kill);
+        processes::end_with_home(&self.dir.join("u"));
         self.sshd = None;
-        processes::with_home(&self.node_home())
-            .into_iter()
-            .for_each(processes::kill);
+        processes::end_with_home(&self.node_home());
         remove(&self.dir);
         // Only if this demo was the first that needed it, and it is empty.
         let _ = self.dir.parent().map(fs::remove_dir);
@@ -292,9 +292,7 @@ fn clear_old(parent: &Path) {
 /// Ends what has its home in a demo's directory, and removes it.
 fn remove(dir: &Path) {
     for home in ["u", "node/home"] {
-        processes::with_home(&dir.join(home))
-            .into_iter()
-            .for_each(processes::kill);
+        processes::end_with_home(&dir.join(home));
     }
     // A process that was just killed may be writing still; once more is enough.
     if fs::remove_dir_all(dir).is_err() {
@@ -308,4 +306,33 @@ fn quoted(path: &Path) -> Result<String> {
         .to_str()
         .with_context(|| format!("{} is not UTF-8", path.display()))?;
     Ok(toml::Value::String(text.into()).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stage_has_a_node_that_ssh_reaches_and_goes_without_a_trace() {
+        // Short, for the sake of control sockets.
+        let top = tempfile::tempdir().unwrap();
+        let parent = top.path().join("cx");
+        fs::create_dir_all(parent.join("demo.2147483646/u")).unwrap();
+        let mut stage = Stage::set_up_in(&parent).unwrap();
+        assert!(!parent.join("demo.2147483646").exists(), "an old stage was left");
+        match stage.start_node().unwrap() {
+            Node::Embedded => assert!(sshd::find().is_none()),
+            Node::Sshd { .. } => {
+                let ssh = "ssh -F ../ssh_config demo 'echo $HOME; sleep 3000 >/dev/null 2>&1 &'; exit 7";
+                let shown = stage.shell(ssh).unwrap();
+                assert_eq!(shown.text, format!("{}\n", stage.node_home().display()));
+                assert_eq!(shown.status, 7);
+            }
+        }
+        assert!(stage.write_project(&Sample::choose()).is_ok());
+        let home = stage.node_home();
+        stage.take_down();
+        assert!(processes::with_home(&home).is_empty());
+        assert!(!parent.exists());
+    }
 }

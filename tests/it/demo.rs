@@ -4,9 +4,8 @@ use std::fs;
 
 use crate::harness::TestEnv;
 
-#[test]
-fn the_demo_runs_a_project_on_its_node_and_cleans_up() {
-    let env = TestEnv::new();
+/// Runs the demo; every claim that its text makes is checked by the demo itself, which then would not exit with 0.
+fn demo(env: &TestEnv) -> String {
     let out = env.cx(&["demo"]).ok();
     let text = out.stdout();
     assert!(
@@ -26,4 +25,28 @@ fn the_demo_runs_a_project_on_its_node_and_cleans_up() {
         .map(|e| e.path())
         .collect();
     assert!(left.is_empty(), "{left:?}");
+    text
+}
+
+#[test]
+fn on_a_throw_away_sshd() {
+    let text = demo(&TestEnv::new());
+    assert!(text.contains("A throw-away sshd listens"), "{text}");
+}
+
+#[test]
+fn on_an_embedded_node_where_there_is_no_sshd() {
+    let mut env = TestEnv::new();
+    env.set("CX_DEMO_NODE", "embedded");
+    let text = demo(&env);
+    assert!(text.contains("There is no sshd here"), "{text}");
+}
+
+#[test]
+fn what_a_demo_that_was_cut_off_left_is_cleared_by_the_next() {
+    let env = TestEnv::new();
+    let old = env.cache().join("demo.2147483646/project");
+    fs::create_dir_all(&old).unwrap();
+    demo(&env);
+    assert!(!old.exists());
 }

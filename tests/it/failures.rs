@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::harness::{Project, Running, TestEnv, wait_for, wait_for_file};
+use crate::harness::{Project, Running, TestEnv, wait_for};
 use crate::signals::GONE;
 
 const WHERE: &[(&str, &str)] = &[("Makefile", "test:\n\t@echo $$HOME\n")];
@@ -154,7 +154,7 @@ fn a_link_lost_during_the_run_is_75_and_no_second_run() {
         let p = env.project(&[("Makefile", "test:\n\t@echo x >> $$HOME/ran; sleep 3000\n")]);
         p.start_cx(&["make", "test"])
     };
-    wait_for_file(&env.node("n1").home().join("ran"));
+    let running = running.until_exists(&env.node("n1").home().join("ran"));
     env.node_mut("n1").stop();
     let out = running.wait().exits(75);
     assert!(!out.said().is_empty(), "{out:?}");
@@ -188,7 +188,11 @@ fn a_full_or_read_only_state_directory_does_not_stop_the_command() {
     let _ = fs::remove_dir_all(&state);
     // A file where the directory should be stops root too, which permissions would not.
     fs::write(&state, "").unwrap();
-    p.cx(&["make", "test"]).ok();
+    let out = p.cx(&["make", "test"]).ok();
+    assert!(
+        ["n1", "local"].contains(&env.place(&out.stdout()).as_str()),
+        "{out:?}"
+    );
 }
 
 #[test]

@@ -83,7 +83,8 @@ fn without_nodes_and_in_plan_mode_it_is_silent() {
 #[test]
 fn junk_gets_no_answer_and_never_a_failure() {
     let env = TestEnv::with_nodes(&["n1"]);
-    let p = env.project(&[("a", "")]);
+    let p = env.project(&[("Makefile", "test:\n\ttrue\n")]);
+    assert!(rewrite(&p, "make test").is_some(), "it is silent to everything");
     let junk: [&[u8]; 7] = [
         b"",
         b"{",

@@ -35,7 +35,7 @@ fn adding_twice_changes_nothing_and_keeps_what_the_user_wrote() {
     env.add_nodes(&["n1"]);
     let first = fs::read_to_string(env.config_path()).unwrap();
     assert!(
-        first.contains("# my own words") && first.contains("busy_cpu = 50"),
+        first.contains("[node.n1]") && first.contains("# my own words") && first.contains("busy_cpu = 50"),
         "{first}"
     );
     env.add_nodes(&["n1"]);
@@ -47,8 +47,11 @@ fn purging_leaves_nothing_on_the_node() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "")]);
     p.cx(&["run", "--on", "n1", "--", "true"]).ok();
-    p.cx(&["nodes", "remove", "--purge", "n1"]).ok();
     let mut left = Vec::new();
+    files(&env.node("n1").home(), &mut left);
+    assert!(!left.is_empty(), "there is nothing to purge");
+    p.cx(&["nodes", "remove", "--purge", "n1"]).ok();
+    left.clear();
     files(&env.node("n1").home(), &mut left);
     assert!(left.is_empty(), "{left:?}");
 }

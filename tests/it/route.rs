@@ -1,6 +1,8 @@
 //! Which commands leave this machine, for which node, and what is said of those that stay.
 
-use crate::harness::{Project, TestEnv};
+use std::time::Duration;
+
+use crate::harness::{Project, TestEnv, wait_for};
 
 const WHERE: &[(&str, &str)] = &[("Makefile", "test:\n\t@echo $$HOME\n")];
 
@@ -111,10 +113,17 @@ fn load_is_spread_over_nodes_that_have_a_free_slot() {
     let held = "test:\n\t@touch $$HOME/busy; echo $$HOME; while [ ! -e $$HOME/go ]; do sleep 0.02; done\n";
     let p = env.project(&[("Makefile", held)]);
     let runs = [p.start_cx(&["make", "test"]), p.start_cx(&["make", "test"])];
-    for name in ["n1", "n2"] {
-        crate::harness::wait_for_file(&env.node(name).home().join("busy"));
-        env.node(name).write("go", "");
-    }
+    // Neither ends by itself, so the second can only start where there is another slot.
+    let busy = |name: &str| env.node(name).home().join("busy");
+    wait_for(Duration::from_secs(60), || {
+        if busy("n1").exists() && busy("n2").exists() {
+            Ok(())
+        } else {
+            Err("one node has nothing to do".into())
+        }
+    });
+    env.node("n1").write("go", "");
+    env.node("n2").write("go", "");
     let mut places: Vec<_> = runs.map(|r| env.place(&r.wait().ok().stdout())).into();
     places.sort();
     assert_eq!(places, ["n1", "n2"]);

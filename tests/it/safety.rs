@@ -4,13 +4,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::harness::{Output, Project, TestEnv, wait_for_file};
+use crate::harness::{Output, Project, TestEnv};
 
 /// Runs `script` on n1, and `meanwhile` here after the script ran there and before the run ends.
 fn during(env: &TestEnv, p: &Project, script: &str, meanwhile: impl FnOnce()) -> Output {
     let script = format!("{script}\ntouch $HOME/ready; while [ ! -e $HOME/go ]; do sleep 0.02; done");
     let running = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", &script]);
-    wait_for_file(&env.node("n1").home().join("ready"));
+    let running = running.until_exists(&env.node("n1").home().join("ready"));
     meanwhile();
     env.node("n1").write("go", "");
     running.wait()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Running, TestEnv, wait_for_file};
+use crate::harness::{Running, TestEnv};
 
 /// Within this time nothing may be left. The promise is 5 s; the rest is for a machine that runs many tests at once.
 pub const GONE: Duration = Duration::from_secs(15);
@@ -14,7 +14,7 @@ const FAMILY: &str = "(trap '' TERM INT HUP; sleep 3001) & setsid sh -c 'trap \"
 fn start(env: &TestEnv, script: &str) -> Running {
     let p = env.project(&[("a", "")]);
     let running = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
-    wait_for_file(&env.node("n1").home().join("ready"));
+    let running = running.until_exists(&env.node("n1").home().join("ready"));
     assert!(
         !env.node("n1").processes().is_empty(),
         "the check for left-over processes sees none while one runs"

@@ -74,11 +74,12 @@ fn deletions_and_changes_of_kind_are_followed() {
         ("becomes-link", ""),
         ("run.sh", "x"),
     ]);
-    on_n1(
+    let out = on_n1(
         &p,
-        "test -f gone && test -f dir/in && test -f becomes-dir && test ! -x run.sh",
+        "test -f gone && test -f dir/in && test -f becomes-dir && test ! -x run.sh && echo right",
     )
     .ok();
+    assert_eq!(out.stdout(), "right\n");
     for file in ["gone", "becomes-dir", "becomes-link"] {
         fs::remove_file(p.dir.join(file)).unwrap();
     }
@@ -86,11 +87,11 @@ fn deletions_and_changes_of_kind_are_followed() {
     p.write("becomes-dir/x", "");
     symlink("run.sh", p.dir.join("becomes-link")).unwrap();
     fs::set_permissions(p.dir.join("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
-    on_n1(
+    let out = on_n1(
         &p,
-        "test ! -e gone && test ! -e dir && test -f becomes-dir/x && test -L becomes-link && test -x run.sh",
-    )
-    .ok();
+        "test ! -e gone && test ! -e dir && test -f becomes-dir/x && test -L becomes-link && test -x run.sh && echo right",
+    ).ok();
+    assert_eq!(out.stdout(), "right\n");
     assert!(
         !p.has("gone") && !p.has("dir"),
         "what was deleted here came back: {:?}",

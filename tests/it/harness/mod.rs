@@ -20,7 +20,7 @@ use cx::demo::processes;
 use cx::demo::sshd::{Sshd, find, keygen};
 
 pub use node::Node;
-pub use process::{Output, Running, wait_for, wait_for_file};
+pub use process::{Output, Running, wait_for};
 pub use project::Project;
 
 /// The program under test.
@@ -290,9 +290,7 @@ impl TestEnv {
 
     /// Ends all that cx left running here, master connections above all.
     pub fn end_clients(&self) {
-        processes::with_home(&self.home())
-            .into_iter()
-            .for_each(processes::kill);
+        processes::end_with_home(&self.home());
     }
 
     /// A command with this world's environment and nothing else.

@@ -62,6 +62,30 @@ impl Running {
         signal(&[self.pid()], name);
     }
 
+    /// Waits until it has made a file, on whichever machine; fails with what it printed if it ends without that.
+    pub fn until_exists(mut self, path: &Path) -> Running {
+        let begun = Instant::now();
+        while !path.exists() {
+            // Asked in this order: it may make the file and end between the two questions.
+            if !self.is_running() && !path.exists() {
+                let output = self.wait();
+                panic!("ended before it made {}: {output:?}", path.display());
+            }
+            if begun.elapsed() > HANG {
+                let output = self.kill();
+                panic!("did not make {} in {HANG:?}: {output:?}", path.display());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self
+    }
+
+    fn kill(mut self) -> Output {
+        processes::tree(self.pid()).into_iter().for_each(processes::kill);
+        let status = self.child.wait().unwrap();
+        self.finish(status)
+    }
+
     /// Waits for its end; a command that hangs is killed and fails the test with what it printed.
     pub fn wait(mut self) -> Output {
         let begun = Instant::now();
@@ -69,9 +93,7 @@ impl Running {
             match self.child.try_wait().unwrap() {
                 Some(status) => break status,
                 None if begun.elapsed() > HANG => {
-                    processes::tree(self.pid()).into_iter().for_each(processes::kill);
-                    let status = self.child.wait().unwrap();
-                    let output = self.finish(status);
+                    let output = self.kill();
                     panic!("hung for {HANG:?}: {output:?}");
                 }
                 None => std::thread::sleep(Duration::from_millis(2)),
@@ -201,18 +223,6 @@ pub fn wait_for<T>(limit: Duration, mut ask: impl FnMut() -> Result<T, String>) 
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// Waits until a file exists.
-#[track_caller]
-pub fn wait_for_file(path: &Path) {
-    wait_for(Duration::from_secs(60), || {
-        if path.exists() {
-            Ok(())
-        } else {
-            Err(format!("{} is not there", path.display()))
-        }
-    });
 }
 
 fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
