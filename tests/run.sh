@@ -4,12 +4,13 @@ set -eu
 
 usage() {
     cat <<'END'
-Usage: tests/run.sh [ARGUMENTS]
+Usage: tests/run.sh [--needs | ARGUMENTS]
 
 Runs all tests; ARGUMENTS go to `cargo nextest run`, or to `cargo test` where nextest is not installed:
 
   tests/run.sh                    all of them
   tests/run.sh signals            those with `signals` in their name
+  tests/run.sh --needs            only install or name what the tests need
   CX_IT_KEEP=1 tests/run.sh NAME  keep the directory of a failed end-to-end test and print where it is
 
 The end-to-end tests start sshds of their own on loopback, unprivileged, and stop them.
@@ -36,6 +37,27 @@ missing() {
     has ps || echo procps
 }
 
+install_packages() {
+    echo "Installing: $packages"
+    DEBIAN_FRONTEND=noninteractive
+    export DEBIAN_FRONTEND
+    apt-get -qq -o DPkg::Lock::Timeout=120 update
+    # The tests start sshds of their own; that the package would open port 22 here is not wanted.
+    service=kept
+    has_sshd || service=unwanted
+    policy=/usr/sbin/policy-rc.d
+    if [ "$service" = unwanted ] && [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    # shellcheck disable=SC2086 # one word each
+    apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $packages >/dev/null
+    if [ "$service" = unwanted ] && has systemctl; then
+        systemctl disable ssh.service ssh.socket >/dev/null 2>&1 || :
+    fi
+}
+
 needs() {
     if ! has cargo && [ -x "${HOME:-}/.cargo/bin/cargo" ]; then
         PATH=$HOME/.cargo/bin:$PATH
@@ -43,13 +65,8 @@ needs() {
     fi
     packages=$(missing | tr '\n' ' ')
     if [ -n "$packages" ] && [ "$(id -u)" = 0 ] && has apt-get; then
-        echo "Installing: $packages"
-        DEBIAN_FRONTEND=noninteractive
-        export DEBIAN_FRONTEND
-        apt-get -qq -o DPkg::Lock::Timeout=120 update
-        # A service that starts by itself is not wanted: the tests start their own sshds.
-        # shellcheck disable=SC2086 # one word each
-        apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $packages >/dev/null
+        # In a shell of its own: its trap is for the installation alone.
+        (install_packages)
         packages=$(missing | tr '\n' ' ')
     fi
     if [ -n "$packages" ]; then
@@ -73,6 +90,9 @@ main() {
     esac
     cd "$(dirname -- "$0")/.."
     needs
+    if [ "${1:-}" = --needs ]; then
+        return
+    fi
     if cargo nextest --version >/dev/null 2>&1; then
         cargo nextest run --locked "$@"
     else
