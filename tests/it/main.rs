@@ -1,1 +1,17 @@
-fn main(){}
+//! End-to-end tests: the real `cx` against real `sshd`s that the tests start themselves, each with a home of its own.
+//!
+//! Commands are pinned with `--on n1` where the test is about the run itself, so that no judgement of what is heavy
+//! stands between the test and its subject; `route.rs` is about that judgement.
+
+mod demo;
+mod failures;
+mod harness;
+mod hook;
+mod install;
+mod nodes;
+mod route;
+mod runs;
+mod safety;
+mod selftest;
+mod signals;
+mod sync;

@@ -1,0 +1,217 @@
+//! What goes wrong around a command never blocks or changes it, and is told in one line.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::harness::{Project, Running, TestEnv, wait_for};
+use crate::signals::GONE;
+
+const WHERE: &[(&str, &str)] = &[("Makefile", "test:\n\t@echo $$HOME\n")];
+
+fn place(project: &Project, env: &TestEnv) -> String {
+    env.place(&project.cx(&["make", "test"]).ok().stdout())
+}
+
+#[test]
+fn a_node_that_refuses_is_passed_over() {
+    let mut env = TestEnv::with_nodes(&["n1", "n2"]);
+    env.node_mut("n1").stop();
+    let p = env.project(WHERE);
+    // Ties are broken at random: three times, so that the dead one is likely to be the first choice of one of them.
+    for _ in 0..3 {
+        assert_eq!(place(&p, &env), "n2");
+    }
+}
+
+#[test]
+fn when_all_are_away_it_runs_here_with_one_line() {
+    let mut env = TestEnv::with_nodes(&["n1", "n2"]);
+    env.node_mut("n1").stop();
+    env.node_mut("n2").stop();
+    let p = env.project(WHERE);
+    for _ in 0..2 {
+        let out = p.cx(&["make", "test"]).ok();
+        assert_eq!(env.place(&out.stdout()), "local");
+        assert!(out.line().starts_with("[cx] local: "), "{out:?}");
+        assert_eq!(
+            out.stderr().lines().count(),
+            1,
+            "ssh's own words came through: {out:?}"
+        );
+    }
+}
+
+#[test]
+fn who_requires_a_node_gets_76_and_no_run() {
+    let mut env = TestEnv::with_nodes(&["n1"]);
+    env.node_mut("n1").stop();
+    let p = env.project(&[("Makefile", "test:\n\ttouch ran\n")]);
+    p.cx(&["run", "--require-remote", "--", "make", "test"])
+        .exits(76)
+        .complains("n1");
+    p.cx(&["run", "--require-remote", "--", "true"]).exits(76);
+    assert!(!p.has("ran"));
+}
+
+#[test]
+fn an_unknown_host_key_is_not_accepted() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    // The connection of `nodes add` would still be good.
+    env.end_clients();
+    fs::write(env.known_hosts_path(), "").unwrap();
+    let p = env.project(WHERE);
+    let out = p.cx(&["make", "test"]).ok().says("host key");
+    assert_eq!(env.place(&out.stdout()), "local");
+    assert_eq!(
+        fs::read_to_string(env.known_hosts_path()).unwrap(),
+        "",
+        "the key was learned on the way"
+    );
+}
+
+#[test]
+fn a_corrupt_state_of_ours_is_as_good_as_none() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(WHERE);
+    assert_eq!(place(&p, &env), "n1");
+    let mut spoiled = 0;
+    spoil(&env.cache(), &mut spoiled);
+    assert!(spoiled > 0, "no state in {}", env.cache().display());
+    let out = p.cx(&["make", "test"]).ok();
+    assert!(
+        ["n1", "local"].contains(&env.place(&out.stdout()).as_str()),
+        "{out:?}"
+    );
+    // And it mends itself.
+    assert_eq!(place(&p, &env), "n1");
+}
+
+/// Replaces all files below `dir` by junk; sockets stay.
+fn spoil(dir: &Path, count: &mut usize) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            spoil(&entry.path(), count);
+        } else if kind.is_file() {
+            fs::write(entry.path(), "{\"version\": \u{1}junk").unwrap();
+            *count += 1;
+        }
+    }
+}
+
+#[test]
+fn a_broken_or_unsafe_configuration_means_local() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(WHERE);
+    let good = fs::read_to_string(env.config_path()).unwrap();
+    fs::write(env.config_path(), "[node.n1\nslots = ").unwrap();
+    let out = p.cx(&["make", "test"]).ok().says("config.toml");
+    assert_eq!(env.place(&out.stdout()), "local");
+
+    fs::write(env.config_path(), &good).unwrap();
+    fs::set_permissions(env.config_path(), fs::Permissions::from_mode(0o666)).unwrap();
+    let out = p.cx(&["make", "test"]).ok().says("config.toml");
+    assert_eq!(env.place(&out.stdout()), "local");
+
+    fs::set_permissions(env.config_path(), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(place(&p, &env), "n1");
+}
+
+#[test]
+fn a_frozen_node_that_thaws_starts_nothing() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("Makefile", "test:\n\t@echo x >> $$HOME/ran; echo $$HOME\n")]);
+    assert_eq!(place(&p, &env), "n1");
+    fs::remove_file(env.node("n1").home().join("ran")).unwrap();
+
+    let frozen = env.node("n1").freeze();
+    assert_eq!(place(&p, &env), "local");
+    env.node("n1").thaw(&frozen);
+
+    // It is well again when it answers, and has dealt with what lay in its pipes when nothing runs there any more.
+    let config = env.ssh_config_path();
+    let mut ssh = env.command("ssh", &env.home());
+    Running::start(
+        ssh.arg("-F").arg(config).args(["-S", "none", "-n", "n1", "true"]),
+        b"",
+    )
+    .wait()
+    .ok();
+    env.node("n1").assert_empty_within(GONE);
+    assert!(
+        !env.node("n1").home().join("ran").exists(),
+        "the command ran here and there"
+    );
+    assert_eq!(fs::read_to_string(env.home().join("ran")).unwrap(), "x\n");
+}
+
+#[test]
+fn a_link_lost_during_the_run_is_75_and_no_second_run() {
+    let mut env = TestEnv::with_nodes(&["n1"]);
+    env.append_config("[policy]\nlink_grace = 2\n");
+    let running = {
+        let p = env.project(&[("Makefile", "test:\n\t@echo x >> $$HOME/ran; sleep 3000\n")]);
+        p.start_cx(&["make", "test"])
+    };
+    let running = running.until_exists(&env.node("n1").home().join("ran"));
+    env.node_mut("n1").stop();
+    let out = running.wait().exits(75);
+    assert!(!out.said().is_empty(), "{out:?}");
+    assert!(!env.home().join("ran").exists(), "it ran a second time: {out:?}");
+}
+
+#[test]
+fn a_broken_ssh_is_told_and_passed_over() {
+    let mut env = TestEnv::with_nodes(&["n1"]);
+    env.end_clients();
+    for script in [
+        "#!/bin/sh\nexit 255\n",
+        "#!/bin/sh\necho 'Permission denied (publickey).' >&2\nexit 255\n",
+        "#!/bin/sh\nkill -9 $$\n",
+    ] {
+        env.program("ssh", script);
+        let p = env.plain_project("app", WHERE);
+        let out = p.cx(&["make", "test"]).ok();
+        assert_eq!(env.place(&out.stdout()), "local", "{script}");
+        assert_eq!(out.line().matches("[cx] local: ").count(), 1);
+        // The breaker must not decide the next round.
+        let _ = fs::remove_dir_all(env.cache());
+    }
+}
+
+#[test]
+fn a_full_or_read_only_state_directory_does_not_stop_the_command() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(WHERE);
+    let state = env.home().join(".local/state");
+    let _ = fs::remove_dir_all(&state);
+    // A file where the directory should be stops root too, which permissions would not.
+    fs::write(&state, "").unwrap();
+    let out = p.cx(&["make", "test"]).ok();
+    assert!(
+        ["n1", "local"].contains(&env.place(&out.stdout()).as_str()),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn nothing_of_ours_is_left_after_a_run() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(WHERE);
+    assert_eq!(place(&p, &env), "n1");
+    env.node("n1").assert_empty_within(GONE);
+    // Here a master connection may stay for the next run, and nothing else.
+    wait_for(GONE, || {
+        let left: Vec<_> = env
+            .processes()
+            .into_iter()
+            .filter(|l| !l.contains("ssh"))
+            .collect();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("left here: {left:?}"))
+        }
+    });
+}
