@@ -1,7 +1,12 @@
 //! The user's configuration, `~/.config/cx/config.toml` (`CX_CONFIG` names another file).
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+use crate::paths::{self, Paths};
 use crate::plan::rules::UserRule;
 
 /// All that the user configured, with defaults filled in.
@@ -41,7 +46,8 @@ pub struct NodeConfig {
 }
 
 /// `write_back`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum WriteBack {
     /// Nothing.
     None,
@@ -69,6 +75,8 @@ pub struct Policy {
     pub ignored_limit: u64,
     /// `off = ["cargo"]`: built-in rules switched off.
     pub off: Vec<String>,
+    /// `allow_overload`: nodes take runs however busy they are, as long as a slot is free.
+    pub allow_overload: bool,
 }
 
 impl Default for Policy {
@@ -81,12 +89,14 @@ impl Default for Policy {
             back_limit: 256 << 20,
             ignored_limit: 32 << 20,
             off: Vec::new(),
+            allow_overload: false,
         }
     }
 }
 
 /// `when_full`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum WhenFull {
     /// Local while this machine is not busy, else wait.
     #[default]
@@ -95,4 +105,306 @@ pub enum WhenFull {
     Wait,
     /// Run locally.
     Local,
+}
+
+/// The file as it is written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    nodes: Vec<String>,
+    node: BTreeMap<String, NodeTable>,
+    ssh: SshTable,
+    policy: PolicyTable,
+    env: EnvTable,
+    rule: Vec<UserRule>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct NodeTable {
+    slots: Option<u32>,
+    tags: Vec<String>,
+    os: Option<String>,
+    arch: Option<String>,
+    write_back: WriteBack,
+    embedded: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SshTable {
+    config: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct EnvTable {
+    pass: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PolicyTable {
+    auto_route: Option<bool>,
+    busy_cpu: Option<f32>,
+    when_full: WhenFull,
+    link_grace: Option<u32>,
+    back_limit: Option<Size>,
+    ignored_limit: Option<Size>,
+    off: Vec<String>,
+    allow_overload: bool,
+}
+
+/// `"256MB"` or a number of bytes.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "toml::Value")]
+struct Size(u64);
+
+impl TryFrom<toml::Value> for Size {
+    type Error = String;
+    fn try_from(v: toml::Value) -> Result<Self, String> {
+        let bad = || format!("{v} is not a size; write a number of bytes or, say, \"256MB\"");
+        match &v {
+            toml::Value::Integer(n) => u64::try_from(*n).map(Size).map_err(|_| bad()),
+            toml::Value::String(s) => {
+                let s = s.trim();
+                let at = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
+                let n: u64 = s[..at].parse().map_err(|_| bad())?;
+                let shift = match s[at..].trim().to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
+                    "" => 0,
+                    "K" => 10,
+                    "M" => 20,
+                    "G" => 30,
+                    _ => return Err(bad()),
+                };
+                n.checked_shl(shift).filter(|r| r >> shift == n).map(Size).ok_or_else(bad)
+            }
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the config. A file that does not exist is an empty config.
+    ///
+    /// # Errors
+    /// When the file can't be read or says something that cx does not understand: the place, what, and what to do.
+    pub fn load(paths: &Paths) -> anyhow::Result<Config> {
+        let path = &paths.config_file;
+        let text = match std::fs::read_to_string(path) {
+            Ok(t) => t,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(e).with_context(|| format!("failed to read {}", path.display())),
+        };
+        Config::parse(&text, paths).with_context(|| format!("in {}", path.display()))
+    }
+
+    /// Reads a config's text.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, paths: &Paths) -> anyhow::Result<Config> {
+        let file: File = toml::from_str(text).map_err(|e| {
+            let at = e.span().map_or(0, |s| s.start);
+            let line = text[..at.min(text.len())].matches('\n').count() + 1;
+            anyhow::anyhow!("line {line}: {}", e.message().replace('\n', "; "))
+        })?;
+        let mut tables = file.node;
+        let mut nodes = Vec::new();
+        for name in file.nodes {
+            valid_node_name(&name).map_err(anyhow::Error::msg)?;
+            if nodes.iter().any(|n: &NodeConfig| n.name == name) {
+                bail!("nodes names {name:?} twice; remove one");
+            }
+            let t = tables.remove(&name).unwrap_or_default();
+            if t.slots == Some(0) {
+                bail!("[node.{name}] slots = 0 would never run anything; take the node out of `nodes` instead");
+            }
+            let lower = |s: String| s.to_lowercase();
+            let embedded = t.embedded.map(|p| expand(&p, paths));
+            let node = NodeConfig {
+                slots: t.slots,
+                tags: t.tags,
+                os: t.os.map(lower),
+                arch: t.arch.map(lower),
+                write_back: t.write_back,
+                embedded,
+                name,
+            };
+            nodes.push(node);
+        }
+        if let Some(name) = tables.keys().next() {
+            bail!("[node.{name}] is about a node that `nodes` does not name; add {name:?} there or remove the table");
+        }
+        let p = file.policy;
+        let d = Policy::default();
+        let policy = Policy {
+            auto_route: p.auto_route.unwrap_or(d.auto_route),
+            busy_cpu: p.busy_cpu.unwrap_or(d.busy_cpu),
+            when_full: p.when_full,
+            link_grace: p.link_grace.unwrap_or(d.link_grace),
+            back_limit: p.back_limit.map_or(d.back_limit, |s| s.0),
+            ignored_limit: p.ignored_limit.map_or(d.ignored_limit, |s| s.0),
+            off: p.off,
+            allow_overload: p.allow_overload,
+        };
+        Ok(Config {
+            path: paths.config_file.clone(),
+            nodes,
+            ssh_config: file.ssh.config.map(|c| expand(&c, paths)),
+            policy,
+            rules: file.rule,
+            env_pass: file.env.pass,
+        })
+    }
+
+    /// Refuses files that somebody else, or the workspace's own content, may have written.
+    ///
+    /// # Errors
+    /// Which file, why, and what to do.
+    pub fn check_trusted(&self, workspace: Option<&Path>) -> anyhow::Result<()> {
+        for file in std::iter::once(&self.path).chain(self.ssh_config.as_ref()) {
+            if let Some(why) = paths::untrusted(file, workspace) {
+                bail!("{why}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `~/x`, or a path relative to the config, made absolute.
+fn expand(path: &Path, paths: &Paths) -> PathBuf {
+    match path.strip_prefix("~") {
+        Ok(rest) => paths.home.join(rest),
+        Err(_) => paths.config_file.parent().unwrap_or(&paths.home).join(path),
+    }
+}
+
+/// Whether a name can be a node's.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn valid_node_name(name: &str) -> Result<(), String> {
+    let bad = |why: &str| Err(format!("{name:?} can't be a node's name: {why}"));
+    if name.is_empty() || name.len() > 255 {
+        return bad("it must have 1 to 255 bytes");
+    }
+    if name == "local" {
+        return bad("this machine is called that");
+    }
+    if name.starts_with('-') || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return bad("ssh would not take it for a host");
+    }
+    Ok(())
+}
+
+/// Adds a node to `nodes` in the file, keeping everything else as it is. Makes the file if there is none.
+///
+/// # Errors
+/// When the file can't be understood or written.
+pub fn add_node(paths: &Paths, name: &str) -> anyhow::Result<()> {
+    edit(paths, |doc| {
+        let nodes = doc.entry("nodes").or_insert(toml_edit::value(toml_edit::Array::new()));
+        let nodes = nodes.as_array_mut().context("`nodes` is not a list")?;
+        if !nodes.iter().any(|v| v.as_str() == Some(name)) {
+            nodes.push(name);
+        }
+        Ok(())
+    })
+}
+
+/// Takes a node, and its own table, out of the file, keeping everything else as it is.
+///
+/// # Errors
+/// As [`add_node`].
+pub fn remove_node(paths: &Paths, name: &str) -> anyhow::Result<()> {
+    edit(paths, |doc| {
+        if let Some(nodes) = doc.get_mut("nodes").and_then(|n| n.as_array_mut()) {
+            nodes.retain(|v| v.as_str() != Some(name));
+        }
+        if let Some(tables) = doc.get_mut("node").and_then(|n| n.as_table_like_mut()) {
+            tables.remove(name);
+        }
+        Ok(())
+    })
+}
+
+fn edit(paths: &Paths, change: impl FnOnce(&mut toml_edit::DocumentMut) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    // A symlinked config (dotfiles) stays one.
+    let path = std::fs::canonicalize(&paths.config_file).unwrap_or_else(|_| paths.config_file.clone());
+    let text = match std::fs::read_to_string(&path) {
+        Ok(t) => t,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(e).with_context(|| format!("failed to read {}", path.display())),
+    };
+    let mut doc: toml_edit::DocumentMut =
+        text.parse().with_context(|| format!("{} is not valid TOML; it was left as it is", path.display()))?;
+    change(&mut doc)?;
+    paths::write_atomic(&path, doc.to_string().as_bytes(), 0o600)
+        .with_context(|| format!("failed to write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, &Paths::under(Path::new("/home/me"))).map_err(|e| format!("{e:#}"))
+    }
+
+    #[test]
+    fn a_full_config_is_understood() {
+        let c = parse(
+            "nodes = ['mini', 'tower']\n[node.tower]\nslots = 4\ntags = ['big']\nos = 'Linux'\nwrite_back = 'outputs'\n\
+             [ssh]\nconfig = '~/.ssh/other'\n[policy]\nbusy_cpu = 60\nwhen_full = 'wait'\nback_limit = '1GB'\noff = ['cargo']\n\
+             [env]\npass = ['FOO_*']\n",
+        )
+        .unwrap();
+        assert_eq!(c.nodes.len(), 2);
+        assert_eq!(c.nodes[1].slots, Some(4));
+        assert_eq!(c.nodes[1].os.as_deref(), Some("linux"));
+        assert_eq!(c.nodes[1].write_back, WriteBack::Outputs);
+        assert_eq!(c.ssh_config.unwrap(), Path::new("/home/me/.ssh/other"));
+        assert_eq!(c.policy.back_limit, 1 << 30);
+        assert_eq!(c.policy.when_full, WhenFull::Wait);
+        assert_eq!(parse("").unwrap().policy, Policy::default());
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        for (text, says) in [
+            ("nodes = [\n", "line"),
+            ("x = 1\n", "unknown field `x`"),
+            ("nodes = ['a', 'a']", "twice"),
+            ("nodes = ['-oProxyCommand=x']", "ssh would not take it"),
+            ("nodes = ['local']", "this machine"),
+            ("[node.b]\nslots = 1", "does not name"),
+            ("nodes = ['a']\n[node.a]\nslots = 0", "never run anything"),
+            ("nodes = ['a']\n[node.a]\nslotz = 1", "line 3"),
+            ("[policy]\nback_limit = '1XB'", "is not a size"),
+            ("[policy]\nwhen_full = 'never'", "unknown variant"),
+        ] {
+            let e = parse(text).unwrap_err();
+            assert!(e.contains(says), "{text:?}: {e}");
+        }
+    }
+
+    #[test]
+    fn editing_keeps_comments_and_tables() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        add_node(&paths, "a").unwrap();
+        let text = "# mine\nnodes = [\"a\"] # these\n\n[node.a]\nslots = 2\n\n[policy]\nbusy_cpu = 50 # half\n";
+        std::fs::write(&paths.config_file, text).unwrap();
+        add_node(&paths, "b").unwrap();
+        add_node(&paths, "b").unwrap();
+        let got = std::fs::read_to_string(&paths.config_file).unwrap();
+        assert_eq!(got, text.replace("[\"a\"]", "[\"a\", \"b\"]"));
+        remove_node(&paths, "a").unwrap();
+        let c = Config::load(&paths).unwrap();
+        assert_eq!(c.nodes.len(), 1);
+        assert!(std::fs::read_to_string(&paths.config_file).unwrap().contains("# half"));
+        std::fs::write(&paths.config_file, "nodes = [").unwrap();
+        assert!(format!("{:#}", add_node(&paths, "c").unwrap_err()).contains("left as it is"));
+    }
 }
