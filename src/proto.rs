@@ -387,7 +387,10 @@ pub fn read_packet(input: &mut impl Read) -> io::Result<Option<(u32, Vec<u8>)>> 
 /// Length and run of a packet's head.
 pub fn split_head(head: &[u8; 8]) -> (usize, u32) {
     let [a, b, c, d, e, f, g, h] = *head;
-    (u32::from_le_bytes([a, b, c, d]) as usize, u32::from_le_bytes([e, f, g, h]))
+    (
+        u32::from_le_bytes([a, b, c, d]) as usize,
+        u32::from_le_bytes([e, f, g, h]),
+    )
 }
 
 /// Refuses lengths that no honest peer sends.
@@ -396,7 +399,10 @@ pub fn split_head(head: &[u8; 8]) -> (usize, u32) {
 /// `InvalidData` past [`MAX_PACKET`].
 pub fn check_len(len: usize) -> io::Result<()> {
     if len > MAX_PACKET {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("packet of {len} bytes")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("packet of {len} bytes"),
+        ));
     }
     Ok(())
 }
@@ -408,8 +414,14 @@ pub fn check_len(len: usize) -> io::Result<()> {
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
     match postcard::take_from_bytes(body) {
         Ok((v, [])) => Ok(v),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "bytes after the message")),
-        Err(e) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("undecodable message: {e}"))),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "bytes after the message",
+        )),
+        Err(e) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("undecodable message: {e}"),
+        )),
     }
 }
 
@@ -462,11 +474,16 @@ mod tests {
 
     #[test]
     fn packets_survive_the_wire() {
-        let msg = Down::Output { fd: 2, data: vec![0, 255, 10] };
+        let msg = Down::Output {
+            fd: 2,
+            data: vec![0, 255, 10],
+        };
         let bytes = encode(7, &msg);
         let (run, body) = read_packet(&mut &bytes[..]).unwrap().unwrap();
         assert_eq!(run, 7);
-        assert!(matches!(decode::<Down>(&body).unwrap(), Down::Output { fd: 2, data } if data == [0, 255, 10]));
+        assert!(
+            matches!(decode::<Down>(&body).unwrap(), Down::Output { fd: 2, data } if data == [0, 255, 10])
+        );
         assert!(read_packet(&mut &bytes[..5]).is_err());
         assert!(read_packet(&mut &b""[..]).unwrap().is_none());
     }
@@ -475,7 +492,10 @@ mod tests {
     fn a_peer_that_lies_about_lengths_is_refused() {
         let mut head = vec![0xff; 8];
         head.extend([0; 16]);
-        assert_eq!(read_packet(&mut &head[..]).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            read_packet(&mut &head[..]).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
         assert!(decode::<Up>(&[250, 1, 2]).is_err());
     }
 }

@@ -18,7 +18,8 @@ impl RelPath {
         let ok = !b.is_empty()
             && b.len() <= 4096
             && !b.contains(&0)
-            && b.split(|c| *c == b'/').all(|part| !part.is_empty() && part != b"." && part != b"..");
+            && b.split(|c| *c == b'/')
+                .all(|part| !part.is_empty() && part != b"." && part != b"..");
         ok.then_some(RelPath(b))
     }
 
@@ -61,7 +62,11 @@ impl fmt::Display for RelPath {
     /// Printable: control characters and bytes that are not UTF-8 are escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in String::from_utf8_lossy(&self.0).chars() {
-            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?
+            } else {
+                write!(f, "{c}")?
+            }
         }
         Ok(())
     }
@@ -150,7 +155,9 @@ mod tests {
 
     #[test]
     fn paths_that_leave_the_tree_are_refused() {
-        for bad in ["", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b", "a\0b"] {
+        for bad in [
+            "", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b", "a\0b",
+        ] {
             assert!(RelPath::new(bad).is_none(), "{bad:?}");
         }
         for good in ["a", "a/b", "-x", "..a", "a b", "a\nb"] {

@@ -1,0 +1,522 @@
+//! Puts in place here what a run changed on a node, as far as it may be.
+//!
+//! A local file is replaced or deleted only while it still is what was sent; otherwise the node's version is kept apart
+//! and named. Each file appears in one step, under a temporary name in its directory before; a journal beside the
+//! staged files lets [`recover`] finish what a killed process left.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::beneath::{self, Beneath, Place};
+use super::known::is_protected;
+use super::scan::hash_file;
+use super::stage::{Op, Origin, Staged};
+use super::stat::Stat;
+use super::{SyncError, TMP_PREFIX, index, is_full, now_ns, unique};
+use crate::plan::manifest::{Entry, Manifest, RelPath};
+
+/// Version of the journal.
+const VERSION: u32 = 1;
+
+/// What is known here of the run whose changes come back.
+#[derive(Clone, Copy, Debug)]
+pub struct BackContext<'a> {
+    /// What the mirror held before the run, i.e. the local tree as it was sent.
+    pub sent: &'a Manifest,
+    /// Untracked secrets that were not sent: never touched.
+    pub withheld: &'a [RelPath],
+    /// When the scan of the local tree began, [`super::Scan::began_ns`]: outputs that were not sent are replaced if the
+    /// local ones are older.
+    pub began_ns: i64,
+    /// HEAD moved during the run: everything is kept apart.
+    pub head_moved: bool,
+    /// The node's clock minus ours, milliseconds.
+    pub clock_offset_ms: i64,
+    /// Where versions are kept that cannot be put in place; made when needed.
+    pub conflicts_dir: &'a Path,
+}
+
+/// What became of the changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackReport {
+    /// Files put in place.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Paths deleted here.
+    pub deleted: u64,
+    /// Paths that changed here too: the node's version is kept below the conflicts directory.
+    pub conflicts: Vec<RelPath>,
+    /// Paths that were deleted there and changed here: kept here.
+    pub kept_deletions: Vec<RelPath>,
+    /// Paths that were not touched, and why.
+    pub refused: Vec<(RelPath, String)>,
+}
+
+/// The journal: all that the commit needs, so that another process can finish it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Journal {
+    root: Vec<u8>,
+    conflicts_dir: Vec<u8>,
+    began_ns: i64,
+    head_moved: bool,
+    clock_offset_ms: i64,
+    ops: Vec<Op>,
+    /// What was sent at the paths that change.
+    sent: BTreeMap<RelPath, Entry>,
+    /// Refused before anything was done.
+    refused: Vec<(RelPath, String)>,
+    /// Marks the temporary files of this commit.
+    mark: u64,
+}
+
+/// Fewer deletions than this are always believed.
+const FEW_DELETIONS: usize = 100;
+
+/// Puts the changes in place below `root`.
+///
+/// # Errors
+/// A full disk, or another failure in the middle: every file is then whole, old or new, and calling [`recover`] later on the
+/// stage directory's parent finishes the rest.
+pub fn commit_local(
+    root: &Path,
+    mut staged: Staged,
+    context: &BackContext<'_>,
+) -> Result<BackReport, SyncError> {
+    use std::os::unix::ffi::OsStrExt;
+    let deletions = staged
+        .ops()
+        .iter()
+        .filter(|op| matches!(op, Op::Delete { .. }))
+        .count();
+    let mass = deletions > FEW_DELETIONS.max(context.sent.len() / 2);
+    let mut journal = Journal {
+        root: root.as_os_str().as_bytes().to_vec(),
+        conflicts_dir: context.conflicts_dir.as_os_str().as_bytes().to_vec(),
+        began_ns: context.began_ns,
+        head_moved: context.head_moved,
+        clock_offset_ms: context.clock_offset_ms,
+        ops: Vec::new(),
+        sent: BTreeMap::new(),
+        refused: Vec::new(),
+        mark: unique(),
+    };
+    for op in staged.ops() {
+        let path = op.path();
+        let refusal = if is_protected(path.as_bytes()) {
+            Some("nothing from a node is put there".to_owned())
+        } else if context.withheld.binary_search(path).is_ok() || context.withheld.contains(path) {
+            Some("it holds secrets and was not sent".to_owned())
+        } else if mass && matches!(op, Op::Delete { .. }) {
+            Some(format!(
+                "the node deleted {deletions} of {} paths; that many are not believed",
+                context.sent.len()
+            ))
+        } else {
+            None
+        };
+        match refusal {
+            Some(reason) => journal.refused.push((path.clone(), reason)),
+            None => {
+                if let Some(entry) = context.sent.get(path) {
+                    journal.sent.insert(path.clone(), entry.clone());
+                }
+                journal.ops.push(op.clone());
+            }
+        }
+    }
+    if journal.ops.is_empty() {
+        return Ok(BackReport {
+            refused: journal.refused,
+            ..BackReport::default()
+        });
+    }
+    let path = staged.dir().join(JOURNAL);
+    index::save(&path, VERSION, &journal).map_err(|e| SyncError::io("failed to write", &path, e))?;
+    staged.keep();
+    let dir = staged.dir().to_path_buf();
+    // Held until the end: `recover` leaves a commit alone whose process lives.
+    let lock = lock_stage(&dir).map_err(|e| SyncError::io("failed to lock", &dir, e))?;
+    let report = finish(&dir, &journal)?;
+    drop(lock);
+    Ok(report)
+}
+
+/// Name of the journal in a stage directory.
+const JOURNAL: &str = "journal";
+
+/// Finishes the commits below `stages` (the parent of stage directories) whose processes died, and discards what was
+/// never committed and is older than a day. One report for each commit that was finished, with its workspace.
+///
+/// # Errors
+/// The first failure; the others are tried all the same.
+pub fn recover(stages: &Path) -> Result<Vec<(PathBuf, BackReport)>, SyncError> {
+    use std::os::unix::ffi::OsStrExt;
+    const OLD: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+    let mut reports = Vec::new();
+    let mut failed = None;
+    for entry in fs::read_dir(stages).into_iter().flatten().flatten() {
+        let dir = entry.path();
+        let Some(journal) = index::load::<Journal>(&dir.join(JOURNAL), VERSION) else {
+            let age = entry
+                .metadata()
+                .and_then(|m| m.modified())
+                .ok()
+                .and_then(|t| t.elapsed().ok());
+            if age.is_some_and(|a| a > OLD) {
+                let _ = fs::remove_dir_all(&dir);
+            }
+            continue;
+        };
+        match try_lock_stage(&dir) {
+            Ok(Some(_lock)) => match finish(&dir, &journal) {
+                Ok(report) => {
+                    reports.push((PathBuf::from(std::ffi::OsStr::from_bytes(&journal.root)), report));
+                }
+                Err(e) => failed = failed.or(Some(e)),
+            },
+            Ok(None) => {}
+            Err(e) => failed = failed.or(Some(SyncError::io("failed to lock", &dir, e))),
+        }
+    }
+    failed.map_or(Ok(reports), Err)
+}
+
+fn lock_stage(dir: &Path) -> io::Result<fs::File> {
+    let file = fs::File::create(dir.join("lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn try_lock_stage(dir: &Path) -> io::Result<Option<fs::File>> {
+    let file = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(e)) => Err(e),
+    }
+}
+
+/// Makes the journal's changes, the whole or the rest, and removes the stage directory.
+fn finish(dir: &Path, journal: &Journal) -> Result<BackReport, SyncError> {
+    use std::os::unix::ffi::OsStrExt;
+    let root = Path::new(std::ffi::OsStr::from_bytes(&journal.root));
+    let tree = Beneath::open(root).map_err(|e| SyncError::io("failed to open", root, e))?;
+    let report = BackReport {
+        refused: journal.refused.clone(),
+        ..BackReport::default()
+    };
+    let mut commit = Commit {
+        tree,
+        dir,
+        journal,
+        report,
+        modes: Vec::new(),
+        now: now_ns(),
+    };
+    for (number, op) in journal.ops.iter().enumerate() {
+        if let Err(e) = commit.make(op, number) {
+            if is_full(&e) {
+                return Err(SyncError::Full(root.to_path_buf()));
+            }
+            let reason = refusal(&e);
+            commit.report.refused.push((op.path().clone(), reason));
+        }
+    }
+    commit.set_modes();
+    let report = commit.report;
+    fs::remove_dir_all(dir).map_err(|e| SyncError::io("failed to remove", dir, e))?;
+    Ok(report)
+}
+
+fn refusal(e: &io::Error) -> String {
+    match Errno::from_io_error(e) {
+        Some(Errno::LOOP | Errno::NOTDIR) => "a directory above it is a link or a file here".to_owned(),
+        Some(Errno::NOENT) => "the directory above it is gone here".to_owned(),
+        _ => e.to_string(),
+    }
+}
+
+struct Commit<'a> {
+    tree: Beneath,
+    dir: &'a Path,
+    journal: &'a Journal,
+    report: BackReport,
+    /// Modes that directories get at the end.
+    modes: Vec<(RelPath, u32)>,
+    now: i64,
+}
+
+/// What may be done with a local path.
+enum Leave {
+    /// It already is as wanted.
+    Done,
+    /// It is what was sent, or was not there and is not here.
+    Go,
+    /// It changed here.
+    Conflict,
+}
+
+impl Commit<'_> {
+    fn make(&mut self, op: &Op, number: usize) -> io::Result<()> {
+        match op {
+            Op::Forget { .. } => Ok(()),
+            Op::Delete { path } => self.delete(path),
+            Op::Put {
+                path,
+                entry,
+                origin,
+                mtime_ns,
+                blob,
+            } => {
+                let leave = match self.leave(path, Some(entry), *origin) {
+                    // Its directory was deleted here in the meantime.
+                    Err(e) if Errno::from_io_error(&e) == Some(Errno::NOENT) => Leave::Conflict,
+                    other => other?,
+                };
+                match (leave, entry) {
+                    (Leave::Done, _) => Ok(()),
+                    (Leave::Go, Entry::Dir { mode }) => self.put_dir(path, *mode),
+                    (Leave::Go, Entry::Symlink { target }) => self.put_link(path, target, number),
+                    (Leave::Go, Entry::File { mode, size, .. }) => {
+                        self.put_file(path, *mode, *mtime_ns, *blob, number)?;
+                        self.report.files += 1;
+                        self.report.bytes += size;
+                        Ok(())
+                    }
+                    // A directory's mode is nothing to keep apart.
+                    (Leave::Conflict, Entry::Dir { .. }) => Ok(()),
+                    (Leave::Conflict, _) => self.keep_apart(path, entry, *blob),
+                }
+            }
+        }
+    }
+
+    /// Compares what stands here with what was sent.
+    fn leave(&mut self, path: &RelPath, wanted: Option<&Entry>, origin: Origin) -> io::Result<Leave> {
+        let sent = self.journal.sent.get(path);
+        let stat = self.tree.place(path)?.stat()?;
+        let Some(stat) = stat else {
+            return Ok(match (sent, wanted) {
+                (_, None) => Leave::Done,
+                (None, Some(_)) if !self.journal.head_moved => Leave::Go,
+                // Deleted here while it changed there.
+                _ => Leave::Conflict,
+            });
+        };
+        let here = self.entry(path, &stat, [sent, wanted])?;
+        if here.is_some() && here.as_ref() == wanted {
+            return Ok(Leave::Done);
+        }
+        if self.journal.head_moved {
+            return Ok(Leave::Conflict);
+        }
+        match (sent, here, wanted) {
+            (Some(sent), Some(here), _) if *sent == here => Ok(Leave::Go),
+            // A directory that stands already; only its mode differs.
+            (_, Some(Entry::Dir { .. }), Some(Entry::Dir { .. })) => Ok(Leave::Done),
+            // An output that was not sent, and that nobody touched here during the run.
+            (None, Some(Entry::File { .. } | Entry::Symlink { .. }), Some(_))
+                if origin != Origin::Synced && stat.is_settled(self.journal.began_ns) =>
+            {
+                Ok(Leave::Go)
+            }
+            _ => Ok(Leave::Conflict),
+        }
+    }
+
+    /// What stands here. A file is read only if it can be one of `candidates`; otherwise its hash is left zero.
+    fn entry(
+        &mut self,
+        path: &RelPath,
+        stat: &Stat,
+        candidates: [Option<&Entry>; 2],
+    ) -> io::Result<Option<Entry>> {
+        if stat.is_dir() {
+            return Ok(Some(Entry::Dir {
+                mode: stat.permissions(),
+            }));
+        }
+        if stat.is_symlink() {
+            return Ok(Some(Entry::Symlink {
+                target: self.tree.read_link(path)?,
+            }));
+        }
+        if !stat.is_file() {
+            return Ok(None);
+        }
+        let can_be = |e: &&Entry| matches!(e, Entry::File { size, .. } if *size == stat.size);
+        if !candidates.into_iter().flatten().any(|e| can_be(&e)) {
+            return Ok(Some(Entry::File {
+                mode: stat.permissions(),
+                size: stat.size,
+                hash: [0; 32],
+            }));
+        }
+        let (stat, hash) = hash_file(&mut self.tree, path)?;
+        Ok(Some(Entry::File {
+            mode: stat.permissions(),
+            size: stat.size,
+            hash,
+        }))
+    }
+
+    fn delete(&mut self, path: &RelPath) -> io::Result<()> {
+        let leave = match self.leave(path, None, Origin::Synced) {
+            Err(e) if beneath::is_absent(&e) => return Ok(()),
+            other => other?,
+        };
+        match leave {
+            Leave::Done => Ok(()),
+            Leave::Go => {
+                let place = self.tree.place(path)?;
+                if matches!(self.journal.sent.get(path), Some(Entry::Dir { .. })) {
+                    let removed = place.remove_dir();
+                    self.tree.forget();
+                    match removed {
+                        // It holds what was not sent.
+                        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+                        other => other?,
+                    }
+                } else {
+                    place.unlink(place.name)?;
+                }
+                self.report.deleted += 1;
+                Ok(())
+            }
+            Leave::Conflict => {
+                // A directory that only got another mode or content here is nobody's conflict.
+                if !matches!(self.journal.sent.get(path), Some(Entry::Dir { .. })) {
+                    self.report.kept_deletions.push(path.clone());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn put_dir(&mut self, path: &RelPath, mode: u32) -> io::Result<()> {
+        let place = self.tree.place(path)?;
+        match place.stat()? {
+            Some(s) if s.is_dir() => {}
+            Some(_) => {
+                place.unlink(place.name)?;
+                place.make_dir()?;
+            }
+            None => place.make_dir()?,
+        }
+        self.tree.forget();
+        self.modes.push((path.clone(), mode));
+        Ok(())
+    }
+
+    fn set_modes(&mut self) {
+        for (path, mode) in std::mem::take(&mut self.modes).into_iter().rev() {
+            let set = self.tree.place(&path).and_then(|place| place.chmod_dir(mode));
+            if let Err(e) = set {
+                self.report.refused.push((path, refusal(&e)));
+            }
+        }
+    }
+
+    fn tmp(&self, number: usize) -> Vec<u8> {
+        format!("{TMP_PREFIX}{:016x}-{number}", self.journal.mark).into_bytes()
+    }
+
+    fn put_link(&mut self, path: &RelPath, target: &[u8], number: usize) -> io::Result<()> {
+        let tmp = self.tmp(number);
+        let place = self.tree.place(path)?;
+        remove_tmp(&place, &tmp)?;
+        place.symlink(target, &tmp)?;
+        self.show(path, &tmp)
+    }
+
+    fn put_file(
+        &mut self,
+        path: &RelPath,
+        mode: u32,
+        mtime_ns: i64,
+        blob: u32,
+        number: usize,
+    ) -> io::Result<()> {
+        let tmp = self.tmp(number);
+        let place = self.tree.place(path)?;
+        remove_tmp(&place, &tmp)?;
+        let from = Staged::blob(self.dir, blob);
+        let offset_ns = self.journal.clock_offset_ms.saturating_mul(1_000_000);
+        let mtime = mtime_ns.saturating_sub(offset_ns).min(self.now);
+        let made = || -> io::Result<()> {
+            let mut to = place.create(&tmp, 0o600)?;
+            let mut from = fs::File::open(&from)?;
+            io::copy(&mut from, &mut to)?;
+            beneath::set_mode(&to, mode)?;
+            beneath::set_mtime(&to, mtime)
+        };
+        match made() {
+            Ok(()) => self.show(path, &tmp),
+            Err(e) => {
+                let _ = place.unlink(&tmp);
+                Err(e)
+            }
+        }
+    }
+
+    /// Gives the temporary file its name.
+    fn show(&mut self, path: &RelPath, tmp: &[u8]) -> io::Result<()> {
+        let place = self.tree.place(path)?;
+        let there = place.stat()?;
+        if there.is_some_and(|s| s.is_dir()) {
+            // Whatever was sent in it was deleted before; what else it holds keeps it.
+            let removed = place.remove_dir();
+            self.tree.forget();
+            if let Err(e) = removed {
+                place.unlink(tmp)?;
+                return Err(e);
+            }
+        }
+        place.rename_from(tmp, there.is_some()).inspect_err(|_| {
+            let _ = place.unlink(tmp);
+        })
+    }
+
+    /// Keeps the node's version of a path below the conflicts directory.
+    fn keep_apart(&mut self, path: &RelPath, entry: &Entry, blob: u32) -> io::Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        let base = Path::new(std::ffi::OsStr::from_bytes(&self.journal.conflicts_dir));
+        let to = base.join(std::ffi::OsStr::from_bytes(path.as_bytes()));
+        let parent = to.parent().unwrap_or(base);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        match entry {
+            Entry::Symlink { target } => {
+                let _ = fs::remove_file(&to);
+                std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(target), &to)?;
+            }
+            Entry::File { mode, .. } => {
+                let tmp = parent.join(format!("{TMP_PREFIX}{:016x}", self.journal.mark));
+                let mut file = fs::File::create(&tmp)?;
+                io::copy(&mut fs::File::open(Staged::blob(self.dir, blob))?, &mut file)?;
+                beneath::set_mode(&file, *mode & 0o700 | 0o400)?;
+                fs::rename(&tmp, &to)?;
+            }
+            Entry::Dir { .. } => {}
+        }
+        self.report.conflicts.push(path.clone());
+        Ok(())
+    }
+}
+
+fn remove_tmp(place: &Place<'_>, tmp: &[u8]) -> io::Result<()> {
+    match place.unlink(tmp) {
+        Err(e) if !beneath::is_absent(&e) => Err(e),
+        _ => Ok(()),
+    }
+}

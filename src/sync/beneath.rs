@@ -1,0 +1,315 @@
+//! File operations below a directory that never pass through a symbolic link.
+//!
+//! Paths are resolved component by component with `openat` and `O_NOFOLLOW`: whatever is swapped for a link in
+//! the meantime, nothing outside the tree is read or written.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use super::stat::Stat;
+use crate::plan::manifest::RelPath;
+
+/// Flags for opening a directory only to go through it.
+#[cfg(target_os = "linux")]
+const THROUGH: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const THROUGH: OFlags = LIST;
+
+/// Flags for opening a directory to read its names.
+const LIST: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// A directory, and the last one below it that was used.
+pub(crate) struct Beneath {
+    root: Arc<OwnedFd>,
+    path: PathBuf,
+    last: Option<(Vec<u8>, Arc<OwnedFd>)>,
+}
+
+/// The directory in which a path's last component stands.
+pub(crate) struct Place<'p> {
+    pub dir: Arc<OwnedFd>,
+    pub name: &'p [u8],
+}
+
+impl Beneath {
+    /// Opens the tree at `root`; links in `root` itself are followed.
+    pub(crate) fn open(root: &Path) -> io::Result<Beneath> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(root, flags, Mode::empty())?;
+        Ok(Beneath {
+            root: Arc::new(fd),
+            path: root.to_path_buf(),
+            last: None,
+        })
+    }
+
+    /// Another handle on the same tree, for another thread.
+    pub(crate) fn again(&self) -> Beneath {
+        Beneath {
+            root: Arc::clone(&self.root),
+            path: self.path.clone(),
+            last: None,
+        }
+    }
+
+    pub(crate) fn root_fd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.root)
+    }
+
+    /// Where the tree is, for messages.
+    pub(crate) fn display(&self, path: &RelPath) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt;
+        self.path.join(std::ffi::OsStr::from_bytes(path.as_bytes()))
+    }
+
+    /// Forgets the directory used last; needed after directories were removed or replaced.
+    pub(crate) fn forget(&mut self) {
+        self.last = None;
+    }
+
+    /// Resolves all but the last component.
+    ///
+    /// Fails with `NotFound` where a parent is missing, and with `ELOOP` or `ENOTDIR` where one is no directory.
+    pub(crate) fn place<'p>(&mut self, path: &'p RelPath) -> io::Result<Place<'p>> {
+        let bytes = path.as_bytes();
+        let Some(slash) = bytes.iter().rposition(|b| *b == b'/') else {
+            return Ok(Place {
+                dir: Arc::clone(&self.root),
+                name: bytes,
+            });
+        };
+        let (parent, name) = (&bytes[..slash], &bytes[slash + 1..]);
+        if let Some((p, fd)) = &self.last
+            && p == parent
+        {
+            return Ok(Place {
+                dir: Arc::clone(fd),
+                name,
+            });
+        }
+        let mut dir = Arc::clone(&self.root);
+        for part in parent.split(|b| *b == b'/') {
+            dir = Arc::new(rustix::fs::openat(&*dir, part, THROUGH, Mode::empty())?);
+        }
+        self.last = Some((parent.to_vec(), Arc::clone(&dir)));
+        Ok(Place { dir, name })
+    }
+
+    /// What stands at `path`; `None` where it, or a parent, is missing or a parent is no directory.
+    pub(crate) fn stat(&mut self, path: &RelPath) -> io::Result<Option<Stat>> {
+        match self.place(path) {
+            Ok(place) => place.stat(),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Opens the regular file at `path` for reading and says what was opened.
+    pub(crate) fn read(&mut self, path: &RelPath) -> io::Result<(File, Stat)> {
+        self.place(path)?.read()
+    }
+
+    /// The target of the link at `path`.
+    pub(crate) fn read_link(&mut self, path: &RelPath) -> io::Result<Vec<u8>> {
+        self.place(path)?.read_link()
+    }
+}
+
+impl Place<'_> {
+    pub(crate) fn stat(&self) -> io::Result<Option<Stat>> {
+        stat_at(self.dir.as_fd(), self.name)
+    }
+
+    pub(crate) fn read(&self) -> io::Result<(File, Stat)> {
+        // Without O_NONBLOCK a file swapped for a fifo would hang the open.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = rustix::fs::openat(&*self.dir, self.name, flags, Mode::empty())?;
+        let stat = Stat::new(&rustix::fs::fstat(&fd)?);
+        if !stat.is_file() {
+            return Err(Errno::NOTDIR.into());
+        }
+        Ok((File::from(fd), stat))
+    }
+
+    pub(crate) fn read_link(&self) -> io::Result<Vec<u8>> {
+        Ok(rustix::fs::readlinkat(&*self.dir, self.name, Vec::new())?.into_bytes())
+    }
+
+    /// Creates a new file for writing under another name in the same directory.
+    pub(crate) fn create(&self, name: &[u8], mode: u32) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(
+            &*self.dir,
+            name,
+            flags,
+            mode_of(mode),
+        )?))
+    }
+
+    /// Renames `from` in the same directory to the place's own name.
+    pub(crate) fn rename_from(&self, from: &[u8], replace: bool) -> io::Result<()> {
+        rename(self.dir.as_fd(), from, self.dir.as_fd(), self.name, replace)
+    }
+
+    /// Renames the file at `from`, a path of cx's own outside of the tree, to this place.
+    pub(crate) fn rename_in(&self, from: &Path, replace: bool) -> io::Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        rename(
+            rustix::fs::CWD,
+            from.as_os_str().as_bytes(),
+            self.dir.as_fd(),
+            self.name,
+            replace,
+        )
+    }
+
+    pub(crate) fn symlink(&self, target: &[u8], name: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::symlinkat(target, &*self.dir, name)?)
+    }
+
+    pub(crate) fn make_dir(&self) -> io::Result<()> {
+        Ok(rustix::fs::mkdirat(&*self.dir, self.name, mode_of(0o700))?)
+    }
+
+    /// Sets the permission bits of the directory that stands here.
+    pub(crate) fn chmod_dir(&self, mode: u32) -> io::Result<()> {
+        match rustix::fs::openat(&*self.dir, self.name, LIST, Mode::empty()) {
+            Ok(fd) => Ok(rustix::fs::fchmod(&fd, mode_of(mode))?),
+            // A directory without read permission cannot be opened to change it.
+            Err(Errno::ACCESS) if self.stat()?.is_some_and(|s| s.is_dir()) => Ok(rustix::fs::chmodat(
+                &*self.dir,
+                self.name,
+                mode_of(mode),
+                AtFlags::empty(),
+            )?),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    pub(crate) fn unlink(&self, name: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&*self.dir, name, AtFlags::empty())?)
+    }
+
+    pub(crate) fn remove_dir(&self) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&*self.dir, self.name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Removes what stands here with all below it; nothing there is fine.
+    pub(crate) fn remove_all(&self) -> io::Result<()> {
+        remove_all(self.dir.as_fd(), self.name)
+    }
+}
+
+/// Sets the access and modification time of an open file.
+pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> io::Result<()> {
+    let t = Timespec {
+        tv_sec: mtime_ns.div_euclid(1_000_000_000),
+        tv_nsec: mtime_ns.rem_euclid(1_000_000_000),
+    };
+    Ok(rustix::fs::futimens(
+        file,
+        &Timestamps {
+            last_access: t,
+            last_modification: t,
+        },
+    )?)
+}
+
+/// Sets the permission bits of an open file.
+pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(file, mode_of(mode))?)
+}
+
+/// The stat of an open file.
+pub(crate) fn stat_file(file: &File) -> io::Result<Stat> {
+    Ok(Stat::new(&rustix::fs::fstat(file)?))
+}
+
+pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Stat>> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(s) => Ok(Some(Stat::new(&s))),
+        Err(e) if is_absent(&e.into()) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Opens a directory below `dir` to list it.
+pub(crate) fn open_dir(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(dir, name, LIST, Mode::empty())?)
+}
+
+/// Whether an error means that there is nothing (reachable without links) at the path.
+pub(crate) fn is_absent(e: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(e),
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+    )
+}
+
+fn mode_of(mode: u32) -> Mode {
+    Mode::from_bits_truncate(mode as _)
+}
+
+fn rename(
+    from_dir: BorrowedFd<'_>,
+    from: &[u8],
+    to_dir: BorrowedFd<'_>,
+    to: &[u8],
+    replace: bool,
+) -> io::Result<()> {
+    if !replace {
+        match rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
+            // Not every file system knows the flag.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+            done => return Ok(done?),
+        }
+        if stat_at(to_dir, to)?.is_some() {
+            return Err(Errno::EXIST.into());
+        }
+    }
+    Ok(rustix::fs::renameat(from_dir, from, to_dir, to)?)
+}
+
+fn remove_all(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        // Linux says EISDIR, others EPERM.
+        Err(e) if !stat_at(dir, name)?.is_some_and(|s| s.is_dir()) => return Err(e.into()),
+        Err(_) => {}
+    }
+    let open = || rustix::fs::openat(dir, name, LIST, Mode::empty());
+    let fd = match open() {
+        Err(Errno::ACCESS) => {
+            rustix::fs::chmodat(dir, name, mode_of(0o700), AtFlags::empty())?;
+            open()?
+        }
+        other => other?,
+    };
+    let stat = Stat::new(&rustix::fs::fstat(&fd)?);
+    if stat.permissions() & 0o300 != 0o300 {
+        rustix::fs::fchmod(&fd, mode_of(0o700))?;
+    }
+    for entry in Dir::read_from(&fd)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            remove_all(fd.as_fd(), name)?;
+        }
+    }
+    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}

@@ -1,0 +1,332 @@
+//! Putting a staged pack in place, all or nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::{Mirror, VERSION};
+use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
+use crate::sync::beneath::{self, Beneath, Place};
+use crate::sync::stage::{Op, Staged, after};
+use crate::sync::stat::Stat;
+use crate::sync::{SyncError, TMP_PREFIX, index, now_ns};
+
+/// All that is needed to finish, written before the first change.
+#[derive(Debug, Serialize, Deserialize)]
+struct Journal {
+    /// Name of the stage directory.
+    stage: String,
+    ops: Vec<Op>,
+    /// The modification times to set, by op.
+    times: Vec<i64>,
+    /// The generation after.
+    generation: Generation,
+}
+
+impl Mirror {
+    /// Puts a pack in place. A crash at any moment leaves the mirror to be at the old or the new state for whoever opens
+    /// it next.
+    ///
+    /// In a mirror that was empty the sender's modification times are kept; in another one, what is new or changed gets
+    /// times not older than now, in the order of the sender's, so that make and cargo see the change.
+    ///
+    /// # Errors
+    /// [`SyncError::Differs`] if the mirror is not the tree that the pack was made for.
+    pub fn apply(&mut self, mut staged: Staged) -> Result<Generation, SyncError> {
+        let _lock = self.locked()?;
+        self.refresh()?;
+        let want = after(&self.state.manifest, staged.ops());
+        if generation(&want) != staged.generation() {
+            return Err(SyncError::Differs(Box::new(self.state.manifest.clone())));
+        }
+        check_tree(&want)?;
+        let name = staged
+            .dir()
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default()
+            .to_owned();
+        if staged.dir().parent() != Some(&self.meta.join("stage")) {
+            return Err(SyncError::Pack("it was not staged for this mirror".into()));
+        }
+        let journal = Journal {
+            stage: name,
+            times: times(&self.state.manifest, staged.ops(), self.is_fresh(), now_ns()),
+            ops: staged.ops().to_vec(),
+            generation: staged.generation(),
+        };
+        let path = self.meta.join("journal");
+        index::save(&path, VERSION, &journal).map_err(|e| SyncError::io("failed to write", &path, e))?;
+        staged.keep();
+        self.finish(&journal)?;
+        Ok(journal.generation)
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.state.manifest.is_empty() && fs::read_dir(&self.root).is_ok_and(|mut d| d.next().is_none())
+    }
+
+    /// Finishes what a crash left. Needs the lock.
+    pub(super) fn roll_forward(&mut self) -> Result<(), SyncError> {
+        let path = self.meta.join("journal");
+        match index::load::<Journal>(&path, VERSION) {
+            Some(journal) => self.finish(&journal),
+            // One of another version, or damaged: what it did is found by looking at the tree.
+            None if path.exists() => {
+                self.state.known.clear();
+                fs::remove_file(&path).map_err(|e| SyncError::io("failed to remove", &path, e))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the journal's changes, the whole or the rest of them.
+    fn finish(&mut self, journal: &Journal) -> Result<(), SyncError> {
+        let stage = self.meta.join("stage").join(&journal.stage);
+        if generation(&self.state.manifest) != journal.generation {
+            let want = after(&self.state.manifest, &journal.ops);
+            let mut work = Work {
+                tree: self.tree()?,
+                opened: BTreeMap::new(),
+            };
+            let mut known = Vec::new();
+            for (i, (op, time)) in journal.ops.iter().zip(&journal.times).enumerate() {
+                let stat = work.make(op, *time, &stage, i);
+                let stat =
+                    stat.map_err(|e| SyncError::io("failed to change", &work.tree.display(op.path()), e))?;
+                known.push((op.path().clone(), stat));
+            }
+            work.close(&journal.ops, &want)
+                .map_err(|e| self.failed("failed to set modes in", e))?;
+            for (path, stat) in known {
+                match stat {
+                    Some(stat) => self.state.known.insert(path, stat),
+                    None => self.state.known.remove(&path),
+                };
+            }
+            for op in &journal.ops {
+                self.state.seen.remove(op.path());
+            }
+            self.state.known.retain(|p, _| want.contains_key(p));
+            self.state.manifest = want;
+            self.save_state()?;
+        }
+        let path = self.meta.join("journal");
+        fs::remove_file(&path).map_err(|e| SyncError::io("failed to remove", &path, e))?;
+        // What remains there is swept later.
+        let _ = fs::remove_dir_all(&stage);
+        Ok(())
+    }
+}
+
+/// Refuses a manifest that no tree can have.
+fn check_tree(manifest: &Manifest) -> Result<(), SyncError> {
+    for path in manifest.keys() {
+        let bytes = path.as_bytes();
+        if let Some(slash) = bytes.iter().rposition(|b| *b == b'/') {
+            let parent = RelPath::new(&bytes[..slash]);
+            if !matches!(parent.and_then(|p| manifest.get(&p)), Some(Entry::Dir { .. })) {
+                return Err(SyncError::Pack(format!("{path} lies in no directory")));
+            }
+        }
+        if path.components().any(|c| c.eq_ignore_ascii_case(b".git")) {
+            return Err(SyncError::Pack(format!("{path} lies in a .git")));
+        }
+    }
+    Ok(())
+}
+
+/// The modification times that files get.
+fn times(have: &Manifest, ops: &[Op], fresh: bool, now: i64) -> Vec<i64> {
+    let theirs = |op: &Op| {
+        if let Op::Put { mtime_ns, .. } = op {
+            *mtime_ns
+        } else {
+            0
+        }
+    };
+    if fresh {
+        return ops.iter().map(|op| theirs(op).min(now)).collect();
+    }
+    let mut sorted: Vec<i64> = ops.iter().filter(|op| is_changed(have, op)).map(theirs).collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    // A microsecond apart, in their order: what was made from another file stays younger than it.
+    let rank = |t: i64| sorted.partition_point(|s| *s < t) as i64;
+    ops.iter()
+        .map(|op| {
+            if is_changed(have, op) {
+                now + rank(theirs(op)) * 1000
+            } else {
+                KEEP
+            }
+        })
+        .collect()
+}
+
+/// Only the mode changes: the node's own time stays.
+const KEEP: i64 = i64::MIN;
+
+fn is_changed(have: &Manifest, op: &Op) -> bool {
+    let Op::Put {
+        path,
+        entry: Entry::File { size, hash, .. },
+        ..
+    } = op
+    else {
+        return false;
+    };
+    !matches!(have.get(path), Some(Entry::File { size: s, hash: h, .. }) if s == size && h == hash)
+}
+
+struct Work {
+    tree: Beneath,
+    /// Directories that were made writable to work in them, and their modes before.
+    opened: BTreeMap<RelPath, u32>,
+}
+
+impl Work {
+    /// Makes one change, or finds it made. For files and links, the stat under which they are known from now on.
+    fn make(&mut self, op: &Op, time: i64, stage: &Path, number: usize) -> io::Result<Option<Stat>> {
+        let path = op.path();
+        let done = self
+            .tree
+            .place(path)
+            .and_then(|place| make_at(&place, op, time, stage, number));
+        let done = match done {
+            Err(e) if Errno::from_io_error(&e) == Some(Errno::ACCESS) => {
+                self.open_parents(path)?;
+                self.tree
+                    .place(path)
+                    .and_then(|place| make_at(&place, op, time, stage, number))
+            }
+            other => other,
+        };
+        let is_file = matches!(
+            op,
+            Op::Put {
+                entry: Entry::File { .. },
+                ..
+            }
+        );
+        if !is_file {
+            // Directories may have come, gone or been replaced.
+            self.tree.forget();
+        }
+        match (op, done) {
+            // Nothing there to delete.
+            (Op::Delete { .. }, Err(e)) if beneath::is_absent(&e) => Ok(None),
+            (_, done) => done,
+        }
+    }
+
+    fn open_parents(&mut self, path: &RelPath) -> io::Result<()> {
+        let bytes = path.as_bytes();
+        self.tree.forget();
+        for (i, _) in bytes.iter().enumerate().filter(|(_, b)| **b == b'/') {
+            let Some(dir) = RelPath::new(&bytes[..i]) else {
+                continue;
+            };
+            let place = self.tree.place(&dir)?;
+            if let Some(stat) = place.stat()?.filter(Stat::is_dir)
+                && stat.permissions() & 0o700 != 0o700
+            {
+                place.chmod_dir(stat.permissions() | 0o700)?;
+                self.opened.insert(dir, stat.permissions());
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives directories the modes that they are to have, deepest first.
+    fn close(&mut self, ops: &[Op], want: &Manifest) -> io::Result<()> {
+        let mut modes = std::mem::take(&mut self.opened);
+        for op in ops {
+            if let Op::Put {
+                path,
+                entry: Entry::Dir { mode },
+                ..
+            } = op
+            {
+                modes.insert(path.clone(), *mode);
+            }
+        }
+        for (path, before) in modes.iter().rev() {
+            let mode = match want.get(path) {
+                Some(Entry::Dir { mode }) => *mode,
+                _ => *before,
+            };
+            let place = self.tree.place(path)?;
+            if place
+                .stat()?
+                .is_some_and(|s| s.is_dir() && s.permissions() != mode)
+            {
+                place.chmod_dir(mode)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn make_at(place: &Place<'_>, op: &Op, time: i64, stage: &Path, number: usize) -> io::Result<Option<Stat>> {
+    let Op::Put { entry, blob, .. } = op else {
+        if matches!(op, Op::Delete { .. }) {
+            place.remove_all()?;
+        }
+        return Ok(None);
+    };
+    let there = place.stat()?;
+    match entry {
+        Entry::Dir { .. } => {
+            if there.is_some_and(|s| s.is_dir()) {
+                return Ok(None);
+            }
+            place.remove_all()?;
+            place.make_dir()?;
+            Ok(None)
+        }
+        Entry::Symlink { target } => {
+            if there.is_some_and(|s| s.is_symlink()) && place.read_link()? == *target {
+                return place.stat();
+            }
+            if there.is_some_and(|s| s.is_dir()) {
+                place.remove_all()?;
+            }
+            let tmp = format!("{TMP_PREFIX}{number}");
+            match place.unlink(tmp.as_bytes()) {
+                Err(e) if !beneath::is_absent(&e) => return Err(e),
+                _ => place.symlink(target, tmp.as_bytes())?,
+            }
+            place.rename_from(tmp.as_bytes(), true)?;
+            place.stat()
+        }
+        Entry::File { mode, size, .. } => {
+            let blob = Staged::blob(stage, *blob);
+            match fs::OpenOptions::new().write(true).open(&blob) {
+                Ok(file) => {
+                    let time = match there {
+                        Some(s) if time == KEEP && s.is_file() => s.mtime_ns,
+                        _ if time == KEEP => now_ns(),
+                        _ => time,
+                    };
+                    beneath::set_mtime(&file, time)?;
+                    beneath::set_mode(&file, *mode)?;
+                    if there.is_some_and(|s| s.is_dir()) {
+                        place.remove_all()?;
+                    }
+                    place.rename_in(&blob, true)?;
+                    // The rename changed its ctime. A run that wrote to it in between changed the time that was set.
+                    let stat = place.stat()?;
+                    Ok(stat.filter(|s| s.is_file() && s.size == *size && s.mtime_ns == time))
+                }
+                // An earlier try got as far as here; the next look at the tree reads it.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && there.is_some() => Ok(None),
+                Err(e) => Err(e),
+            }
+        }
+    }
+}

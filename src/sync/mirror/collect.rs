@@ -1,0 +1,481 @@
+//! What comes back after a run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+
+use super::survey::{Survey, exists_here};
+use super::{Mirror, Seen};
+use crate::plan::Brings;
+use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
+use crate::proto::BackSpec;
+use crate::sync::beneath::{self, Beneath};
+use crate::sync::pack::PackWriter;
+use crate::sync::scan::hash_file;
+use crate::sync::stage::Origin;
+use crate::sync::stat::Stat;
+use crate::sync::{SyncError, TMP_PREFIX, wild};
+
+/// What [`Mirror::collect`] wrote.
+#[derive(Clone, Debug)]
+pub struct Collected {
+    /// Files in the pack.
+    pub files: u64,
+    /// Their bytes, uncompressed.
+    pub bytes: u64,
+    /// Paths in the pack that were deleted.
+    pub deleted: u64,
+    /// The mirror's generation now.
+    pub generation: Generation,
+    /// Files that changed and did not come back: at most 100 of them, and how many there are.
+    pub stayed: (Vec<RelPath>, u64),
+}
+
+/// How many of the files that stayed are named.
+const NAMED: usize = 100;
+
+/// How many ignored files outside of caches are remembered.
+const REMEMBERED: usize = 100_000;
+
+impl Mirror {
+    /// Writes a pack of what changed in the mirror since cx last applied or collected there, as far as `back` asks for it.
+    /// `run_dir` is the run's directory, relative to the mirror, empty for its top.
+    ///
+    /// The mirror stays locked until all is written: give it a file or a buffer rather than a slow link. If writing fails,
+    /// the next collect brings the same again.
+    ///
+    /// # Errors
+    /// Those of reading the tree and of `out`.
+    pub fn collect(
+        &mut self,
+        back: &BackSpec,
+        run_dir: &[u8],
+        out: &mut dyn Write,
+    ) -> Result<Collected, SyncError> {
+        let _lock = self.locked()?;
+        self.refresh()?;
+        let survey = self.survey(back)?;
+        let mut tree = self.tree()?;
+        let named = Outputs::new(&back.brings, run_dir);
+        let mut plan = Plan::default();
+        self.plan_synced(&survey, back, &named, &mut plan);
+        let mut seen = self.plan_ignored(&survey, back, &named, &mut tree, &mut plan);
+        self.plan_outputs(&named, &survey, &mut tree, back, &mut plan, &mut seen);
+        plan.keep_within(back.limit);
+
+        // What the mirror holds from now on: the truth about what is synced, and what joins.
+        let mut manifest = self.state.manifest.clone();
+        for (path, entry) in &survey.changes {
+            match entry {
+                Some(entry) => manifest.insert(path.clone(), entry.clone()),
+                None => manifest.remove(path),
+            };
+        }
+        add_parents(&mut plan, &manifest, &mut tree).map_err(|e| self.failed("failed to look at", e))?;
+
+        let mut learned = survey.known;
+        let mut pack = PackWriter::new(out).map_err(|e| self.failed("failed to send what changed in", e))?;
+        for path in plan.deletions.iter().rev() {
+            pack.delete(path)
+                .map_err(|e| self.failed("failed to send what changed in", e))?;
+        }
+        for (path, item) in &plan.puts {
+            let sent = pack.put(&mut tree, path, &item.entry, item.origin);
+            let sent = sent.map_err(|e| self.failed("failed to send what changed in", e))?;
+            let Some(sent) = sent else {
+                // It vanished, or became something else, under our eyes: the next collect tells.
+                match self.state.manifest.get(path) {
+                    Some(old) => manifest.insert(path.clone(), old.clone()),
+                    None => manifest.remove(path),
+                };
+                learned.insert(path.clone(), None);
+                seen.remove(path);
+                continue;
+            };
+            if sent != item.entry && !matches!(sent, Entry::Dir { .. }) && item.origin == Origin::Synced {
+                learned.insert(path.clone(), None);
+            }
+            match item.origin {
+                Origin::Apart => {
+                    if let (Entry::File { hash, .. }, Some(s)) = (&sent, seen.get_mut(path)) {
+                        s.hash = Some(*hash);
+                    }
+                }
+                Origin::Synced | Origin::Joined => {
+                    if item.origin == Origin::Joined && !matches!(sent, Entry::Dir { .. }) {
+                        // A write while it was sent would have changed its time.
+                        let stat = seen.remove(path).map(|s| s.stat);
+                        let same = stat.is_some() && tree.stat(path).ok().flatten() == stat;
+                        learned.insert(path.clone(), stat.filter(|_| same));
+                    }
+                    manifest.insert(path.clone(), sent);
+                }
+            }
+        }
+        let (files, bytes) = (pack.files, pack.bytes);
+        let generation = generation(&manifest);
+        pack.end(generation)
+            .map_err(|e| self.failed("failed to send what changed in", e))?;
+
+        self.state.manifest = manifest;
+        self.state.learn(learned);
+        self.state.seen = seen.into_iter().take(REMEMBERED).collect();
+        self.save_state()?;
+        let count = plan.stayed.len() as u64;
+        Ok(Collected {
+            files,
+            bytes,
+            deleted: plan.deletions.len() as u64,
+            generation,
+            stayed: (plan.stayed.into_iter().take(NAMED).collect(), count),
+        })
+    }
+
+    /// Changes among what is synced.
+    fn plan_synced(&self, survey: &Survey, back: &BackSpec, named: &Outputs, plan: &mut Plan) {
+        for (path, now) in &survey.changes {
+            let wanted = match back.scope {
+                0 => false,
+                1 => named.wants(path, survey.ignored_changes.contains(path)),
+                _ => true,
+            };
+            match now {
+                Some(entry) if wanted => {
+                    plan.puts.insert(
+                        path.clone(),
+                        Item {
+                            entry: entry.clone(),
+                            origin: Origin::Synced,
+                        },
+                    );
+                }
+                None if back.scope >= 2 => {
+                    plan.deletions.insert(path.clone());
+                }
+                Some(Entry::Dir { .. }) => {}
+                _ => {
+                    plan.stayed.insert(path.clone());
+                }
+            }
+        }
+    }
+
+    /// Ignored files outside of the manifest and of caches. What was seen of them.
+    fn plan_ignored(
+        &self,
+        survey: &Survey,
+        back: &BackSpec,
+        named: &Outputs,
+        tree: &mut Beneath,
+        plan: &mut Plan,
+    ) -> BTreeMap<RelPath, Seen> {
+        let mut seen = BTreeMap::new();
+        for (path, stat) in &survey.ignored {
+            let before = self.state.seen.get(path).copied();
+            if let Some(now) = unchanged(before, stat, tree, path) {
+                seen.insert(path.clone(), now);
+                continue;
+            }
+            seen.insert(
+                path.clone(),
+                Seen {
+                    stat: *stat,
+                    hash: None,
+                },
+            );
+            let is_here = exists_here(back, path);
+            let wanted = match back.scope {
+                0 => false,
+                1 => named.wants(path, true),
+                _ => is_here || named.wants(path, true),
+            };
+            if !wanted {
+                plan.stayed.insert(path.clone());
+                continue;
+            }
+            let origin = if is_here { Origin::Apart } else { Origin::Joined };
+            plan.put(path, stat, origin, tree);
+        }
+        seen
+    }
+
+    /// What the rule names, in caches too.
+    fn plan_outputs(
+        &self,
+        named: &Outputs,
+        survey: &Survey,
+        tree: &mut Beneath,
+        back: &BackSpec,
+        plan: &mut Plan,
+        seen: &mut BTreeMap<RelPath, Seen>,
+    ) {
+        for (path, stat) in named.find(tree) {
+            let synced = self.state.manifest.contains_key(&path) || survey.changes.contains_key(&path);
+            if synced || survey.ignored.contains_key(&path) {
+                continue;
+            }
+            let before = self.state.seen.get(&path).copied();
+            if let Some(now) = unchanged(before, &stat, tree, &path) {
+                seen.insert(path, now);
+                continue;
+            }
+            seen.insert(path.clone(), Seen { stat, hash: None });
+            if back.scope >= 1 {
+                plan.put(&path, &stat, Origin::Apart, tree);
+            } else {
+                plan.stayed.insert(path);
+            }
+        }
+    }
+}
+
+/// Whether an ignored file is as it was when it was last seen, if it was.
+fn unchanged(before: Option<Seen>, stat: &Stat, tree: &mut Beneath, path: &RelPath) -> Option<Seen> {
+    let before = before?;
+    if before.stat == *stat {
+        return Some(before);
+    }
+    // Another link to it, or a touch, changes the stat and not the content.
+    let same_kind = before.stat.size == stat.size && before.stat.mode == stat.mode && stat.is_file();
+    let hash = before.hash.filter(|_| same_kind)?;
+    let (stat, now) = hash_file(tree, path).ok()?;
+    (now == hash).then_some(Seen {
+        stat,
+        hash: Some(hash),
+    })
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    deletions: BTreeSet<RelPath>,
+    puts: BTreeMap<RelPath, Item>,
+    stayed: BTreeSet<RelPath>,
+}
+
+#[derive(Debug)]
+struct Item {
+    entry: Entry,
+    origin: Origin,
+}
+
+impl Plan {
+    fn put(&mut self, path: &RelPath, stat: &Stat, origin: Origin, tree: &mut Beneath) {
+        let entry = if stat.is_symlink() {
+            match tree.read_link(path) {
+                Ok(target) => Entry::Symlink { target },
+                Err(_) => return,
+            }
+        } else {
+            // The hash is found while it is sent.
+            Entry::File {
+                mode: stat.permissions(),
+                size: stat.size,
+                hash: [0; 32],
+            }
+        };
+        self.puts.insert(path.clone(), Item { entry, origin });
+    }
+
+    /// Lets the largest files stay, ignored ones first, until the rest fits.
+    fn keep_within(&mut self, limit: u64) {
+        let size = |i: &Item| {
+            if let Entry::File { size, .. } = i.entry {
+                size
+            } else {
+                0
+            }
+        };
+        let mut order: Vec<(bool, u64, RelPath)> = self
+            .puts
+            .iter()
+            .map(|(p, i)| (i.origin != Origin::Synced, size(i), p.clone()))
+            .collect();
+        order.sort_unstable();
+        let mut left = limit;
+        for (_, size, path) in order {
+            match left.checked_sub(size) {
+                Some(rest) => left = rest,
+                None => {
+                    self.puts.remove(&path);
+                    self.stayed.insert(path);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the ignored directories above what comes back.
+fn add_parents(plan: &mut Plan, manifest: &Manifest, tree: &mut Beneath) -> io::Result<()> {
+    let mut parents: BTreeMap<RelPath, Origin> = BTreeMap::new();
+    for (path, item) in &plan.puts {
+        let bytes = path.as_bytes();
+        for (i, _) in bytes.iter().enumerate().filter(|(_, b)| **b == b'/') {
+            let Some(parent) = RelPath::new(&bytes[..i]) else {
+                continue;
+            };
+            if manifest.contains_key(&parent) || plan.puts.contains_key(&parent) {
+                continue;
+            }
+            // What joins needs its directories in the manifest.
+            let origin = parents.entry(parent).or_insert(item.origin);
+            if item.origin != Origin::Apart {
+                *origin = item.origin;
+            }
+        }
+    }
+    for (path, origin) in parents {
+        if let Some(stat) = tree.stat(&path)?.filter(Stat::is_dir) {
+            plan.puts.insert(
+                path,
+                Item {
+                    entry: Entry::Dir {
+                        mode: stat.permissions(),
+                    },
+                    origin,
+                },
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What a rule names as its outputs.
+struct Outputs {
+    /// Patterns relative to the mirror.
+    patterns: Vec<Vec<u8>>,
+    /// Every changed ignored file outside of caches.
+    ignored: bool,
+}
+
+impl Outputs {
+    fn new(brings: &Brings, run_dir: &[u8]) -> Outputs {
+        let mut patterns = Vec::new();
+        if let Brings::Outputs(globs) = brings {
+            for glob in globs.iter().flat_map(|g| wild::braces(g)) {
+                patterns.extend(from_top(run_dir, glob.as_bytes()));
+            }
+        }
+        Outputs {
+            patterns,
+            ignored: *brings == Brings::Ignored,
+        }
+    }
+
+    fn wants(&self, path: &RelPath, is_ignored: bool) -> bool {
+        (self.ignored && is_ignored) || self.patterns.iter().any(|p| wild::matches(p, path.as_bytes()))
+    }
+
+    /// The regular files that match a pattern, found by going along the patterns: caches hold too much to be walked.
+    fn find(&self, tree: &Beneath) -> BTreeMap<RelPath, Stat> {
+        let mut found = BTreeMap::new();
+        for pattern in &self.patterns {
+            let parts: Vec<&[u8]> = pattern.split(|b| *b == b'/').collect();
+            let mut budget = FIND_BUDGET;
+            find(
+                tree,
+                &mut tree.again(),
+                Vec::new(),
+                &parts,
+                &mut budget,
+                &mut found,
+            );
+        }
+        found
+    }
+}
+
+/// Entries looked at for one pattern at most.
+const FIND_BUDGET: u32 = 200_000;
+
+fn find(
+    top: &Beneath,
+    tree: &mut Beneath,
+    dir: Vec<u8>,
+    parts: &[&[u8]],
+    budget: &mut u32,
+    found: &mut BTreeMap<RelPath, Stat>,
+) {
+    let Some((part, rest)) = parts.split_first() else {
+        return;
+    };
+    let below = |name: &[u8]| {
+        let mut path = dir.clone();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        path
+    };
+    let is_wild = part.iter().any(|b| matches!(b, b'*' | b'?' | b'[' | b'\\'));
+    let names = if is_wild {
+        list(top, tree, &dir)
+    } else {
+        vec![part.to_vec()]
+    };
+    if *part == b"**" && !rest.is_empty() {
+        find(top, tree, dir.clone(), rest, budget, found);
+    }
+    for name in names {
+        if *budget == 0 {
+            return;
+        }
+        *budget -= 1;
+        let skipped = name.eq_ignore_ascii_case(b".git") || name.starts_with(TMP_PREFIX.as_bytes());
+        if skipped || !(*part == b"**" || wild::matches(part, &name)) {
+            continue;
+        }
+        let Some(path) = RelPath::new(below(&name)) else {
+            continue;
+        };
+        let Ok(Some(stat)) = tree.stat(&path) else {
+            continue;
+        };
+        let last = rest.is_empty();
+        if stat.is_dir() {
+            if *part == b"**" {
+                find(top, tree, path.into(), parts, budget, found);
+            } else if !last {
+                find(top, tree, path.into(), rest, budget, found);
+            }
+        } else if last && stat.is_file() {
+            found.insert(path, stat);
+        }
+    }
+}
+
+fn list(top: &Beneath, tree: &mut Beneath, dir: &[u8]) -> Vec<Vec<u8>> {
+    use std::os::fd::AsFd;
+    let mut open = || -> io::Result<_> {
+        match RelPath::new(dir) {
+            Some(path) => {
+                let place = tree.place(&path)?;
+                beneath::open_dir(place.dir.as_fd(), place.name)
+            }
+            None => beneath::open_dir(top.root_fd().as_fd(), b"."),
+        }
+    };
+    let Ok(fd) = open() else { return Vec::new() };
+    let Ok(entries) = rustix::fs::Dir::read_from(&fd) else {
+        return Vec::new();
+    };
+    let names = entries.flatten().map(|e| e.file_name().to_bytes().to_vec());
+    names.filter(|n| n != b"." && n != b"..").collect()
+}
+
+/// A pattern relative to the run's directory, as one relative to the top. `None` if it leaves the mirror.
+fn from_top(run_dir: &[u8], pattern: &[u8]) -> Option<Vec<u8>> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in run_dir.split(|b| *b == b'/').chain(pattern.split(|b| *b == b'/')) {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    // `dist/` means all below.
+    if pattern.ends_with(b"/") {
+        parts.push(b"**");
+    }
+    Some(parts.join(&b'/'))
+}

@@ -1,0 +1,339 @@
+//! The copy of a workspace on a node.
+//!
+//! ```text
+//! BASE/mirrors/CLIENT/WORKSPACE/tree/NAME/    the tree itself
+//!                               meta/state    what it held when cx last applied or collected
+//!                               meta/journal  changes that are being applied
+//!                               meta/stage/   packs that were received
+//!                               meta/lock     held while applying and collecting
+//!                               meta/users    held, shared, by every run
+//! ```
+//!
+//! Applying is all or nothing: the journal names every change before the first is made, and whoever opens the mirror
+//! next finishes what a crash left. Runs share a mirror as they would share the tree; each method locks for itself.
+
+mod apply;
+mod collect;
+mod survey;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::beneath::Beneath;
+use super::index;
+use super::stat::Stat;
+use super::{SyncError, unique};
+use crate::plan::manifest::{Generation, Hash, Manifest, RelPath, generation};
+use crate::proto::{BackSpec, MirrorKey};
+
+pub use collect::Collected;
+
+/// Version of the state and the journal; those of another version count as missing.
+const VERSION: u32 = 1;
+
+/// A mirror.
+#[derive(Debug)]
+pub struct Mirror {
+    root: PathBuf,
+    meta: PathBuf,
+    state: State,
+    /// The stat of the state file from which `state` was read.
+    loaded: Option<Stat>,
+}
+
+/// What the tree held when cx last looked.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State {
+    /// What client and mirror agree on.
+    manifest: Manifest,
+    /// Stats of the files and links in the manifest, as far as they can be trusted.
+    known: BTreeMap<RelPath, Stat>,
+    /// Ignored files outside of the manifest that were already reported.
+    seen: BTreeMap<RelPath, Seen>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Seen {
+    stat: Stat,
+    /// Of those that came back.
+    hash: Option<Hash>,
+}
+
+/// Whether a mirror is where the client believes it to be.
+#[derive(Debug)]
+pub enum Check {
+    /// It is.
+    At,
+    /// It holds this instead.
+    Differs(Manifest),
+}
+
+/// Nobody else applies or collects while this lives.
+#[derive(Debug)]
+pub struct MirrorLock(#[expect(dead_code, reason = "held for its lock")] File);
+
+/// A run uses the mirror while this lives.
+#[derive(Debug)]
+pub struct RunGuard(#[expect(dead_code, reason = "held for its lock")] File);
+
+impl Mirror {
+    /// Opens the mirror of `key` below `base`, making it where there is none, and finishes what a crash left undone.
+    ///
+    /// # Errors
+    /// [`SyncError::Key`] for a key that is not made of plain names.
+    pub fn open(base: &Path, key: &MirrorKey) -> Result<Mirror, SyncError> {
+        let plain = |s: &String| {
+            let odd = |b: u8| !b.is_ascii_alphanumeric() && !matches!(b, b'-' | b'_' | b'.');
+            !s.is_empty() && s.len() <= 128 && !s.starts_with('.') && !s.bytes().any(odd)
+        };
+        if let Some(bad) = [&key.client, &key.workspace].into_iter().find(|s| !plain(s)) {
+            return Err(SyncError::Key(bad.clone()));
+        }
+        let name_ok =
+            key.name.len() <= 255 && !key.name.contains('/') && RelPath::new(key.name.as_str()).is_some();
+        if !name_ok {
+            return Err(SyncError::Key(key.name.clone()));
+        }
+        let top = base.join("mirrors").join(&key.client).join(&key.workspace);
+        let (root, meta) = (top.join("tree").join(&key.name), top.join("meta"));
+        for dir in [&root, &meta.join("stage")] {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+            made.map_err(|e| SyncError::io("failed to create", dir, e))?;
+        }
+        let mut mirror = Mirror {
+            root,
+            meta,
+            state: State::default(),
+            loaded: None,
+        };
+        let lock = mirror
+            .lock()
+            .map_err(|e| SyncError::io("failed to lock", &mirror.meta, e))?;
+        mirror.refresh()?;
+        mirror.sweep();
+        drop(lock);
+        Ok(mirror)
+    }
+
+    /// The tree itself: the directory that stands for the workspace.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Waits until nobody else applies or collects. The other methods do this by themselves; calling one while holding
+    /// the lock in the same process would wait forever.
+    ///
+    /// # Errors
+    /// Those of opening the lock file.
+    pub fn lock(&self) -> io::Result<MirrorLock> {
+        let file = open_lock(&self.meta.join("lock"))?;
+        file.lock()?;
+        Ok(MirrorLock(file))
+    }
+
+    /// Registers a run, for as long as the guard lives. Call it after [`Mirror::check`].
+    ///
+    /// # Errors
+    /// Those of opening the lock file.
+    pub fn join_run(&self) -> io::Result<RunGuard> {
+        let file = open_lock(&self.meta.join("users"))?;
+        file.lock_shared()?;
+        Ok(RunGuard(file))
+    }
+
+    /// Whether no run uses the mirror.
+    ///
+    /// # Errors
+    /// Those of opening the lock file.
+    pub fn is_idle(&self) -> io::Result<bool> {
+        let file = open_lock(&self.meta.join("users"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(e)) => Err(e),
+        }
+    }
+
+    /// A new path at which a pack can be staged for this mirror.
+    pub fn stage_dir(&self) -> PathBuf {
+        self.meta.join("stage").join(format!("{:016x}", unique()))
+    }
+
+    /// Compares the mirror with what the client expects.
+    ///
+    /// Where no run is live in it, the tree itself is looked at first: what changed behind cx's back is then part of the
+    /// answer, so that the client mends it.
+    ///
+    /// # Errors
+    /// Those of reading the tree.
+    pub fn check(&mut self, expected: Generation, back: &BackSpec) -> Result<Check, SyncError> {
+        let _lock = self.locked()?;
+        self.refresh()?;
+        if self.is_idle().map_err(|e| self.failed("failed to lock", e))? {
+            self.mend(back)?;
+        }
+        // A touch for `last_used`; only an estimate hangs on it.
+        let _ = File::create(self.meta.join("used"));
+        if generation(&self.state.manifest) == expected {
+            Ok(Check::At)
+        } else {
+            Ok(Check::Differs(self.state.manifest.clone()))
+        }
+    }
+
+    /// Bytes that the mirror takes on disk, caches included.
+    pub fn size(&self) -> u64 {
+        disk_use(self.top())
+    }
+
+    /// When it was last checked by a client.
+    pub fn last_used(&self) -> Option<SystemTime> {
+        fs::metadata(self.meta.join("used"))
+            .and_then(|m| m.modified())
+            .ok()
+    }
+
+    /// Removes the mirror unless a run uses it; whether it did, and the bytes freed.
+    ///
+    /// # Errors
+    /// Those of removing.
+    pub fn remove(self) -> Result<Option<u64>, SyncError> {
+        let _lock = self.locked()?;
+        let users = open_lock(&self.meta.join("users")).map_err(|e| self.failed("failed to lock", e))?;
+        if users.try_lock().is_err() {
+            return Ok(None);
+        }
+        let bytes = self.size();
+        let gone = Beneath::open(self.top().parent().unwrap_or(Path::new("/"))).and_then(|mut parent| {
+            let name = self.top().file_name().unwrap_or_default();
+            let path = RelPath::new(std::os::unix::ffi::OsStrExt::as_bytes(name));
+            parent.place(&path.expect("made of a plain name"))?.remove_all()
+        });
+        gone.map_err(|e| self.failed("failed to remove", e))?;
+        Ok(Some(bytes))
+    }
+
+    fn top(&self) -> &Path {
+        self.meta.parent().unwrap_or(&self.meta)
+    }
+
+    fn locked(&self) -> Result<MirrorLock, SyncError> {
+        self.lock().map_err(|e| self.failed("failed to lock", e))
+    }
+
+    fn failed(&self, what: &'static str, e: io::Error) -> SyncError {
+        SyncError::io(what, &self.root, e)
+    }
+
+    fn tree(&self) -> Result<Beneath, SyncError> {
+        Beneath::open(&self.root).map_err(|e| self.failed("failed to open", e))
+    }
+
+    /// Reads the state if another process wrote a newer one, and finishes a journal. Needs the lock.
+    fn refresh(&mut self) -> Result<(), SyncError> {
+        let path = self.meta.join("state");
+        let now = rustix::fs::stat(&path).ok().map(|s| Stat::new(&s));
+        if now.is_none() || now != self.loaded {
+            self.state = index::load(&path, VERSION).unwrap_or_default();
+            self.loaded = now;
+        }
+        self.roll_forward()
+    }
+
+    fn save_state(&mut self) -> Result<(), SyncError> {
+        let path = self.meta.join("state");
+        index::save(&path, VERSION, &self.state).map_err(|e| SyncError::io("failed to write", &path, e))?;
+        self.loaded = rustix::fs::stat(&path).ok().map(|s| Stat::new(&s));
+        Ok(())
+    }
+
+    /// Removes what killed processes staged and never applied.
+    fn sweep(&self) {
+        const OLD: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+        for entry in fs::read_dir(self.meta.join("stage"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let age = entry
+                .metadata()
+                .and_then(|m| m.modified())
+                .ok()
+                .and_then(|t| t.elapsed().ok());
+            if age.is_some_and(|a| a > OLD) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+/// The keys of all mirrors below `base`.
+pub fn mirrors(base: &Path) -> Vec<MirrorKey> {
+    let names = |dir: PathBuf| -> Vec<String> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter_map(|e| e.file_name().into_string().ok()).collect()
+    };
+    let mut keys = Vec::new();
+    let top = base.join("mirrors");
+    for client in names(top.clone()) {
+        for workspace in names(top.join(&client)) {
+            for name in names(top.join(&client).join(&workspace).join("tree")) {
+                keys.push(MirrorKey {
+                    client: client.clone(),
+                    workspace: workspace.clone(),
+                    name,
+                });
+            }
+        }
+    }
+    keys
+}
+
+/// Removes the mirrors of one client, or of all, that no run uses; the bytes freed.
+///
+/// # Errors
+/// The first one of removing; the others are removed all the same.
+pub fn purge(base: &Path, client: Option<&str>) -> Result<u64, SyncError> {
+    let mut freed = 0;
+    let mut failed = None;
+    for key in mirrors(base) {
+        if client.is_some_and(|c| c != key.client) {
+            continue;
+        }
+        match Mirror::open(base, &key).and_then(Mirror::remove) {
+            Ok(bytes) => freed += bytes.unwrap_or(0),
+            Err(e) => failed = failed.or(Some(e)),
+        }
+    }
+    failed.map_or(Ok(freed), Err)
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+}
+
+fn disk_use(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let Ok(meta) = entry.metadata() else { continue };
+        bytes += meta.blocks() * 512;
+        if meta.is_dir() {
+            bytes += disk_use(&entry.path());
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests;

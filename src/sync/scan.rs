@@ -1,0 +1,419 @@
+//! Reads a workspace into the manifest of what goes to a node.
+//!
+//! What goes: tracked files always; untracked ones that are not ignored, unless they are secrets; ignored ones that are
+//! neither secrets nor in caches, smallest unit first, up to a limit in all. `.cxignore` has gitignore's syntax and the
+//! last word: what it ignores never goes, even if tracked; what it takes back with `!` goes even if git ignores it.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::fs::FileType;
+
+use super::beneath::{self, Beneath};
+use super::git;
+use super::index::{Index, Known, Lookup};
+use super::known;
+use super::stat::Stat;
+use super::walk::{Class, Found, WalkOptions, Walked, walk};
+use super::wild;
+use crate::plan::delta::Delta;
+use crate::plan::manifest::{Entry, Hash, Manifest, RelPath};
+
+/// How to scan.
+#[derive(Clone, Debug)]
+pub struct ScanOptions {
+    /// The file that remembers hashes between scans (another one, with `.git` added to its name, remembers what git
+    /// said). Without it everything is read.
+    pub index: Option<PathBuf>,
+    /// More lines of ignore rules, stronger than git's own outside the tree.
+    pub extra_ignore: Vec<Vec<u8>>,
+    /// Bytes of ignored files that go along at most.
+    pub ignored_limit: u64,
+    /// More names of directories that are caches.
+    pub also_caches: Vec<String>,
+    /// Patterns of secrets that go all the same: a name, or with a slash a path from the top.
+    pub include: Vec<String>,
+    /// Threads that walk and read.
+    pub threads: usize,
+}
+
+impl Default for ScanOptions {
+    fn default() -> Self {
+        ScanOptions {
+            index: None,
+            extra_ignore: Vec::new(),
+            ignored_limit: 32 << 20,
+            also_caches: Vec::new(),
+            include: Vec::new(),
+            threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(2)),
+        }
+    }
+}
+
+/// What a workspace holds.
+#[derive(Clone, Debug, Default)]
+pub struct Scan {
+    /// What goes.
+    pub manifest: Manifest,
+    /// Untracked secrets, which stay.
+    pub withheld: Vec<RelPath>,
+    /// Ignored files and directories that did not fit under the limit: they exist here only.
+    pub unsent: Vec<RelPath>,
+    /// Sockets, fifos and devices, which cannot go.
+    pub special: Vec<RelPath>,
+    /// Files and directories that could not be read.
+    pub unreadable: Vec<RelPath>,
+    /// Ignore rules that lie outside the tree, for the node; later ones win.
+    pub extra_ignore: Vec<Vec<u8>>,
+    /// Where HEAD is, as a value to compare; `None` without a repository.
+    pub head: Option<Hash>,
+    /// When the scan began, nanoseconds since the epoch: what is younger was not seen.
+    pub began_ns: i64,
+}
+
+impl Scan {
+    /// What must happen to a mirror that holds `have`. Paths that exist here but do not go (ignored ones over the
+    /// limit) are forgotten there instead of deleted.
+    pub fn delta(&self, have: &Manifest) -> Delta {
+        let unsent: BTreeSet<&[u8]> = self.unsent.iter().map(RelPath::as_bytes).collect();
+        crate::plan::delta::delta_keeping(have, &self.manifest, |p| is_at_or_below(&unsent, p.as_bytes()))
+    }
+}
+
+/// Whether `path` or a directory above it is in `set`.
+pub(crate) fn is_at_or_below(set: &BTreeSet<&[u8]>, path: &[u8]) -> bool {
+    if set.is_empty() {
+        return false;
+    }
+    let parents = path
+        .iter()
+        .enumerate()
+        .filter(|(_, b)| **b == b'/')
+        .map(|(i, _)| &path[..i]);
+    set.contains(path) || parents.into_iter().any(|p| set.contains(p))
+}
+
+/// Past this many files an ignored directory counts as over the limit.
+const UNIT_FILES: u64 = 20_000;
+
+/// Reads the workspace at `root`.
+///
+/// # Errors
+/// Only where the top cannot be listed: the rest is reported in [`Scan::unreadable`].
+pub fn scan(root: &Path, is_git: bool, options: &ScanOptions) -> io::Result<Scan> {
+    let began_ns = super::now_ns();
+    let tree = Beneath::open(root)?;
+    let repository = if is_git { git::dirs(root) } else { None };
+    let head = repository.as_ref().and_then(git::head);
+    let git = match &repository {
+        Some(dirs) => git::facts(root, dirs, options.index.as_deref().map(beside).as_deref()),
+        None => git::Facts::default(),
+    };
+    let mut extra_ignore = git.extra_ignore;
+    extra_ignore.extend(options.extra_ignore.iter().cloned());
+    // On the node they are at least ignored.
+    extra_ignore.extend(
+        options
+            .also_caches
+            .iter()
+            .map(|name| format!("{name}/").into_bytes()),
+    );
+    let walked = walk(
+        &tree,
+        &WalkOptions {
+            extra_ignore: &extra_ignore,
+            also_caches: &options.also_caches,
+            unit_bytes: options.ignored_limit,
+            unit_files: UNIT_FILES,
+            threads: options.threads.max(1),
+        },
+    )?;
+    let mut scan = Scan {
+        extra_ignore,
+        head,
+        began_ns,
+        ..Scan::default()
+    };
+    let chosen = choose(walked, &git.tracked, options, &mut tree.again(), &mut scan);
+    fill(&tree, chosen, options, &mut scan);
+    Ok(scan)
+}
+
+/// The file beside the index that remembers what git said.
+fn beside(index: &Path) -> PathBuf {
+    let mut name = index.as_os_str().to_owned();
+    name.push(".git");
+    PathBuf::from(name)
+}
+
+/// Decides what goes; the rest is noted in `scan`.
+fn choose(
+    walked: Walked,
+    tracked: &git::Tracked,
+    options: &ScanOptions,
+    tree: &mut Beneath,
+    scan: &mut Scan,
+) -> Vec<(RelPath, Stat)> {
+    let mut goes: Vec<(RelPath, Stat)> = Vec::with_capacity(walked.found.len());
+    let mut candidates: Vec<(usize, RelPath, Stat)> = Vec::new();
+    let mut unit_bytes = vec![0u64; walked.units.len()];
+    // Directories of which only tracked files go.
+    let mut closed: Vec<Vec<u8>> = Vec::new();
+    let mut secret_dirs: Vec<Vec<u8>> = Vec::new();
+    for Found { path, stat, class } in walked.found {
+        let Some(rel) = RelPath::new(path) else { continue };
+        let path = rel.as_bytes();
+        let unit = match class {
+            Class::Shut => continue,
+            Class::Cache => {
+                closed.push(path.to_vec());
+                continue;
+            }
+            Class::Plain => None,
+            Class::Ignored(unit) => Some(unit),
+        };
+        match stat.file_type() {
+            FileType::Directory => {
+                // `.aws` and the like: not even the name goes, unless something in it is tracked.
+                let mut inside = path.to_vec();
+                inside.extend_from_slice(b"/x");
+                if known::is_secret(&inside) {
+                    secret_dirs.push(path.to_vec());
+                    continue;
+                }
+            }
+            FileType::RegularFile | FileType::Symlink => {
+                if unit.is_some() && tracked.contains(path) {
+                    goes.push((rel, stat));
+                    continue;
+                }
+                if is_withheld(&rel, &stat, options, tree) && !tracked.contains(path) {
+                    scan.withheld.push(rel);
+                    continue;
+                }
+            }
+            _ => {
+                if unit.is_none() {
+                    scan.special.push(rel);
+                }
+                continue;
+            }
+        }
+        match unit {
+            None => goes.push((rel, stat)),
+            Some(unit) => {
+                if stat.is_file() {
+                    unit_bytes[unit] += stat.size;
+                }
+                candidates.push((unit, rel, stat));
+            }
+        }
+    }
+    scan.unreadable
+        .extend(walked.unreadable.into_iter().filter_map(RelPath::new));
+
+    // Ignored units, smallest first, until the limit.
+    let mut order: Vec<usize> = (0..walked.units.len()).collect();
+    order.sort_by_key(|u| (walked.units[*u].over, unit_bytes[*u], &walked.units[*u].path));
+    let mut left = options.ignored_limit;
+    let mut sent = vec![false; walked.units.len()];
+    let has_content: BTreeSet<usize> = candidates.iter().map(|(u, ..)| *u).collect();
+    for u in order {
+        let unit = &walked.units[u];
+        if !unit.over && unit_bytes[u] <= left {
+            left -= unit_bytes[u];
+            sent[u] = true;
+        } else if has_content.contains(&u) {
+            scan.unsent.extend(RelPath::new(unit.path.clone()));
+            closed.push(unit.path.clone());
+        }
+    }
+    scan.unsent.sort_unstable();
+    goes.extend(
+        candidates
+            .into_iter()
+            .filter(|(u, ..)| sent[*u])
+            .map(|(_, p, s)| (p, s)),
+    );
+
+    for dir in closed.iter().chain(&secret_dirs) {
+        for path in tracked.below(dir) {
+            if let Some(rel) = RelPath::new(path)
+                && let Ok(Some(stat)) = tree.stat(&rel)
+                && (stat.is_file() || stat.is_symlink())
+            {
+                goes.push((rel, stat));
+            }
+        }
+    }
+    if !closed.is_empty() || !secret_dirs.is_empty() {
+        add_parents(&mut goes, tree);
+    }
+    goes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    goes.dedup_by(|a, b| a.0 == b.0);
+    goes
+}
+
+/// Adds the directories above the paths that were taken out of directories that do not go themselves.
+fn add_parents(goes: &mut Vec<(RelPath, Stat)>, tree: &mut Beneath) {
+    let have: BTreeSet<RelPath> = goes
+        .iter()
+        .filter(|(_, s)| s.is_dir())
+        .map(|(p, _)| p.clone())
+        .collect();
+    let mut missing = BTreeSet::new();
+    for (path, _) in goes.iter() {
+        let bytes = path.as_bytes();
+        for (i, _) in bytes.iter().enumerate().filter(|(_, b)| **b == b'/') {
+            missing.extend(RelPath::new(&bytes[..i]).filter(|p| !have.contains(p)));
+        }
+    }
+    for path in missing {
+        if let Ok(Some(stat)) = tree.stat(&path) {
+            goes.push((path, stat));
+        }
+    }
+}
+
+/// Whether a file stays because it holds secrets, as far as its name and, for some, its text tell.
+fn is_withheld(path: &RelPath, stat: &Stat, options: &ScanOptions, tree: &mut Beneath) -> bool {
+    let name = path.name();
+    let secret = known::is_secret(path.as_bytes())
+        || ((name == b".npmrc" || name == b".yarnrc.yml") && stat.size < 1 << 20 && {
+            let mut text = Vec::new();
+            let read = tree
+                .read(path)
+                .and_then(|(f, _)| f.take(1 << 20).read_to_end(&mut text));
+            read.is_ok() && known::holds_token(&text)
+        });
+    secret
+        && !options.include.iter().any(|pattern| {
+            let pattern = pattern.trim_start_matches('/').as_bytes();
+            wild::matches(
+                pattern,
+                if pattern.contains(&b'/') {
+                    path.as_bytes()
+                } else {
+                    name
+                },
+            )
+        })
+}
+
+/// Turns what goes into manifest entries, reading what the index does not know.
+fn fill(tree: &Beneath, goes: Vec<(RelPath, Stat)>, options: &ScanOptions, scan: &mut Scan) {
+    let index = options.index.as_deref().map(Index::load).unwrap_or_default();
+    let mut lookup = Lookup::new(&index);
+    let mut known = Vec::with_capacity(goes.len());
+    let mut entries = Vec::with_capacity(goes.len());
+    let mut unread = Vec::new();
+    let mut links = tree.again();
+    for (path, stat) in goes {
+        if stat.is_dir() {
+            entries.push((
+                path,
+                Entry::Dir {
+                    mode: stat.permissions(),
+                },
+            ));
+        } else if stat.is_symlink() {
+            match links.read_link(&path) {
+                Ok(target) => entries.push((path, Entry::Symlink { target })),
+                Err(e) if beneath::is_absent(&e) => {}
+                Err(_) => scan.unreadable.push(path),
+            }
+        } else if let Some(hash) = lookup.get(path.as_bytes(), &stat) {
+            entries.push((path.clone(), file_entry(&stat, hash)));
+            known.push(Known { path, stat, hash });
+        } else {
+            unread.push(path);
+        }
+    }
+    let unchanged = unread.is_empty() && known.len() == index.known.len();
+    for (path, read_ns, read) in hash_all(tree, unread, options.threads.max(1)) {
+        match read {
+            Ok((stat, hash)) => {
+                entries.push((path.clone(), file_entry(&stat, hash)));
+                if stat.is_settled(read_ns) {
+                    known.push(Known { path, stat, hash });
+                }
+            }
+            Err(e) if beneath::is_absent(&e) => {}
+            Err(_) => scan.unreadable.push(path),
+        }
+    }
+    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    scan.manifest = entries.into_iter().collect();
+    scan.unreadable.sort_unstable();
+    if let Some(path) = &options.index
+        && !unchanged
+    {
+        known.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        // Without it the next scan only takes longer.
+        let _ = Index { known }.save(path);
+    }
+}
+
+fn file_entry(stat: &Stat, hash: Hash) -> Entry {
+    Entry::File {
+        mode: stat.permissions(),
+        size: stat.size,
+        hash,
+    }
+}
+
+type Hashed = (RelPath, i64, io::Result<(Stat, Hash)>);
+
+/// Reads files in parallel; with each comes the time when its reading began.
+pub(crate) fn hash_all(tree: &Beneath, paths: Vec<RelPath>, threads: usize) -> Vec<Hashed> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut tree = tree.again();
+        let mut done = Vec::new();
+        while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let read_ns = super::now_ns();
+            done.push((path.clone(), read_ns, hash_file(&mut tree, path)));
+        }
+        done
+    };
+    // A thread costs more than a few small files.
+    let helpers = if paths.len() < 16 { 0 } else { threads - 1 };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+        let mut all = work();
+        for o in others {
+            all.extend(o.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        all
+    })
+}
+
+/// The content of a regular file as one hash, with a stat under which it was whole: a file that changes while it is
+/// read is read again.
+pub(crate) fn hash_file(tree: &mut Beneath, path: &RelPath) -> io::Result<(Stat, Hash)> {
+    let mut buf = vec![0u8; 64 << 10];
+    let mut tries = 0;
+    loop {
+        let (mut file, before) = tree.read(path)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut size = 0u64;
+        loop {
+            match file.read(&mut buf) {
+                Ok(0) => break,
+                Ok(n) => {
+                    hasher.update(&buf[..n]);
+                    size += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let after = beneath::stat_file(&file)?;
+        tries += 1;
+        if (after == before && size == after.size) || tries == 3 {
+            return Ok((Stat { size, ..after }, *hasher.finalize().as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Reads a pack: everything lands in a directory of cx's own first, outside of any tree.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use flate2::read::DeflateDecoder;
+use serde::{Deserialize, Serialize};
+
+use super::SyncError;
+use super::pack::{MAGIC, PIECE};
+use crate::plan::manifest::{Entry, Generation, Hash, Manifest, RelPath};
+
+/// How a path that travels stands to the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// Part of what is synced.
+    Synced,
+    /// An ignored file that the command made: part of the manifest from now on.
+    Joined,
+    /// An output that is not part of the manifest, e.g. a program in `target/`.
+    Apart,
+}
+
+impl Origin {
+    pub(crate) fn to_byte(self) -> u8 {
+        match self {
+            Origin::Synced => 0,
+            Origin::Joined => 1,
+            Origin::Apart => 2,
+        }
+    }
+
+    fn from_byte(b: u8) -> Option<Origin> {
+        [Origin::Synced, Origin::Joined, Origin::Apart]
+            .get(usize::from(b))
+            .copied()
+    }
+}
+
+/// One change to a tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// Delete a path and what lies below.
+    Delete {
+        /// The path.
+        path: RelPath,
+    },
+    /// The path leaves the manifest and stays in the tree.
+    Forget {
+        /// The path.
+        path: RelPath,
+    },
+    /// A new or changed path.
+    Put {
+        /// The path.
+        path: RelPath,
+        /// What stands there then.
+        entry: Entry,
+        /// How it stands to the manifest.
+        origin: Origin,
+        /// For files: modification time in the sender's clock, nanoseconds since the epoch.
+        mtime_ns: i64,
+        /// For files: number of the staged content.
+        blob: u32,
+    },
+}
+
+impl Op {
+    /// The path that changes.
+    pub fn path(&self) -> &RelPath {
+        match self {
+            Op::Delete { path } | Op::Forget { path } | Op::Put { path, .. } => path,
+        }
+    }
+}
+
+/// The manifest of a tree that held `manifest` once the changes are made.
+pub fn after(manifest: &Manifest, ops: &[Op]) -> Manifest {
+    let mut m = manifest.clone();
+    for op in ops {
+        match op {
+            Op::Delete { path } | Op::Forget { path } => {
+                m.remove(path);
+            }
+            Op::Put {
+                origin: Origin::Apart,
+                ..
+            } => {}
+            Op::Put { path, entry, .. } => {
+                m.insert(path.clone(), entry.clone());
+            }
+        }
+    }
+    m
+}
+
+/// A pack that was received whole. Removes its files when dropped.
+#[derive(Debug)]
+pub struct Staged {
+    dir: PathBuf,
+    ops: Vec<Op>,
+    generation: Generation,
+    files: u64,
+    bytes: u64,
+    keep: bool,
+}
+
+impl Staged {
+    /// The changes, in the order in which they are to be made.
+    pub fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+
+    /// The generation of the sender's tree after the changes.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Files that came.
+    pub fn files(&self) -> u64 {
+        self.files
+    }
+
+    /// Their bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// From here on a journal answers for the files.
+    pub(crate) fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    /// The file that holds the content with this number, in the stage directory `dir`.
+    pub(crate) fn blob(dir: &Path, number: u32) -> PathBuf {
+        dir.join(number.to_string())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.keep {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// Paths and targets may take this many bytes in all: some millions of paths.
+const MAX_NAMES: u64 = 512 << 20;
+
+/// Receives a pack whose files take at most `limit` bytes into `stage_dir`, which must not exist yet (it is made, with
+/// its parents, for the owner only).
+///
+/// # Errors
+/// A pack that is cut short, damaged or too large leaves nothing behind.
+pub fn stage(input: &mut dyn Read, stage_dir: &Path, limit: u64) -> Result<Staged, SyncError> {
+    let make = || {
+        if let Some(parent) = stage_dir.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        }
+        fs::DirBuilder::new().mode(0o700).create(stage_dir)
+    };
+    make().map_err(|e| SyncError::io("failed to create", stage_dir, e))?;
+    let mut staged = Staged {
+        dir: stage_dir.to_path_buf(),
+        ops: Vec::new(),
+        generation: Generation::empty(),
+        files: 0,
+        bytes: 0,
+        keep: false,
+    };
+    let mut magic = [0u8; MAGIC.len()];
+    input.read_exact(&mut magic).map_err(cut)?;
+    if magic != MAGIC {
+        return Err(SyncError::Pack("it does not start like one".into()));
+    }
+    let mut reader = Reader {
+        input: DeflateDecoder::new(input),
+        names: 0,
+        seen: HashSet::new(),
+    };
+    reader.read_all(&mut staged, limit)?;
+    Ok(staged)
+}
+
+struct Reader<'a> {
+    input: DeflateDecoder<&'a mut dyn Read>,
+    names: u64,
+    seen: HashSet<RelPath>,
+}
+
+impl Reader<'_> {
+    fn read_all(&mut self, staged: &mut Staged, limit: u64) -> Result<(), SyncError> {
+        loop {
+            let [tag] = self.array()?;
+            let op = match tag {
+                b'D' => Op::Delete { path: self.path()? },
+                b'F' => Op::Forget { path: self.path()? },
+                b'd' | b'l' | b'f' => self.put(tag, staged, limit)?,
+                b'E' => {
+                    staged.generation = Generation(self.array()?);
+                    let mut more = [0u8];
+                    // Reads the end of the deflate stream too.
+                    if self.input.read(&mut more).map_err(cut)? != 0 {
+                        return Err(SyncError::Pack("bytes after its end".into()));
+                    }
+                    return Ok(());
+                }
+                other => return Err(SyncError::Pack(format!("unknown record {other:#04x}"))),
+            };
+            staged.ops.push(op);
+        }
+    }
+
+    fn put(&mut self, tag: u8, staged: &mut Staged, limit: u64) -> Result<Op, SyncError> {
+        let [origin] = self.array()?;
+        let origin = Origin::from_byte(origin).ok_or_else(|| SyncError::Pack("unknown origin".into()))?;
+        let path = self.path()?;
+        if tag == b'l' {
+            let target = self.text()?;
+            if target.is_empty() || target.contains(&0) {
+                return Err(SyncError::Pack(format!("the link {path} has no usable target")));
+            }
+            return Ok(Op::Put {
+                path,
+                entry: Entry::Symlink { target },
+                origin,
+                mtime_ns: 0,
+                blob: 0,
+            });
+        }
+        let mode = u32::from_le_bytes(self.array()?) & 0o777;
+        if tag == b'd' {
+            return Ok(Op::Put {
+                path,
+                entry: Entry::Dir { mode },
+                origin,
+                mtime_ns: 0,
+                blob: 0,
+            });
+        }
+        let mtime_ns = i64::from_le_bytes(self.array()?);
+        let announced = u64::from_le_bytes(self.array()?);
+        if announced.saturating_add(staged.bytes) > limit {
+            return Err(SyncError::TooLarge(limit));
+        }
+        let blob = u32::try_from(staged.files).map_err(|_| SyncError::Pack("too many files".into()))?;
+        let (size, hash) = self.content(&Staged::blob(&staged.dir, blob), limit - staged.bytes, limit)?;
+        let sent = u64::from_le_bytes(self.array()?);
+        let named: Hash = self.array()?;
+        if (size, hash) != (sent, named) {
+            return Err(SyncError::Pack(format!(
+                "the content of {path} does not match its hash"
+            )));
+        }
+        staged.files += 1;
+        staged.bytes += size;
+        Ok(Op::Put {
+            path,
+            entry: Entry::File { mode, size, hash },
+            origin,
+            mtime_ns,
+            blob,
+        })
+    }
+
+    fn content(&mut self, blob: &Path, left: u64, limit: u64) -> Result<(u64, Hash), SyncError> {
+        let failed = |e| SyncError::io("failed to write", blob, e);
+        let mut options = fs::OpenOptions::new();
+        let mut file: File = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(blob)
+            .map_err(failed)?;
+        let mut buf = [0u8; 8 << 10];
+        let mut hasher = blake3::Hasher::new();
+        let mut size = 0u64;
+        loop {
+            let mut piece = u32::from_le_bytes(self.array()?) as usize;
+            if piece == 0 {
+                return Ok((size, *hasher.finalize().as_bytes()));
+            }
+            if piece > PIECE {
+                return Err(SyncError::Pack("a piece is too long".into()));
+            }
+            size += piece as u64;
+            if size > left {
+                return Err(SyncError::TooLarge(limit));
+            }
+            while piece > 0 {
+                let part = &mut buf[..piece.min(8 << 10)];
+                self.input.read_exact(part).map_err(cut)?;
+                hasher.update(part);
+                file.write_all(part).map_err(failed)?;
+                piece -= part.len();
+            }
+        }
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], SyncError> {
+        let mut a = [0u8; N];
+        self.input.read_exact(&mut a).map_err(cut)?;
+        Ok(a)
+    }
+
+    fn text(&mut self) -> Result<Vec<u8>, SyncError> {
+        let len = u16::from_le_bytes(self.array()?);
+        self.names += u64::from(len) + 64;
+        if self.names > MAX_NAMES {
+            return Err(SyncError::Pack("too many paths".into()));
+        }
+        let mut text = vec![0u8; usize::from(len)];
+        self.input.read_exact(&mut text).map_err(cut)?;
+        Ok(text)
+    }
+
+    fn path(&mut self) -> Result<RelPath, SyncError> {
+        let text = self.text()?;
+        let printable = String::from_utf8_lossy(&text).escape_debug().to_string();
+        let path =
+            RelPath::new(text).ok_or_else(|| SyncError::Pack(format!("unsafe path \"{printable}\"")))?;
+        if !self.seen.insert(path.clone()) {
+            return Err(SyncError::Pack(format!("{path} occurs twice")));
+        }
+        Ok(path)
+    }
+}
+
+fn cut(e: io::Error) -> SyncError {
+    match e.kind() {
+        io::ErrorKind::UnexpectedEof => SyncError::Pack("it is cut short".into()),
+        _ => SyncError::Pack(format!("it cannot be read: {e}")),
+    }
+}

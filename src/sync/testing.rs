@@ -1,0 +1,226 @@
+//! Trees for the tests of this module.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::plan::manifest::{Generation, RelPath};
+use crate::proto::{BackSpec, MirrorKey};
+
+pub(crate) fn rel(path: &str) -> RelPath {
+    RelPath::new(path).unwrap()
+}
+
+pub(crate) fn names(paths: &[RelPath]) -> Vec<String> {
+    paths.iter().map(ToString::to_string).collect()
+}
+
+/// What stands at a path: `file MODE CONTENT`, `link TARGET`, `dir MODE`.
+pub(crate) type Picture = BTreeMap<PathBuf, String>;
+
+/// All of a tree, read without the code under test; `.git` is left out.
+pub(crate) fn picture(root: &Path) -> Picture {
+    let mut all = Picture::new();
+    let mut todo = vec![root.to_path_buf()];
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name() == Some(OsStr::new(".git")) {
+                continue;
+            }
+            let meta = fs::symlink_metadata(&path).unwrap();
+            let mode = meta.mode() & 0o777;
+            let what = if meta.is_dir() {
+                todo.push(path.clone());
+                format!("dir {mode:o}")
+            } else if meta.is_symlink() {
+                format!("link {}", fs::read_link(&path).unwrap().display())
+            } else {
+                format!(
+                    "file {mode:o} {}",
+                    String::from_utf8_lossy(&fs::read(&path).unwrap())
+                )
+            };
+            all.insert(path.strip_prefix(root).unwrap().to_path_buf(), what);
+        }
+    }
+    all
+}
+
+/// Paths of a manifest, for comparisons that a person can read.
+pub(crate) fn listed(manifest: &Manifest) -> Vec<String> {
+    manifest.keys().map(ToString::to_string).collect()
+}
+
+/// A workspace here and its mirror, with what a client remembers.
+pub(crate) struct Pair {
+    pub dir: tempfile::TempDir,
+    pub options: ScanOptions,
+    pub git: bool,
+    /// What the client believes the mirror to hold.
+    pub believed: Manifest,
+    pub scan: Scan,
+    pub back: BackSpec,
+}
+
+impl Pair {
+    pub(crate) fn new() -> Pair {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("here")).unwrap();
+        let options = ScanOptions {
+            index: Some(dir.path().join("index")),
+            ..ScanOptions::default()
+        };
+        let back = BackSpec {
+            limit: 1 << 20,
+            scope: 2,
+            ..BackSpec::default()
+        };
+        Pair {
+            dir,
+            options,
+            git: false,
+            believed: Manifest::new(),
+            scan: Scan::default(),
+            back,
+        }
+    }
+
+    pub(crate) fn here(&self) -> PathBuf {
+        self.dir.path().join("here")
+    }
+
+    pub(crate) fn mirror(&self) -> Mirror {
+        let key = MirrorKey {
+            client: "c".into(),
+            workspace: "w".into(),
+            name: "here".into(),
+        };
+        Mirror::open(&self.dir.path().join("node"), &key).unwrap()
+    }
+
+    pub(crate) fn there(&self) -> PathBuf {
+        self.dir.path().join("node/mirrors/c/w/tree/here")
+    }
+
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        write(&self.here().join(path), text);
+    }
+
+    pub(crate) fn scan(&mut self) -> &Scan {
+        self.scan = scan(&self.here(), self.git, &self.options).unwrap();
+        self.back.extra_ignore = self.scan.extra_ignore.clone();
+        self.back.exist_here = self.scan.unsent.clone();
+        &self.scan
+    }
+
+    /// A pack of what the mirror lacks; what was sent becomes the client's belief.
+    pub(crate) fn pack(&mut self) -> Vec<u8> {
+        self.scan();
+        let delta = self.scan.delta(&self.believed);
+        let mut pack = Vec::new();
+        let packed = write_pack(&self.here(), &delta, &self.scan.manifest, &mut pack).unwrap();
+        self.believed = packed.manifest;
+        pack
+    }
+
+    /// One sync as client and agent do it.
+    pub(crate) fn sync(&mut self) -> Generation {
+        let mut mirror = self.mirror();
+        let expected = crate::plan::manifest::generation(&self.believed);
+        if let Check::Differs(has) = mirror.check(expected, &self.back).unwrap() {
+            self.believed = has;
+        }
+        let pack = self.pack();
+        let staged = stage(&mut &pack[..], &mirror.stage_dir(), 1 << 30).unwrap();
+        mirror.apply(staged).unwrap()
+    }
+
+    /// Collects there and stages here.
+    pub(crate) fn collect(&self) -> (Collected, Staged) {
+        let mut pack = Vec::new();
+        let collected = self.mirror().collect(&self.back, b"", &mut pack).unwrap();
+        let staged = stage(
+            &mut &pack[..],
+            &self.dir.path().join(format!("stages/{}", unique())),
+            1 << 30,
+        )
+        .unwrap();
+        (collected, staged)
+    }
+
+    pub(crate) fn commit(&self, staged: Staged) -> BackReport {
+        self.try_commit(staged).unwrap()
+    }
+
+    pub(crate) fn try_commit(&self, staged: Staged) -> Result<BackReport, SyncError> {
+        let context = BackContext {
+            sent: &self.believed,
+            withheld: &self.scan.withheld,
+            began_ns: self.scan.began_ns,
+            head_moved: false,
+            clock_offset_ms: 0,
+            conflicts_dir: &self.dir.path().join("conflicts"),
+        };
+        commit_local(&self.here(), staged, &context)
+    }
+
+    /// Collects and commits, and believes what came back.
+    pub(crate) fn bring_back(&mut self) -> (Collected, BackReport) {
+        let (collected, staged) = self.collect();
+        let new = after(&self.believed, staged.ops());
+        let report = self.commit(staged);
+        self.believed = new;
+        (collected, report)
+    }
+}
+
+/// Writes a file and the directories above it.
+pub(crate) fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+pub(crate) fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Makes files look as if they had been there for long, so that no test waits for the clock to move on.
+pub(crate) fn odd_name(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(std::ffi::OsString::from_vec(bytes.to_vec()))
+}
+
+/// Runs git in a test's own world.
+pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
+    let output = std::process::Command::new("git")
+        .args([
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@t",
+            "-c",
+            "protocol.file.allow=always",
+        ])
+        .args(args)
+        .current_dir(dir)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_SYSTEM", "/dev/null")
+        .env_remove("GIT_DIR")
+        .env_remove("GIT_INDEX_FILE")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "git {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub(crate) fn os(bytes: &[u8]) -> &OsStr {
+    OsStr::from_bytes(bytes)
+}

@@ -1,0 +1,351 @@
+//! The parallel walk over a tree that both sides share.
+//!
+//! It finds what stands where and sorts it by the ignore rules, without reading any content but that of ignore
+//! files. It never enters a `.git`, a known cache, or what `.cxignore` shuts out, and it stops counting in an
+//! ignored directory that is too large to go anyway.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use rustix::fs::{Dir, FileType, Mode, OFlags};
+
+use super::TMP_PREFIX;
+use super::beneath::{self, Beneath};
+use super::known;
+use super::rules::{Level, Rules, Says};
+use super::stat::Stat;
+
+/// How a path stands to the ignore rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Not ignored.
+    Plain,
+    /// Ignored, as part of this unit (an index into [`Walked::units`]).
+    Ignored(usize),
+    /// A known cache directory: nothing below it is listed.
+    Cache,
+    /// Shut out by `.cxignore`: nothing below it is listed.
+    Shut,
+}
+
+/// One path.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub path: Vec<u8>,
+    pub stat: Stat,
+    pub class: Class,
+}
+
+/// A topmost ignored path.
+#[derive(Debug, Default)]
+pub(crate) struct Unit {
+    pub path: Vec<u8>,
+    /// It is larger than the limits, and was not listed to its end.
+    pub over: bool,
+}
+
+/// What a walk found, sorted by path.
+#[derive(Debug, Default)]
+pub(crate) struct Walked {
+    pub found: Vec<Found>,
+    pub units: Vec<Unit>,
+    /// Directories that could not be listed.
+    pub unreadable: Vec<Vec<u8>>,
+}
+
+/// How to walk.
+pub(crate) struct WalkOptions<'a> {
+    /// Lines of ignore rules from outside the tree.
+    pub extra_ignore: &'a [Vec<u8>],
+    /// More names of cache directories.
+    pub also_caches: &'a [String],
+    /// Past this many bytes an ignored unit is not listed further.
+    pub unit_bytes: u64,
+    /// Past this many files an ignored unit is not listed further.
+    pub unit_files: u64,
+    pub threads: usize,
+}
+
+struct Task {
+    parent: Arc<OwnedFd>,
+    /// Empty for the top.
+    path: Vec<u8>,
+    level: Arc<Level>,
+    class: Class,
+    unit: Option<Arc<LiveUnit>>,
+}
+
+struct LiveUnit {
+    index: usize,
+    path: Vec<u8>,
+    bytes: AtomicU64,
+    files: AtomicU64,
+    over: AtomicBool,
+}
+
+struct Shared<'a> {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    units: Mutex<Vec<Arc<LiveUnit>>>,
+    options: &'a WalkOptions<'a>,
+}
+
+#[derive(Default)]
+struct Queue {
+    tasks: Vec<Task>,
+    /// Threads that work on a directory now and may yet add tasks.
+    working: usize,
+}
+
+/// Walks the tree.
+///
+/// # Errors
+/// That of opening its top; below, what vanishes is passed by and what cannot be read is listed.
+pub(crate) fn walk(tree: &Beneath, options: &WalkOptions<'_>) -> io::Result<Walked> {
+    let top = Task {
+        parent: tree.root_fd(),
+        path: Vec::new(),
+        level: Level::outer(options.extra_ignore),
+        class: Class::Plain,
+        unit: None,
+    };
+    let shared = Shared {
+        queue: Mutex::new(Queue {
+            tasks: vec![top],
+            working: 0,
+        }),
+        wake: Condvar::new(),
+        units: Mutex::default(),
+        options,
+    };
+    let mut walked = std::thread::scope(|scope| {
+        let helpers: Vec<_> = (1..options.threads)
+            .map(|_| scope.spawn(|| work(&shared)))
+            .collect();
+        let mut all = work(&shared);
+        for h in helpers {
+            let more = h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            all.found.extend(more.found);
+            all.unreadable.extend(more.unreadable);
+        }
+        all
+    });
+    walked.found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    walked.unreadable.sort_unstable();
+    let units = shared.units.into_inner().unwrap_or_else(PoisonError::into_inner);
+    walked.units = units
+        .iter()
+        .map(|u| Unit {
+            path: u.path.clone(),
+            over: u.over.load(Ordering::Relaxed),
+        })
+        .collect();
+    if walked.unreadable.first().is_some_and(Vec::is_empty) {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the directory cannot be listed",
+        ));
+    }
+    Ok(walked)
+}
+
+/// One thread's part of the walk.
+fn work(shared: &Shared<'_>) -> Walked {
+    let mut out = Walked::default();
+    let mut names = Vec::new();
+    let mut queue = lock(&shared.queue);
+    loop {
+        if let Some(task) = queue.tasks.pop() {
+            queue.working += 1;
+            drop(queue);
+            let tasks = list(&task, shared, &mut names, &mut out);
+            queue = lock(&shared.queue);
+            queue.working -= 1;
+            queue.tasks.extend(tasks);
+            if queue.tasks.len() > 1 || queue.working == 0 {
+                shared.wake.notify_all();
+            }
+        } else if queue.working == 0 {
+            return out;
+        } else {
+            queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lists one directory: its entries go to `out`, the directories in it come back as tasks.
+fn list(
+    task: &Task,
+    shared: &Shared<'_>,
+    names: &mut Vec<(Vec<u8>, FileType)>,
+    out: &mut Walked,
+) -> Vec<Task> {
+    if task.unit.as_ref().is_some_and(|u| u.over.load(Ordering::Relaxed)) {
+        return Vec::new();
+    }
+    let name = task.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let opened = if task.path.is_empty() {
+        read_dir(task, b".", names)
+    } else {
+        read_dir(task, name, names)
+    };
+    let (fd, stat) = match opened {
+        Ok(o) => o,
+        Err(e) => {
+            if !beneath::is_absent(&e) {
+                out.unreadable.push(task.path.clone());
+            }
+            return Vec::new();
+        }
+    };
+    let mut class = task.class;
+    if !task.path.is_empty() {
+        if names.iter().any(|(n, _)| known::marks_cache(n)) {
+            class = Class::Cache;
+        }
+        out.found.push(Found {
+            path: task.path.clone(),
+            stat,
+            class,
+        });
+        if class == Class::Cache {
+            return Vec::new();
+        }
+    }
+    let fd = Arc::new(fd);
+    let file = |name: &[u8]| {
+        let there = names
+            .iter()
+            .any(|(n, t)| n == name && matches!(t, FileType::RegularFile | FileType::Unknown));
+        there.then(|| read_rules(&fd, name)).flatten()
+    };
+    // In an ignored directory nothing can be taken back by git's rules.
+    let git = if task.unit.is_none() {
+        file(b".gitignore")
+    } else {
+        None
+    };
+    let level = task.level.enter(&task.path, git, file(b".cxignore"));
+    let cargo = names.iter().any(|(n, _)| n == b"Cargo.toml");
+
+    let mut tasks = Vec::new();
+    for (child, kind) in names.drain(..) {
+        let mut path = Vec::with_capacity(task.path.len() + 1 + child.len());
+        if !task.path.is_empty() {
+            path.extend_from_slice(&task.path);
+            path.push(b'/');
+        }
+        path.extend_from_slice(&child);
+        let mut stat = None;
+        let is_dir = match kind {
+            FileType::Directory => true,
+            FileType::Unknown => {
+                stat = beneath::stat_at(fd.as_fd(), &child).ok().flatten();
+                match stat {
+                    Some(s) => s.is_dir(),
+                    None => continue,
+                }
+            }
+            _ => false,
+        };
+        let said = level.cx(&path, is_dir);
+        let mut unit = task.unit.clone();
+        let class = if said == Some(Says::Ignore) {
+            Class::Shut
+        } else if is_dir
+            && said != Some(Says::Keep)
+            && known::is_cache(&child, name, cargo, shared.options.also_caches)
+        {
+            Class::Cache
+        } else if said == Some(Says::Keep) {
+            unit = None;
+            Class::Plain
+        } else if let Some(u) = &unit {
+            Class::Ignored(u.index)
+        } else if level.git(&path, is_dir) == Some(Says::Ignore) {
+            let u = new_unit(shared, &path);
+            let index = u.index;
+            unit = Some(u);
+            Class::Ignored(index)
+        } else {
+            Class::Plain
+        };
+        if is_dir && matches!(class, Class::Plain | Class::Ignored(_)) {
+            let (parent, level) = (Arc::clone(&fd), Arc::clone(&level));
+            tasks.push(Task {
+                parent,
+                path,
+                level,
+                class,
+                unit,
+            });
+            continue;
+        }
+        if stat.is_none() {
+            stat = beneath::stat_at(fd.as_fd(), &child).ok().flatten();
+        }
+        // It vanished.
+        let Some(stat) = stat else { continue };
+        if let Some(u) = &unit {
+            let bytes = u.bytes.fetch_add(stat.size, Ordering::Relaxed) + stat.size;
+            let files = u.files.fetch_add(1, Ordering::Relaxed) + 1;
+            if bytes > shared.options.unit_bytes || files > shared.options.unit_files {
+                u.over.store(true, Ordering::Relaxed);
+            }
+        }
+        out.found.push(Found { path, stat, class });
+    }
+    tasks
+}
+
+fn new_unit(shared: &Shared<'_>, path: &[u8]) -> Arc<LiveUnit> {
+    let mut units = lock(&shared.units);
+    let unit = Arc::new(LiveUnit {
+        index: units.len(),
+        path: path.to_vec(),
+        bytes: AtomicU64::new(0),
+        files: AtomicU64::new(0),
+        over: AtomicBool::new(false),
+    });
+    units.push(Arc::clone(&unit));
+    unit
+}
+
+/// Opens a directory and reads its names, without those that no walk reports.
+fn read_dir(task: &Task, name: &[u8], names: &mut Vec<(Vec<u8>, FileType)>) -> io::Result<(OwnedFd, Stat)> {
+    names.clear();
+    let fd = beneath::open_dir(task.parent.as_fd(), name)?;
+    let stat = Stat::new(&rustix::fs::fstat(&fd)?);
+    for entry in Dir::read_from(&fd)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." || name.eq_ignore_ascii_case(b".git") {
+            continue;
+        }
+        if name.starts_with(TMP_PREFIX.as_bytes()) {
+            continue;
+        }
+        names.push((name.to_vec(), entry.file_type()));
+    }
+    Ok((fd, stat))
+}
+
+/// Larger ignore files are cut: nobody writes them by hand.
+const MAX_RULES: u64 = 1 << 20;
+
+fn read_rules(dir: &OwnedFd, name: &[u8]) -> Option<Rules> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = rustix::fs::openat(dir, name, flags, Mode::empty()).ok()?;
+    let mut text = Vec::new();
+    std::fs::File::from(fd)
+        .take(MAX_RULES)
+        .read_to_end(&mut text)
+        .ok()?;
+    Rules::parse(&text)
+}
