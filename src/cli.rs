@@ -53,7 +53,11 @@ enum Verb {
     Hook,
     /// Ask all nodes how they are, once, for the load table.
     #[command(hide = true)]
-    Refresh,
+    Refresh {
+        /// Only if nobody else is at it.
+        #[arg(long)]
+        once: bool,
+    },
     /// Serve as the agent of a node (started over ssh).
     #[command(hide = true)]
     Agent,
@@ -208,8 +212,11 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
         Verb::Off => switch(true, out),
         Verb::On => switch(false, out),
         Verb::Hook => anyhow::bail!("cx hook takes no arguments; Claude Code starts it and gives it JSON on stdin"),
-        Verb::Refresh => {
-            pipeline::refresh()?;
+        Verb::Refresh { once } => {
+            let lock = crate::table::refresh_lock(&Paths::from_env()?);
+            if lock.is_some() || !once {
+                pipeline::refresh()?;
+            }
             Ok(0)
         }
         Verb::Agent => anyhow::bail!("cx agent is started by cx itself on a node"),

@@ -25,17 +25,16 @@ use crate::hook::note;
 use crate::inflight::Inflight;
 use crate::local;
 use crate::node::{Link, printable};
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 use crate::plan::classify::{self, Context as RuleContext};
-use crate::plan::route::{self, LocalView, NodeView, Route, RouteInput};
+use crate::plan::route::{self, LocalView, NodeView, Route, RouteInput, Wishes};
 use crate::plan::shell::{Dialect, Word};
 use crate::plan::{Class, Verdict};
 use crate::proto::{BackSpec, Load, MirrorKey};
 use crate::report::{self, LOST, NO_NODE};
 use crate::request::{Ending, Origin, Outcome, Request};
-use crate::sync::record::MirrorRecord;
-use crate::sync::workspace::{self, Workspace};
-use crate::table::Table;
+use crate::sync::{self, ScanOptions, Workspace};
+use crate::table::{NodeState, Table};
 use crate::{explain as explaining, history, probe, table};
 
 /// Nodes tried with the command before it waits or runs locally.
@@ -113,7 +112,7 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// Classifies and routes.
 fn judge(request: &Request) -> anyhow::Result<Case> {
     let paths = Arc::new(Paths::from_env()?);
-    let ws = workspace::find(&request.cwd, &paths.home);
+    let ws = sync::find(&request.cwd, &paths.home);
     let config = Config::load(&paths)?;
     config.check_trusted(ws.as_ref().ok().map(|w| w.root.as_path()))?;
     let config = Arc::new(config);
@@ -150,25 +149,33 @@ fn decide(
     let now = crate::agent::now_ms();
     let names: Vec<&str> = config.nodes.iter().map(|n| n.name.as_str()).collect();
     let in_flight = Inflight::count(paths, &names);
+    let records = tree::records(paths);
     let nodes = config
         .nodes
         .iter()
         .map(|n| {
-            let mirror = ws.is_some_and(|w| MirrorRecord::exists(&paths.cache, &w.key, &n.name));
-            NodeView::new(n, table.nodes.get(&n.name), now, in_flight.get(&n.name).copied().unwrap_or(0), mirror)
+            let mirror = ws.is_some_and(|w| !records.load(&w.key, &n.name).manifest.is_empty());
+            let in_flight = in_flight.get(&n.name).copied().unwrap_or(0);
+            NodeView { in_flight, mirror, ..node_view(n, table.nodes.get(&n.name), now) }
         })
         .collect();
     route::route(&RouteInput {
         verdict,
-        demands: &request.demands,
+        demands: Wishes {
+            on: request.demands.on.as_deref(),
+            os: request.demands.os.as_deref(),
+            arch: request.demands.arch.as_deref(),
+        },
         typed: request.origin == Origin::Shell,
-        policy: &config.policy,
+        auto_route: config.policy.auto_route,
+        busy_cpu: config.policy.busy_cpu,
+        allow_overload: config.policy.allow_overload,
         off: forced_local(request, paths),
         must_be_local: fit.must_be_local.clone(),
         owner: fit.owner.clone(),
         local: local_view(paths, table),
         nodes,
-        seed: seed(),
+        seed: paths::nonce(),
     })
 }
 
@@ -193,12 +200,28 @@ fn forced_local(request: &Request, paths: &Paths) -> Option<String> {
 fn local_view(paths: &Paths, table: &Table) -> LocalView {
     let facts = table.local.facts.clone().unwrap_or_else(|| probe::own_facts(paths));
     let load = probe::load_kept(&paths.cache.join("cpu"), &paths.cache);
-    LocalView { platform: facts.platform, cores: facts.cores, cpu: load.cpu, load1: load.load1 }
+    LocalView { platform: facts.platform, cores: facts.cores, cpu: load.cpu }
 }
 
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+/// What the table and the config say of a node.
+fn node_view(node: &NodeConfig, state: Option<&NodeState>, now: u64) -> NodeView {
+    let state = state.cloned().unwrap_or_default();
+    let overloaded = state.load.as_ref().zip(state.facts.as_ref()).and_then(|(l, f)| table::overloaded(l, f));
+    NodeView {
+        name: node.name.clone(),
+        tags: node.tags.clone(),
+        os: node.os.clone(),
+        arch: node.arch.clone(),
+        slots: node.slots,
+        unusable: state.usable(now).err(),
+        overloaded,
+        age_s: now.saturating_sub(state.seen_ms) as f64 / 1000.0,
+        rtt_ms: state.rtt_ms,
+        facts: state.facts,
+        load: state.load,
+        in_flight: 0,
+        mirror: false,
+    }
 }
 
 /// Runs the command in this process's place, after telling so.
@@ -394,27 +417,31 @@ fn away(why: &BTreeMap<String, String>) -> String {
 }
 
 fn scan(ws: Workspace, cwd: &Path, verdict: &Verdict, config: &Config, paths: Arc<Paths>) -> Result<Tree, String> {
-    let head = tree::head(&ws.root);
-    let options = crate::sync::walk::ScanOptions {
+    // What a killed cx left half applied comes first.
+    for (root, _) in sync::recover(&paths.cache.join("incoming")).unwrap_or_default() {
+        report::line(&format!("finished taking in what an interrupted cx had left for {}", root.display()));
+    }
+    let options = ScanOptions {
         index: Some(paths.cache.join("index").join(&ws.key)),
         ignored_limit: config.policy.ignored_limit,
-        ..Default::default()
+        ..ScanOptions::default()
     };
-    let scan = crate::sync::walk::scan(&ws.root, ws.git, &options).map_err(|e| e.to_string())?;
+    paths::private_dir(&paths.cache.join("index")).map_err(|e| e.to_string())?;
+    let scan = sync::scan(&ws.root, ws.git, &options).map_err(|e| e.to_string())?;
     let dir = cwd.strip_prefix(&ws.root).map(|d| d.as_os_str().as_bytes().to_vec()).unwrap_or_default();
     let key = MirrorKey {
-        client: paths.client_key().map_err(|e| e.to_string())?,
+        client: paths.client_key().map_err(|e| format!("{e:#}"))?,
         workspace: ws.key.clone(),
         name: ws.name.clone(),
     };
     let back = BackSpec {
         brings: verdict.workload.brings.clone(),
-        extra_ignore: scan.extra_ignore,
-        exist_here: scan.unsent,
+        extra_ignore: scan.extra_ignore.clone(),
+        exist_here: scan.unsent.clone(),
         limit: config.policy.back_limit,
         scope: 2,
     };
-    Ok(Tree { key, dir, want: scan.manifest, back, withheld: scan.withheld, head, paths, ws })
+    Ok(Tree { key, dir, scan, back, paths, ws })
 }
 
 fn make_job(request: &Request, case: &Case, tree: Option<Tree>) -> Job {
@@ -461,7 +488,7 @@ fn scope(w: WriteBack) -> u8 {
 
 /// A unique id: time, process and chance.
 fn run_id() -> String {
-    format!("{:x}-{:x}-{:x}", crate::agent::now_ms(), std::process::id(), seed() & 0xffff_ffff)
+    format!("{:x}-{:x}-{:x}", crate::agent::now_ms(), std::process::id(), paths::nonce() & 0xffff_ffff)
 }
 
 fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: Ran, started: Instant) -> End {
@@ -477,13 +504,13 @@ fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: R
         notes.push(format!("stale here: {}", tree::list(&here)));
     }
     let failed = !matches!(ran.exit.ending, Ending::Code(0));
-    if let Some(tree) = job.tree.as_ref().filter(|t| failed && !t.withheld.is_empty()) {
-        notes.push(format!("secrets that stayed here: {}", tree::list(&tree.withheld)));
+    if let Some(tree) = job.tree.as_ref().filter(|t| failed && !t.scan.withheld.is_empty()) {
+        notes.push(format!("secrets that stayed here: {}", tree::list(&tree.scan.withheld)));
     }
     let run_time = Duration::from_millis(ran.exit.ran_ms);
     let outcome = Outcome {
         place: node.name.clone(),
-        reason: route_reason(case),
+        reason: case.route.reason().to_owned(),
         ending: Some(ran.exit.ending),
         own_status: 0,
         run_id: job.id.clone(),
@@ -507,12 +534,6 @@ fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: R
 fn exists(case: &Case, path: &[u8]) -> bool {
     use std::os::unix::ffi::OsStringExt;
     case.ws.as_ref().is_some_and(|w| w.root.join(OsString::from_vec(path.to_vec())).exists())
-}
-
-fn route_reason(case: &Case) -> String {
-    match &case.route {
-        Route::Nodes { reason, .. } | Route::Local { reason, .. } | Route::Impossible { reason, .. } => reason.clone(),
-    }
 }
 
 fn note_answer(case: &Case, link: &Link) {
@@ -607,7 +628,7 @@ pub fn refresh() -> anyhow::Result<()> {
 pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
     let paths = Paths::from_env()?;
     let cwd = std::env::current_dir()?;
-    let ws = workspace::find(&cwd, &paths.home);
+    let ws = sync::find(&cwd, &paths.home);
     let config = Config::load(&paths)?;
     config.check_trusted(ws.as_ref().ok().map(|w| w.root.as_path()))?;
     let table = Table::load(&paths).0;

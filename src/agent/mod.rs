@@ -13,7 +13,7 @@ mod supervise;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -28,14 +28,7 @@ pub fn base_dir() -> anyhow::Result<PathBuf> {
     Ok(cache.context("HOME is not set on this node")?.join("cx/node"))
 }
 
-/// Makes a directory of cx's own, for nobody else's eyes.
-///
-/// # Errors
-/// Those of the file system.
-pub fn private_dir(dir: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
+pub use crate::paths::private_dir;
 
 /// Runs `cx agent ARGS`: no argument serves; `--hash` prints the hash of this binary; `--print-env MARK` prints the
 /// environment between marks; `--supervise` owns one run.

@@ -22,8 +22,7 @@ use super::child;
 use super::log::{self, Event, Log};
 use crate::proto::{self, CHUNK, Down, Exit, Facts, MirrorSpec, Refusal, RunStart, Up};
 use crate::request::Ending;
-use crate::sync::mirror::{Check, Mirror};
-use crate::sync::stage;
+use crate::sync::{Check, Mirror, RunGuard, SyncError, stage};
 
 /// After the command's own end, its output is read on for this long after the last byte: a background child
 /// that holds the pipes does not hold the run.
@@ -95,7 +94,7 @@ struct Held {
     facts: Facts,
     mirror: Option<Mirror>,
     /// Keeps others from collecting the mirror away.
-    share: Option<File>,
+    share: Option<RunGuard>,
 }
 
 impl Supervisor {
@@ -161,12 +160,9 @@ impl Supervisor {
         if let Some(why) = admit::lacks(&self.base, &self.run.needs, &env) {
             return Err(Stop::Refuse(why));
         }
-        let share = match &mirror {
-            Some(m) => Some(m.join_run()?),
-            None => None,
-        };
+        let mut share = None;
         if let (Some(m), Some(spec)) = (&mut mirror, &spec) {
-            self.sync(m, spec)?;
+            share = Some(self.sync(m, spec)?);
         } else {
             self.log.say(&Down::Admitted);
         }
@@ -209,43 +205,55 @@ impl Supervisor {
         }
     }
 
-    /// Brings the mirror to what the client has.
-    fn sync(&mut self, mirror: &mut Mirror, spec: &MirrorSpec) -> Result<(), Stop> {
-        let _guard = mirror.lock()?;
+    /// Brings the mirror to what the client has, and registers the run there.
+    fn sync(&mut self, mirror: &mut Mirror, spec: &MirrorSpec) -> Result<RunGuard, Stop> {
         let mut inline = spec.pack.as_deref();
-        match mirror.check(spec.expected)? {
-            Check::At => self.log.say(&Down::Admitted),
-            Check::Differs(manifest) => {
-                inline = None;
-                // The leave to start was given for a small pack; the client gives a new one.
-                self.run.start_by = None;
-                let bytes = crate::sync::manifest_bytes(&manifest)?;
-                let mut pieces = bytes.chunks(CHUNK).peekable();
-                while let Some(piece) = pieces.next() {
-                    self.log.say(&Down::Differs { data: piece.to_vec(), last: pieces.peek().is_none() });
+        let mut differs = match mirror.check(spec.expected, &spec.back)? {
+            Check::At => None,
+            Check::Differs(manifest) => Some(manifest),
+        };
+        let guard = mirror.join_run()?;
+        loop {
+            match differs.take() {
+                None => self.log.say(&Down::Admitted),
+                Some(manifest) => {
+                    inline = None;
+                    // The leave to start was given for a small pack; the client gives a new one.
+                    self.run.start_by = None;
+                    let bytes = crate::sync::manifest_bytes(&manifest)?;
+                    let mut pieces = bytes.chunks(CHUNK).peekable();
+                    while let Some(piece) = pieces.next() {
+                        self.log.say(&Down::Differs { data: piece.to_vec(), last: pieces.peek().is_none() });
+                    }
                 }
+            }
+            let staged = match inline {
+                Some(mut pack) => stage(&mut pack, &mirror.stage_dir(), u64::MAX)?,
+                None => self.receive(mirror)?,
+            };
+            match mirror.apply(staged) {
+                Ok(generation) => {
+                    self.log.say(&Down::Synced { generation });
+                    return Ok(guard);
+                }
+                // Another run's sync or changes came in between.
+                Err(SyncError::Differs(manifest)) => differs = Some(*manifest),
+                Err(e) => return Err(e.into()),
             }
         }
-        let staging = mirror.stage_dir()?;
-        let staged = match inline {
-            Some(mut pack) => stage::stage(&mut pack, &staging, u64::MAX)?,
-            None => {
-                let mut input = PackInput { events: &self.events, piece: Vec::new(), at: 0, quit: false, ended: false };
-                let staged = stage::stage(&mut input, &staging, u64::MAX);
-                if input.quit {
-                    return Err(Stop::Quit);
-                }
-                let staged = staged?;
-                input.drain();
-                if input.quit {
-                    return Err(Stop::Quit);
-                }
-                staged
-            }
-        };
-        let generation = mirror.apply(staged)?;
-        self.log.say(&Down::Synced { generation });
-        Ok(())
+    }
+
+    /// Stages the pack that the client sends.
+    fn receive(&self, mirror: &Mirror) -> Result<crate::sync::Staged, Stop> {
+        let mut input = PackInput { events: &self.events, piece: Vec::new(), at: 0, quit: false, ended: false };
+        let staged = stage(&mut input, &mirror.stage_dir(), u64::MAX);
+        if !input.quit {
+            input.drain();
+        }
+        if input.quit {
+            return Err(Stop::Quit);
+        }
+        Ok(staged?)
     }
 
     /// Needs that lie in the mirror: directories the run reads, programs named by a path.
@@ -374,7 +382,6 @@ impl Supervisor {
         if let (Some(mut mirror), Some(spec)) = (mirror, &self.run.mirror) {
             let path = self.dir.join("back");
             let mut file = File::options().create_new(true).write(true).mode(0o600).open(&path)?;
-            let _guard = mirror.lock()?;
             let collected = mirror
                 .collect(&spec.back, &spec.dir, &mut file)
                 .context("the command ended, but what it changed could not be collected")?;

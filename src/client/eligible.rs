@@ -10,7 +10,7 @@ use crate::paths::Paths;
 use crate::plan::Workload;
 use crate::probe;
 use crate::proto::NeedSpec;
-use crate::sync::workspace::Workspace;
+use crate::sync::Workspace;
 
 /// Absolute places that every machine has for itself.
 const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib64", "/dev", "/proc", "/sys", "/etc"];

@@ -1,20 +1,14 @@
 //! The workspace's side of a run: the scan, the pack for one node, and what comes back.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use crate::paths::Paths;
-use crate::plan::delta::delta;
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, Exit, INLINE_PACK, MirrorKey};
-use crate::sync::apply::{self, Commit};
-use crate::sync::pack::{self, Packed};
-use crate::sync::record::MirrorRecord;
-use crate::sync::stage;
-use crate::sync::workspace::Workspace;
+use crate::sync::{self, BackContext, Packed, Records, Scan, Staged, Workspace};
 
 /// Files of so many bytes in all are packed in memory; more goes out while it is packed.
 const IN_MEMORY: u64 = 4 << 20;
@@ -27,16 +21,17 @@ pub struct Tree {
     pub key: MirrorKey,
     /// The run's directory, relative to the root.
     pub dir: Vec<u8>,
-    /// What goes.
-    pub want: Manifest,
+    /// What was found.
+    pub scan: Scan,
     /// What comes back; `scope` is set per node.
     pub back: BackSpec,
-    /// Secrets that stayed here.
-    pub withheld: Vec<RelPath>,
-    /// HEAD at the scan.
-    pub head: Option<Vec<u8>>,
     /// cx's own directories.
     pub paths: Arc<Paths>,
+}
+
+/// What this machine believes the mirrors hold.
+pub fn records(paths: &Paths) -> Records {
+    Records::new(paths.cache.join("mirrors"))
 }
 
 /// What turns one node's mirror into the wanted tree.
@@ -89,12 +84,12 @@ impl Tree {
     }
 
     fn pack_now(&self, node: &str, have: Option<Manifest>) -> std::io::Result<Pack> {
-        let have = have.unwrap_or_else(|| MirrorRecord::load(&self.paths.cache, &self.ws.key, node).manifest);
-        let d = delta(&have, &self.want);
+        let have = have.unwrap_or_else(|| records(&self.paths).load(&self.ws.key, node).manifest);
+        let d = self.scan.delta(&have);
         let size: u64 = d
             .upserts
             .iter()
-            .map(|p| match self.want.get(p) {
+            .map(|p| match self.scan.manifest.get(p) {
                 Some(Entry::File { size, .. }) => *size,
                 _ => 0,
             })
@@ -103,7 +98,7 @@ impl Tree {
         let mut pack = Pack { from, bytes: None, have, packed: None };
         if size <= IN_MEMORY {
             let mut bytes = Vec::new();
-            pack.packed = Some(pack::write_pack(&self.ws.root, &d, &self.want, &mut bytes)?);
+            pack.packed = Some(sync::write_pack(&self.ws.root, &d, &self.scan.manifest, &mut bytes)?);
             pack.bytes = Some(bytes);
         }
         Ok(pack)
@@ -114,9 +109,9 @@ impl Tree {
         let tree = self.clone();
         let have = pack.have.clone();
         tokio::task::spawn_blocking(move || {
-            let d = delta(&have, &tree.want);
+            let d = tree.scan.delta(&have);
             let mut out = ChannelWriter { to, piece: Vec::new() };
-            let packed = pack::write_pack(&tree.ws.root, &d, &tree.want, &mut out)?;
+            let packed = sync::write_pack(&tree.ws.root, &d, &tree.scan.manifest, &mut out)?;
             out.flush()?;
             Ok(packed)
         })
@@ -126,7 +121,7 @@ impl Tree {
     pub fn synced(&self, node: &str, pack: &Pack) {
         if let Some(p) = &pack.packed {
             // Losing this costs one exchange of manifests.
-            let _ = MirrorRecord::save(&self.paths.cache, &self.ws.key, node, &p.manifest);
+            let _ = records(&self.paths).update(&self.ws.key, node, |r| r.manifest = p.manifest.clone());
         }
     }
 
@@ -135,9 +130,11 @@ impl Tree {
         let dir = super::run::incoming_dir(&self.paths.cache, id);
         let (tx, rx) = mpsc::channel::<Vec<u8>>(8);
         let work = tokio::task::spawn_blocking(move || {
-            crate::agent::private_dir(&dir).map_err(|e| e.to_string())?;
+            if let Some(parent) = dir.parent() {
+                crate::paths::private_dir(parent).map_err(|e| e.to_string())?;
+            }
             let mut input = ChannelReader { from: rx, piece: Vec::new(), at: 0 };
-            let staged = stage::stage(&mut input, &dir, limit).map_err(|e| e.to_string());
+            let staged = sync::stage(&mut input, &dir, limit).map_err(|e| e.to_string());
             // What follows a broken pack is read and dropped, so that the exit is still heard.
             while input.from.blocking_recv().is_some() {}
             staged
@@ -149,7 +146,7 @@ impl Tree {
 /// What comes back, on its way to a directory of its own.
 pub struct Incoming {
     tx: Option<mpsc::Sender<Vec<u8>>>,
-    work: tokio::task::JoinHandle<Result<stage::Staged, String>>,
+    work: tokio::task::JoinHandle<Result<Staged, String>>,
 }
 
 impl Incoming {
@@ -179,7 +176,10 @@ impl Incoming {
         let work = tokio::task::spawn_blocking(move || {
             let dir = super::run::incoming_dir(&tree.paths.cache, &id);
             let r = tree.commit(staged, &node, &id, sent, want_generation, clock);
-            let _ = std::fs::remove_dir_all(dir);
+            if r.is_ok() {
+                // After a failure it stays: the journal in it lets the next cx finish.
+                let _ = std::fs::remove_dir_all(dir);
+            }
             r
         });
         work.await.map_err(|_| "applying it failed".to_owned())?
@@ -189,31 +189,28 @@ impl Incoming {
 impl Tree {
     fn commit(
         &self,
-        staged: stage::Staged,
+        staged: Staged,
         node: &str,
         id: &str,
         sent: Manifest,
         want: Option<Generation>,
         clock: i64,
     ) -> Result<Applied, String> {
-        let mut mirror = sent.clone();
-        staged.apply_to(&mut mirror);
+        let mirror = sync::after(&sent, staged.ops());
         let conflicts = self.paths.state.join("conflicts").join(id);
-        let report = apply::commit_local(Commit {
-            root: &self.ws.root,
-            staged,
+        let context = BackContext {
             sent: &sent,
-            conflicts: &conflicts,
-            head_moved: self.head != head(&self.ws.root),
+            withheld: &self.scan.withheld,
+            began_ns: self.scan.began_ns,
+            head_moved: self.scan.head != sync::head(&self.ws.root),
             clock_offset_ms: clock,
-        })
-        .map_err(|e| e.to_string())?;
-        if want == Some(generation(&mirror)) {
-            let _ = MirrorRecord::save(&self.paths.cache, &self.ws.key, node, &mirror);
-        } else {
-            // Another run changed the mirror too; the next sync asks for its manifest.
-            MirrorRecord::forget(&self.paths.cache, &self.ws.key, node);
-        }
+            conflicts_dir: &conflicts,
+        };
+        let report = sync::commit_local(&self.ws.root, staged, &context).map_err(|e| e.to_string())?;
+        // Where another run changed the mirror too, the next sync asks for its manifest.
+        let known = want == Some(generation(&mirror));
+        let _ = records(&self.paths)
+            .update(&self.ws.key, node, |r| r.manifest = if known { mirror } else { Manifest::new() });
         let mut notes = Vec::new();
         if !report.conflicts.is_empty() {
             notes.push(format!(
@@ -221,6 +218,9 @@ impl Tree {
                 list(&report.conflicts),
                 conflicts.display()
             ));
+        }
+        if !report.kept_deletions.is_empty() {
+            notes.push(format!("{} deleted there but changed here: kept", list(&report.kept_deletions)));
         }
         for (path, why) in report.refused.iter().take(3) {
             notes.push(format!("{path} not taken: {why}"));
@@ -234,35 +234,6 @@ pub fn list(paths: &[RelPath]) -> String {
     let shown: Vec<String> = paths.iter().take(3).map(ToString::to_string).collect();
     let more = paths.len().saturating_sub(3);
     if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
-}
-
-/// What HEAD names: its own text and that of the branch it points to. `None` outside git.
-pub fn head(root: &Path) -> Option<Vec<u8>> {
-    let git = git_dir(root)?;
-    let head = std::fs::read(git.join("HEAD")).ok()?;
-    let mut out = head.clone();
-    if let Some(name) = head.strip_prefix(b"ref: ") {
-        let name = String::from_utf8_lossy(name).trim().to_owned();
-        let common = std::fs::read_to_string(git.join("commondir")).map_or_else(|_| git.clone(), |c| git.join(c.trim()));
-        match std::fs::read(common.join(&name)) {
-            Ok(id) => out.extend(id),
-            // A packed ref: its line.
-            Err(_) => {
-                let packed = std::fs::read_to_string(common.join("packed-refs")).unwrap_or_default();
-                out.extend(packed.lines().find(|l| l.ends_with(&format!(" {name}"))).unwrap_or("").bytes());
-            }
-        }
-    }
-    Some(out)
-}
-
-fn git_dir(root: &Path) -> Option<PathBuf> {
-    let git = root.join(".git");
-    if git.is_dir() {
-        return Some(git);
-    }
-    let text = std::fs::read_to_string(&git).ok()?;
-    Some(root.join(text.strip_prefix("gitdir: ")?.trim()))
 }
 
 /// Hands what is written on in pieces.

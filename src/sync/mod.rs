@@ -23,6 +23,7 @@ mod stat;
 mod testing;
 mod walk;
 mod wild;
+mod wire;
 mod workspace;
 
 use std::io::{self, Write};
@@ -37,7 +38,13 @@ pub use pack::{Packed, write_pack};
 pub use record::{MirrorRecord, Records};
 pub use scan::{Scan, ScanOptions, scan};
 pub use stage::{Op, Origin, Staged, after, stage};
+pub use wire::{manifest_bytes, manifest_from_bytes};
 pub use workspace::{Workspace, find};
+
+/// Where HEAD is, as a value to compare; `None` without a repository.
+pub fn head(root: &Path) -> Option<crate::plan::manifest::Hash> {
+    git::dirs(root).as_ref().and_then(git::head)
+}
 
 /// Names of temporary files that cx puts beside a file it is about to replace start so; scans pass them by.
 pub const TMP_PREFIX: &str = ".cx-tmp-";

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// A rule of the user's own, from `[[rule]]` in the config.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserRule {
     /// Its name.
