@@ -165,6 +165,8 @@ pub fn main() -> ExitCode {
     };
     let status = match dispatch(cli.verb) {
         Ok(status) => status,
+        // Whoever read our output has had enough.
+        Err(e) if e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => 0,
         Err(e) => {
             let _ = writeln!(std::io::stderr(), "cx: {e:#}");
             1

@@ -29,7 +29,7 @@ use crate::paths::{self, Paths};
 use crate::plan::classify::{self, Context as RuleContext};
 use crate::plan::route::{self, LocalView, NodeView, Route, RouteInput, Wishes};
 use crate::plan::shell::{Dialect, Word};
-use crate::plan::{Class, Verdict};
+use crate::plan::{Brings, Class, Verdict};
 use crate::proto::{BackSpec, Load, MirrorKey};
 use crate::report::{self, LOST, NO_NODE};
 use crate::request::{Ending, Origin, Outcome, Request};
@@ -435,7 +435,8 @@ fn scan(ws: Workspace, cwd: &Path, verdict: &Verdict, config: &Config, paths: Ar
         name: ws.name.clone(),
     };
     let back = BackSpec {
-        brings: verdict.workload.brings.clone(),
+        // What no rule knows may leave anything.
+        brings: if verdict.class == Class::Heavy { verdict.workload.brings.clone() } else { Brings::Ignored },
         extra_ignore: scan.extra_ignore.clone(),
         exist_here: scan.unsent.clone(),
         limit: config.policy.back_limit,
@@ -612,13 +613,18 @@ pub fn refresh() -> anyhow::Result<()> {
                 Err(e) => state.failed(&e.to_string(), now),
             }
         }
-        t.local.facts = Some(probe::own_facts(&paths));
-        t.local.load = Some(probe::load_kept(&paths.cache.join("cpu"), &paths.cache));
-        t.local.seen_ms = now;
+        look_at_local(&paths, t);
     })?;
     drop(links);
     runtime.shutdown_background();
     Ok(())
+}
+
+/// Fills in what this machine is and how busy it is.
+pub fn look_at_local(paths: &Paths, table: &mut Table) {
+    table.local.facts = Some(probe::own_facts(paths));
+    table.local.load = Some(probe::load_kept(&paths.cache.join("cpu"), &paths.cache));
+    table.local.seen_ms = crate::agent::now_ms();
 }
 
 /// `cx explain`: judges each part of a command line as its run would.

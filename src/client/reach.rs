@@ -21,7 +21,7 @@ const STAGGER: Duration = Duration::from_millis(900);
 pub const TOGETHER: Duration = Duration::from_millis(3800);
 
 /// How long a node that was named by the caller may take.
-pub const NAMED: Duration = Duration::from_secs(15);
+pub const NAMED: Duration = Duration::from_secs(10);
 
 /// The outcome of trying candidates.
 pub struct Reached {

@@ -23,6 +23,9 @@ const MAX_MASTERS: u32 = 16;
 /// How long an idle master stays, in seconds.
 const PERSIST: u32 = 600;
 
+/// How long a standing connection may take to open a session: two round trips.
+const STANDING: Duration = Duration::from_millis(1500);
+
 /// One session: the three pipes of a command on the node. Dropping them ends it.
 pub struct Pipes {
     /// Its standard input.
@@ -81,14 +84,17 @@ impl Ssh {
         for n in 0..MAX_MASTERS {
             let socket = self.socket(n);
             // A master that has just been found dead is replaced once; then it is the node's fault.
-            for _ in 0..2 {
-                match timeout_at(deadline, self.ask(&socket, command)).await {
+            for _ in 0..3 {
+                let limit = deadline.min(Instant::now() + STANDING);
+                match timeout_at(limit, self.ask(&socket, command)).await {
                     Ok(Opened::Yes(pipes)) => return Ok(*pipes),
                     Ok(Opened::Full) => break,
                     Ok(Opened::NoMaster) => self.start(&socket, deadline).await?,
+                    // The connection may be dead while the node is not: a laptop that slept, another network.
+                    Err(_) if Instant::now() < deadline => self.forget(&socket),
                     Err(_) => {
                         self.forget(&socket);
-                        return Err(LinkError::Unreachable("no answer on the standing connection".into()));
+                        return Err(LinkError::Unreachable("connection timed out".into()));
                     }
                 }
             }
