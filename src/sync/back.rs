@@ -18,7 +18,7 @@ use super::known::is_protected;
 use super::scan::hash_file;
 use super::stage::{Op, Origin, Staged};
 use super::stat::Stat;
-use super::{SyncError, TMP_PREFIX, index, is_full, now_ns, unique};
+use super::{SyncError, TMP_PREFIX, crash_point, index, is_full, now_ns, unique};
 use crate::plan::manifest::{Entry, Manifest, RelPath};
 
 /// Version of the journal.
@@ -225,7 +225,7 @@ fn finish(dir: &Path, journal: &Journal) -> Result<BackReport, SyncError> {
         now: now_ns(),
     };
     for (number, op) in journal.ops.iter().enumerate() {
-        if let Err(e) = commit.make(op, number) {
+        if let Err(e) = crash_point().and_then(|()| commit.make(op, number)) {
             if is_full(&e) {
                 return Err(SyncError::Full(root.to_path_buf()));
             }
@@ -411,8 +411,12 @@ impl Commit<'_> {
             Some(_) => {
                 place.unlink(place.name)?;
                 place.make_dir()?;
+                place.chmod_dir(mode | 0o700)?;
             }
-            None => place.make_dir()?,
+            None => {
+                place.make_dir()?;
+                place.chmod_dir(mode | 0o700)?;
+            }
         }
         self.tree.forget();
         self.modes.push((path.clone(), mode));
@@ -462,7 +466,10 @@ impl Commit<'_> {
             beneath::set_mtime(&to, mtime)
         };
         match made() {
-            Ok(()) => self.show(path, &tmp),
+            Ok(()) => {
+                crash_point()?;
+                self.show(path, &tmp)
+            }
             Err(e) => {
                 let _ = place.unlink(&tmp);
                 Err(e)
@@ -520,3 +527,6 @@ fn remove_tmp(place: &Place<'_>, tmp: &[u8]) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

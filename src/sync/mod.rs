@@ -136,3 +136,13 @@ pub(crate) fn now_ns() -> i64 {
         .unwrap_or_default();
     i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }
+
+/// A place where tests let the process "die".
+#[cfg(not(test))]
+#[inline]
+pub(crate) fn crash_point() -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) use testing::crash_point;

@@ -417,3 +417,6 @@ pub(crate) fn hash_file(tree: &mut Beneath, path: &RelPath) -> io::Result<(Stat,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

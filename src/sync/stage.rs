@@ -340,3 +340,136 @@ fn cut(e: io::Error) -> SyncError {
         _ => SyncError::Pack(format!("it cannot be read: {e}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sync::testing::rel;
+
+    /// A stream with these bytes as its records.
+    fn raw(records: &[u8]) -> Vec<u8> {
+        let mut pack = MAGIC.to_vec();
+        let mut deflate = flate2::write::DeflateEncoder::new(&mut pack, flate2::Compression::fast());
+        deflate.write_all(records).unwrap();
+        deflate.finish().unwrap();
+        pack
+    }
+
+    fn text(bytes: &[u8]) -> Vec<u8> {
+        [&(bytes.len() as u16).to_le_bytes()[..], bytes].concat()
+    }
+
+    /// Receives into a new directory; nothing may be left of what was refused.
+    fn receive(pack: &[u8], limit: u64) -> Result<Vec<Op>, SyncError> {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("s/1");
+        let result = stage(&mut &pack[..], &at, limit).map(|s| s.ops().to_vec());
+        assert!(!at.exists(), "the stage is removed with its value");
+        result
+    }
+
+    fn file_record(path: &[u8], announced: u64, content: &[u8], hash: Hash) -> Vec<u8> {
+        let mut r = [
+            b"f\0",
+            &text(path)[..],
+            &0o644u32.to_le_bytes(),
+            &0i64.to_le_bytes(),
+            &announced.to_le_bytes(),
+        ]
+        .concat();
+        for piece in content.chunks(PIECE) {
+            r.extend((piece.len() as u32).to_le_bytes());
+            r.extend(piece);
+        }
+        r.extend([0; 4]);
+        r.extend((content.len() as u64).to_le_bytes());
+        r.extend(hash);
+        r
+    }
+
+    fn end() -> Vec<u8> {
+        [&b"E"[..], &[0; 32]].concat()
+    }
+
+    #[test]
+    fn hostile_packs_are_refused() {
+        let good = *blake3::hash(b"hello").as_bytes();
+        let piece = |len: u32| {
+            [
+                b"f\0",
+                &text(b"a")[..],
+                &[0; 12],
+                &5u64.to_le_bytes(),
+                &len.to_le_bytes(),
+            ]
+            .concat()
+        };
+        let cases: Vec<(&str, Vec<u8>)> = vec![
+            ("leaves the tree", [&b"D"[..], &text(b"../x")].concat()),
+            ("absolute", [&b"d\0"[..], &text(b"/etc"), &[0; 4]].concat()),
+            (
+                "dots inside",
+                [&b"l\0"[..], &text(b"a/../../b"), &text(b"t")].concat(),
+            ),
+            ("empty path", [&b"D"[..], &text(b"")].concat()),
+            ("NUL in a path", [&b"D"[..], &text(b"a\0b")].concat()),
+            (
+                "NUL in a target",
+                [&b"l\0"[..], &text(b"a"), &text(b"t\0")].concat(),
+            ),
+            ("twice", [&b"D"[..], &text(b"a"), b"D", &text(b"a")].concat()),
+            ("unknown tag", b"X".to_vec()),
+            ("unknown origin", [&b"d\x07"[..], &text(b"a"), &[0; 4]].concat()),
+            ("piece too long", piece(1 << 31)),
+            ("wrong hash", file_record(b"a", 5, b"hello", [9; 32])),
+        ];
+        for (what, records) in cases {
+            let pack = raw(&[records, end()].concat());
+            assert!(
+                matches!(receive(&pack, 1 << 20), Err(SyncError::Pack(_))),
+                "{what}"
+            );
+        }
+        let huge = raw(&[file_record(b"a", u64::MAX, b"hello", good), end()].concat());
+        assert!(matches!(receive(&huge, 1 << 20), Err(SyncError::TooLarge(_))));
+        let lies = raw(&[
+            file_record(b"a", 0, &[0; 4096], *blake3::hash(&[0; 4096]).as_bytes()),
+            end(),
+        ]
+        .concat());
+        assert!(matches!(receive(&lies, 4095), Err(SyncError::TooLarge(4095))));
+        assert_eq!(receive(&lies, 4096).unwrap().len(), 1);
+        let more = raw(&[end(), vec![0]].concat());
+        assert!(matches!(receive(&more, 1), Err(SyncError::Pack(_))));
+        assert!(matches!(receive(b"", 1), Err(SyncError::Pack(_))));
+        assert!(matches!(
+            receive(b"not a pack at all", 1),
+            Err(SyncError::Pack(_))
+        ));
+    }
+
+    #[test]
+    fn a_pack_cut_anywhere_is_refused() {
+        let hash = *blake3::hash(b"hello").as_bytes();
+        let pack = raw(&[
+            [&b"D"[..], &text(b"gone")].concat(),
+            file_record(b"a", 5, b"hello", hash),
+            end(),
+        ]
+        .concat());
+        assert_eq!(receive(&pack, 5).unwrap()[0], Op::Delete { path: rel("gone") });
+        for cut in 0..pack.len() {
+            assert!(receive(&pack[..cut], 5).is_err(), "{cut} of {}", pack.len());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn no_records_make_it_panic(records in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = receive(&raw(&records), 1000);
+        }
+    }
+}

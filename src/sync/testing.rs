@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -189,7 +189,6 @@ pub(crate) fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Makes files look as if they had been there for long, so that no test waits for the clock to move on.
 pub(crate) fn odd_name(bytes: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(bytes.to_vec()))
 }
@@ -221,6 +220,22 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-pub(crate) fn os(bytes: &[u8]) -> &OsStr {
-    OsStr::from_bytes(bytes)
+thread_local! {
+    static CRASH_AFTER: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
+}
+
+/// Lets this thread "die" at the point after `after` others; `None`: at none.
+pub(crate) fn crash_after(after: Option<u32>) {
+    CRASH_AFTER.set(after);
+}
+
+/// Fails where the test asked for it. A full disk is the one error that everything gives up at.
+pub(crate) fn crash_point() -> std::io::Result<()> {
+    match CRASH_AFTER.get() {
+        Some(0) => Err(std::io::ErrorKind::StorageFull.into()),
+        left => {
+            CRASH_AFTER.set(left.map(|n| n - 1));
+            Ok(())
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::sync::beneath::{self, Beneath, Place};
 use crate::sync::stage::{Op, Staged, after};
 use crate::sync::stat::Stat;
-use crate::sync::{SyncError, TMP_PREFIX, index, now_ns};
+use crate::sync::{SyncError, TMP_PREFIX, crash_point, index, now_ns};
 
 /// All that is needed to finish, written before the first change.
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,6 +60,7 @@ impl Mirror {
             generation: staged.generation(),
         };
         let path = self.meta.join("journal");
+        crash_point().map_err(|e| SyncError::io("failed to write", &path, e))?;
         index::save(&path, VERSION, &journal).map_err(|e| SyncError::io("failed to write", &path, e))?;
         staged.keep();
         self.finish(&journal)?;
@@ -95,7 +96,7 @@ impl Mirror {
             };
             let mut known = Vec::new();
             for (i, (op, time)) in journal.ops.iter().zip(&journal.times).enumerate() {
-                let stat = work.make(op, *time, &stage, i);
+                let stat = crash_point().and_then(|()| work.make(op, *time, &stage, i));
                 let stat =
                     stat.map_err(|e| SyncError::io("failed to change", &work.tree.display(op.path()), e))?;
                 known.push((op.path().clone(), stat));
@@ -113,9 +114,11 @@ impl Mirror {
             }
             self.state.known.retain(|p, _| want.contains_key(p));
             self.state.manifest = want;
+            crash_point().map_err(|e| self.failed("failed to write the state of", e))?;
             self.save_state()?;
         }
         let path = self.meta.join("journal");
+        crash_point().map_err(|e| SyncError::io("failed to remove", &path, e))?;
         fs::remove_file(&path).map_err(|e| SyncError::io("failed to remove", &path, e))?;
         // What remains there is swept later.
         let _ = fs::remove_dir_all(&stage);

@@ -3,10 +3,13 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::plan::Brings;
+use crate::plan::manifest::Entry;
 use crate::sync::stage;
-use crate::sync::testing::{Pair, chmod, names, odd_name, picture, rel, write};
+use crate::sync::testing::{Pair, chmod, crash_after, names, odd_name, picture, rel, write};
 
 #[test]
 fn a_tree_arrives_as_it_is() {
@@ -130,4 +133,400 @@ fn what_the_command_did_comes_back_once() {
     let (again, _) = p.bring_back();
     assert_eq!((again.files, again.deleted, again.stayed.1), (0, 0, 0));
     assert!(p.there().join("target/debug/app").exists());
+}
+
+/// A pair whose mirror is one sync behind, and that sync's pack.
+fn one_behind() -> (Pair, Vec<u8>) {
+    let mut p = Pair::new();
+    p.write("a", "1");
+    p.write("d/x", "x");
+    p.write("f-to-d", "f");
+    p.write("d-to-f/y", "y");
+    p.write("gone/deep/z", "z");
+    p.sync();
+    p.write("a", "two");
+    p.write("new/n", "n");
+    fs::remove_file(p.here().join("f-to-d")).unwrap();
+    p.write("f-to-d/in", "in");
+    fs::remove_dir_all(p.here().join("d-to-f")).unwrap();
+    p.write("d-to-f", "file");
+    fs::remove_dir_all(p.here().join("gone")).unwrap();
+    symlink("a", p.here().join("link")).unwrap();
+    chmod(&p.here().join("d"), 0o700);
+    let pack = p.pack();
+    (p, pack)
+}
+
+#[test]
+fn a_crash_leaves_the_old_or_the_new_tree() {
+    let mut finished = false;
+    for step in 0.. {
+        let (p, pack) = one_behind();
+        let old = picture(&p.there());
+        let mut mirror = p.mirror();
+        let staged = stage(&mut &pack[..], &mirror.stage_dir(), 1 << 20).unwrap();
+        crash_after(Some(step));
+        let applied = mirror.apply(staged);
+        crash_after(None);
+        drop(mirror);
+        if applied.is_ok() {
+            finished = true;
+            break;
+        }
+        let mut again = p.mirror();
+        let now = picture(&p.there());
+        let want = crate::plan::manifest::generation(&p.believed);
+        let at = matches!(again.check(want, &p.back).unwrap(), Check::At);
+        if step == 0 {
+            assert_eq!((now, at), (old, false), "nothing was done before the journal");
+        } else {
+            assert_eq!((now, at), (picture(&p.here()), true), "step {step}");
+        }
+        assert!(!again.meta.join("journal").exists());
+    }
+    assert!(finished);
+}
+
+#[test]
+fn a_crash_while_rolling_forward_is_rolled_forward() {
+    let (p, pack) = one_behind();
+    let mut mirror = p.mirror();
+    let staged = stage(&mut &pack[..], &mirror.stage_dir(), 1 << 20).unwrap();
+    crash_after(Some(3));
+    mirror.apply(staged).unwrap_err();
+    let key = MirrorKey {
+        client: "c".into(),
+        workspace: "w".into(),
+        name: "here".into(),
+    };
+    for step in 0..4 {
+        crash_after(Some(step));
+        Mirror::open(&p.dir.path().join("node"), &key).unwrap_err();
+    }
+    crash_after(None);
+    p.mirror();
+    assert_eq!(picture(&p.here()), picture(&p.there()));
+}
+
+#[test]
+fn a_pack_for_another_tree_changes_nothing() {
+    let (p, pack) = one_behind();
+    write(&p.there().join("d/x"), "changed behind our back");
+    let mut mirror = p.mirror();
+    let expected = Generation::empty();
+    let Check::Differs(has) = mirror.check(expected, &p.back).unwrap() else {
+        panic!("it is not empty")
+    };
+    assert!(
+        matches!(&has[&rel("d/x")], Entry::File { size: 23, .. }),
+        "the answer tells the truth"
+    );
+    let before = picture(&p.there());
+    let staged = stage(&mut &pack[..], &mirror.stage_dir(), 1 << 20).unwrap();
+    let error = mirror.apply(staged).unwrap_err();
+    assert!(matches!(error, SyncError::Differs(m) if *m == has));
+    assert_eq!(picture(&p.there()), before);
+    assert_eq!(
+        fs::read_dir(mirror.meta.join("stage")).unwrap().count(),
+        0,
+        "the stage is gone"
+    );
+}
+
+#[test]
+fn what_changed_behind_our_back_is_mended() {
+    let mut p = Pair::new();
+    p.write("a", "a");
+    p.write("d/b", "b");
+    p.write(".gitignore", "*.o\n");
+    p.sync();
+    let t = p.there();
+    write(&t.join("a"), "z");
+    fs::remove_dir_all(t.join("d")).unwrap();
+    write(&t.join("stray/file"), "stray");
+    write(&t.join("made.o"), "ignored ones stay");
+    p.sync();
+    let mut there = picture(&t);
+    assert_eq!(
+        there.remove(Path::new("made.o")).unwrap(),
+        "file 644 ignored ones stay"
+    );
+    assert_eq!(there, picture(&p.here()));
+}
+
+#[test]
+fn a_live_run_is_left_alone() {
+    let mut p = Pair::new();
+    p.write("a", "a");
+    let generation = p.sync();
+    let guard = p.mirror().join_run().unwrap();
+    write(&p.there().join("b"), "made by the run that lives");
+    assert!(matches!(
+        p.mirror().check(generation, &p.back).unwrap(),
+        Check::At
+    ));
+    assert!(p.mirror().remove().unwrap().is_none());
+    drop(guard);
+    assert!(matches!(
+        p.mirror().check(generation, &p.back).unwrap(),
+        Check::Differs(_)
+    ));
+}
+
+#[test]
+fn a_lost_state_is_found_again() {
+    let mut p = Pair::new();
+    p.write("a", "a");
+    p.write("d/b", "b");
+    let generation = p.sync();
+    for damage in [None, Some("junk")] {
+        let state = p.mirror().meta.join("state");
+        match damage {
+            None => fs::remove_file(&state).unwrap(),
+            Some(text) => fs::write(&state, text).unwrap(),
+        }
+        assert!(matches!(
+            p.mirror().check(generation, &p.back).unwrap(),
+            Check::At
+        ));
+    }
+}
+
+#[test]
+fn each_change_is_reported_by_one_collect() {
+    let mut p = Pair::new();
+    p.write("a", "a");
+    p.sync();
+    write(&p.there().join("one"), "1");
+    assert_eq!(p.collect().0.files, 1);
+    write(&p.there().join("two"), "2");
+    let (collected, staged) = p.collect();
+    assert_eq!(
+        names(&staged.ops().iter().map(|o| o.path().clone()).collect::<Vec<_>>()),
+        ["two"]
+    );
+    // What could not be sent is told again.
+    write(&p.there().join("three"), "3");
+    struct Broken;
+    impl std::io::Write for Broken {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    p.mirror().collect(&p.back, b"", &mut Broken).unwrap_err();
+    let (third, _) = p.collect();
+    assert_eq!(third.files, 1);
+    assert_ne!(third.generation, collected.generation);
+}
+
+#[test]
+fn scope_limit_and_rules_choose_what_comes_back() {
+    let all = |brings: Brings, scope: u8, limit: u64, run_dir: &str| {
+        let mut p = Pair::new();
+        p.options.ignored_limit = 8;
+        p.write(".gitignore", "out/\ndata/\n*.log\ngen.rs\n");
+        p.write("gen.rs", "g");
+        p.write("src", "s");
+        p.write("data/large", "existed here");
+        p.write("sub/f", "f");
+        p.sync();
+        let t = p.there();
+        write(&t.join("src"), "S");
+        write(&t.join("gen.rs"), "generated");
+        write(&t.join("data/large"), "changed there");
+        write(&t.join("run.log"), "log");
+        write(&t.join("out/bin"), "program");
+        write(&t.join("sub/out/bin"), "program");
+        write(&t.join("node_modules/cache"), "cache");
+        p.back = BackSpec {
+            brings,
+            scope,
+            limit,
+            ..p.back.clone()
+        };
+        let mut pack = Vec::new();
+        let collected = p
+            .mirror()
+            .collect(&p.back, run_dir.as_bytes(), &mut pack)
+            .unwrap();
+        let staged = stage(&mut &pack[..], &p.dir.path().join("s"), 1 << 20).unwrap();
+        let files = staged.ops().iter().filter(|o| {
+            matches!(
+                o,
+                crate::sync::Op::Put {
+                    entry: Entry::File { .. },
+                    ..
+                }
+            )
+        });
+        let files = names(&files.map(|o| o.path().clone()).collect::<Vec<_>>()).join(" ");
+        (files, names(&collected.stayed.0).join(" "))
+    };
+    let outputs = |glob: &str| Brings::Outputs(vec![glob.into()]);
+    for (brings, scope, limit, run_dir, comes, stays) in [
+        (
+            Brings::Synced,
+            2,
+            1000,
+            "",
+            "data/large gen.rs src",
+            "out/bin run.log sub/out/bin",
+        ),
+        (
+            Brings::Ignored,
+            2,
+            1000,
+            "",
+            "data/large gen.rs out/bin run.log src sub/out/bin",
+            "",
+        ),
+        (
+            outputs("out/**"),
+            2,
+            1000,
+            "",
+            "data/large gen.rs out/bin src",
+            "run.log sub/out/bin",
+        ),
+        (
+            outputs("out/"),
+            1,
+            1000,
+            "sub",
+            "sub/out/bin",
+            "data/large gen.rs out/bin run.log src",
+        ),
+        (
+            outputs("../out/b*"),
+            1,
+            1000,
+            "sub",
+            "out/bin",
+            "data/large gen.rs run.log src sub/out/bin",
+        ),
+        (
+            outputs("../../out/b*"),
+            1,
+            1000,
+            "sub",
+            "",
+            "data/large gen.rs out/bin run.log src sub/out/bin",
+        ),
+        (
+            outputs("node_modules/*"),
+            2,
+            1000,
+            "",
+            "data/large gen.rs node_modules/cache src",
+            "out/bin run.log sub/out/bin",
+        ),
+        (
+            Brings::Ignored,
+            0,
+            1000,
+            "",
+            "",
+            "data/large gen.rs out/bin run.log src sub/out/bin",
+        ),
+        (
+            Brings::Ignored,
+            2,
+            14,
+            "",
+            "gen.rs run.log src",
+            "data/large out/bin sub/out/bin",
+        ),
+    ] {
+        let got = all(brings.clone(), scope, limit, run_dir);
+        assert_eq!(
+            got,
+            (comes.to_owned(), stays.to_owned()),
+            "{brings:?} {scope} {limit} {run_dir}"
+        );
+    }
+}
+
+#[test]
+fn keys_that_leave_the_base_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = |c: &str, w: &str, n: &str| MirrorKey {
+        client: c.into(),
+        workspace: w.into(),
+        name: n.into(),
+    };
+    for bad in [
+        key("..", "w", "n"),
+        key("c", "a/b", "n"),
+        key("", "w", "n"),
+        key("c", "w", ".."),
+        key("c", "w", "a/b"),
+        key("c", "w", ""),
+        key("c", "w\0", "n"),
+    ] {
+        assert!(
+            matches!(Mirror::open(dir.path(), &bad), Err(SyncError::Key(_))),
+            "{bad:?}"
+        );
+    }
+    let odd = key("c", "w", "my project é");
+    let mirror = Mirror::open(dir.path(), &odd).unwrap();
+    assert!(mirror.root().ends_with("tree/my project é"));
+    assert_eq!(mirrors(dir.path()), [odd]);
+    write(&mirror.root().join("f"), "f");
+    assert!(purge(dir.path(), Some("other")).unwrap() == 0);
+    assert!(purge(dir.path(), Some("c")).unwrap() > 0);
+    assert!(mirrors(dir.path()).is_empty());
+}
+
+/// A random tree: paths with what stands there. Later ones lose where an earlier one is in the way.
+fn trees() -> impl Strategy<Value = Vec<(String, u8, u16)>> {
+    prop::collection::vec(("([abc]/){0,3}[abc]", 0u8..4, 0u16..4), 0..14)
+}
+
+fn plant(root: &Path, tree: &[(String, u8, u16)]) {
+    fs::create_dir_all(root).unwrap();
+    for (path, kind, n) in tree {
+        let at = root.join(path);
+        if fs::create_dir_all(at.parent().unwrap()).is_err() {
+            continue;
+        }
+        // A parent may be a link that was planted; what lies behind it is a directory of the tree or nothing.
+        if fs::symlink_metadata(&at).is_ok() {
+            continue;
+        }
+        match kind {
+            0 => fs::create_dir(&at).unwrap(),
+            1 => symlink(format!("dangling-{n}"), &at).unwrap(),
+            _ => {
+                fs::write(&at, n.to_string()).unwrap();
+                chmod(&at, if n % 2 == 0 { 0o644 } else { 0o755 });
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_pack_of_the_difference_turns_one_tree_into_the_other(a in trees(), b in trees()) {
+        let mut p = Pair::new();
+        plant(&p.here(), &a);
+        p.sync();
+        prop_assert_eq!(picture(&p.here()), picture(&p.there()));
+        fs::remove_dir_all(p.here()).unwrap();
+        plant(&p.here(), &b);
+        p.sync();
+        prop_assert_eq!(picture(&p.here()), picture(&p.there()));
+        // And back: a command that turns the tree into the first again.
+        fs::remove_dir_all(p.there()).unwrap();
+        plant(&p.there(), &a);
+        let (collected, report) = p.bring_back();
+        prop_assert_eq!(report.conflicts.len() + report.refused.len() + report.kept_deletions.len(), 0);
+        prop_assert_eq!(picture(&p.here()), picture(&p.there()));
+        prop_assert_eq!(collected.generation, generation(&p.believed));
+    }
 }

@@ -1,0 +1,347 @@
+//! Commits into real local trees.
+
+use std::os::unix::fs::{MetadataExt, symlink};
+
+use super::*;
+use crate::plan::manifest::generation;
+use crate::sync::pack::PackWriter;
+use crate::sync::testing::{Pair, chmod, crash_after, names, picture, rel, write};
+use crate::sync::{after, stage};
+
+/// A pair in sync, with some files.
+fn pair(files: &[&str]) -> Pair {
+    let mut p = Pair::new();
+    for f in files {
+        p.write(f, f);
+    }
+    p.sync();
+    p
+}
+
+/// A pack as a hostile node would write it: these files, deletions and links, whatever they are called.
+fn hostile(p: &Pair, files: &[&str], deletions: &[&str], links: &[(&str, &str)]) -> Staged {
+    let tree = p.dir.path().join("hostile");
+    let mut pack = Vec::new();
+    let mut out: &mut dyn io::Write = &mut pack;
+    let mut w = PackWriter::new(&mut out).unwrap();
+    for d in deletions {
+        w.delete(&rel(d)).unwrap();
+    }
+    for (link, target) in links {
+        fs::create_dir_all(tree.join(link).parent().unwrap()).unwrap();
+        symlink(target, tree.join(link)).unwrap();
+        let entry = Entry::Symlink { target: vec![] };
+        w.put(
+            &mut Beneath::open(&tree).unwrap(),
+            &rel(link),
+            &entry,
+            Origin::Synced,
+        )
+        .unwrap()
+        .unwrap();
+    }
+    for f in files {
+        // The content lies elsewhere: a path below a link cannot be made.
+        let other = p.dir.path().join(format!("content/{}", unique()));
+        write(&other.join(f), "hostile");
+        let entry = Entry::File {
+            mode: 0,
+            size: 0,
+            hash: [0; 32],
+        };
+        w.put(
+            &mut Beneath::open(&other).unwrap(),
+            &rel(f),
+            &entry,
+            Origin::Synced,
+        )
+        .unwrap()
+        .unwrap();
+    }
+    w.end(generation(&Manifest::new())).unwrap();
+    stage(
+        &mut &pack[..],
+        &p.dir.path().join(format!("stages/{}", unique())),
+        1 << 20,
+    )
+    .unwrap()
+}
+
+#[test]
+fn what_changed_here_too_is_kept_apart() {
+    let mut p = pair(&[
+        "both",
+        "there",
+        "deleted-there",
+        "deleted-here",
+        "gone-there",
+        "made",
+    ]);
+    fs::remove_file(p.here().join("made")).unwrap();
+    p.sync();
+    for f in ["both", "there", "deleted-here", "made"] {
+        write(&p.there().join(f), "theirs");
+    }
+    fs::remove_file(p.there().join("deleted-there")).unwrap();
+    fs::remove_file(p.there().join("gone-there")).unwrap();
+    p.write("both", "ours");
+    p.write("deleted-there", "ours");
+    p.write("made", "ours");
+    fs::remove_file(p.here().join("deleted-here")).unwrap();
+    let (_, report) = p.bring_back();
+    assert_eq!(names(&report.conflicts), ["both", "deleted-here", "made"]);
+    assert_eq!(names(&report.kept_deletions), ["deleted-there"]);
+    assert_eq!((report.files, report.deleted, report.refused.len()), (1, 1, 0));
+    let here = picture(&p.here());
+    assert_eq!(here[Path::new("both")], "file 644 ours");
+    assert_eq!(here[Path::new("there")], "file 644 theirs");
+    assert!(!here.contains_key(Path::new("deleted-here")) && !here.contains_key(Path::new("gone-there")));
+    let kept = picture(&p.dir.path().join("conflicts"));
+    assert_eq!(
+        kept.keys().collect::<Vec<_>>(),
+        ["both", "deleted-here", "made"].map(Path::new)
+    );
+    assert!(kept[Path::new("both")].ends_with("theirs"));
+}
+
+#[test]
+fn a_moved_head_keeps_everything_apart() {
+    let p = pair(&["a", "d"]);
+    write(&p.there().join("a"), "theirs");
+    write(&p.there().join("new/n"), "theirs");
+    fs::remove_file(p.there().join("d")).unwrap();
+    let (_, staged) = p.collect();
+    let before = picture(&p.here());
+    let context = BackContext {
+        sent: &p.believed,
+        withheld: &[],
+        began_ns: p.scan.began_ns,
+        head_moved: true,
+        clock_offset_ms: 0,
+        conflicts_dir: &p.dir.path().join("conflicts"),
+    };
+    let report = commit_local(&p.here(), staged, &context).unwrap();
+    assert_eq!(picture(&p.here()), before);
+    assert_eq!(names(&report.conflicts), ["a", "new/n"]);
+    assert_eq!(names(&report.kept_deletions), ["d"]);
+}
+
+#[test]
+fn protected_paths_secrets_and_mass_deletions_are_refused() {
+    let many: Vec<String> = (0..150).map(|i| format!("d/{i}")).collect();
+    let mut p = pair(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    p.write(".env", "SECRET");
+    p.write(".git/config", "mine");
+    p.scan();
+    let before = picture(&p.here());
+    let bad = [
+        ".git/config",
+        "x/.GIT/hooks/post-checkout",
+        ".envrc",
+        ".claude/settings.json",
+        ".vscode/t",
+        ".env",
+        ".cx.toml",
+    ];
+    let report = p.commit(hostile(
+        &p,
+        &bad,
+        &many.iter().map(String::as_str).collect::<Vec<_>>(),
+        &[(".husky", "/tmp")],
+    ));
+    assert_eq!(report.refused.len(), bad.len() + many.len() + 1);
+    assert_eq!((report.files, report.deleted), (0, 0));
+    assert_eq!(picture(&p.here()), before);
+    assert_eq!(fs::read_to_string(p.here().join(".git/config")).unwrap(), "mine");
+    // A hundred is believed.
+    let few: Vec<&str> = many.iter().take(100).map(String::as_str).collect();
+    assert_eq!(p.commit(hostile(&p, &[], &few, &[])).deleted, 100);
+}
+
+#[test]
+fn nothing_goes_through_a_link() {
+    let mut p = pair(&["sub/f", "deep/er/g"]);
+    let outside = p.dir.path().join("outside");
+    write(&outside.join("f"), "outside");
+    write(&outside.join("g"), "outside");
+    // The directory became a link here after it was sent.
+    fs::remove_dir_all(p.here().join("sub")).unwrap();
+    symlink(&outside, p.here().join("sub")).unwrap();
+    fs::remove_dir_all(p.here().join("deep/er")).unwrap();
+    symlink("../../outside", p.here().join("deep/er")).unwrap();
+    let report = p.commit(hostile(&p, &["sub/f", "sub/new"], &["deep/er/g"], &[]));
+    assert_eq!(
+        names(&report.refused.iter().map(|r| r.0.clone()).collect::<Vec<_>>()),
+        ["sub/f", "sub/new"]
+    );
+    assert_eq!(report.deleted, 0);
+    // The node makes the link itself and then writes below it.
+    let out = outside.to_str().unwrap().to_owned();
+    let report = p.commit(hostile(&p, &["l/f", "l/new"], &[], &[("l", &out)]));
+    assert_eq!(report.refused.len(), 2);
+    let there = picture(&outside);
+    assert_eq!(there.len(), 2, "{there:?}");
+    assert!(there.values().all(|v| v == "file 644 outside"));
+    p.scan();
+}
+
+#[test]
+fn a_directory_swapped_for_a_link_meanwhile_lets_nothing_out() {
+    let p = pair(&["d/f"]);
+    let outside = p.dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let (d, aside, link) = (p.here().join("d"), p.here().join("aside"), p.here().join("link"));
+    symlink(&outside, &link).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = fs::rename(&d, &aside);
+                let _ = fs::rename(&link, &d);
+                let _ = fs::rename(&d, &link);
+                let _ = fs::rename(&aside, &d);
+            }
+        });
+        for round in 0..40 {
+            let files: Vec<String> = (0..10).map(|i| format!("d/{round}-{i}")).collect();
+            p.commit(hostile(
+                &p,
+                &files.iter().map(String::as_str).collect::<Vec<_>>(),
+                &[],
+                &[],
+            ));
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
+fn outputs_replace_older_ones_and_leave_newer_ones() {
+    let mut p = Pair::new();
+    p.write("Cargo.toml", "");
+    p.write("target/debug/app", "built here");
+    p.write("target/debug/other", "built here");
+    let old = std::time::Duration::from_secs(10);
+    p.sync();
+    // As if the local ones were older than the racy window.
+    p.scan.began_ns += old.as_nanos() as i64;
+    for f in ["app", "other", "fresh"] {
+        write(&p.there().join("target/debug").join(f), "built there");
+    }
+    p.back.brings = crate::plan::Brings::Outputs(vec!["target/debug/*".into()]);
+    let (_, staged) = p.collect();
+    let began = p.scan.began_ns;
+    // Touched here since the scan.
+    let other = p.here().join("target/debug/other");
+    let future = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(began as u64 + 1);
+    fs::File::options()
+        .write(true)
+        .open(&other)
+        .unwrap()
+        .set_modified(future)
+        .unwrap();
+    let report = p.commit(staged);
+    assert_eq!(names(&report.conflicts), ["target/debug/other"]);
+    let here = picture(&p.here());
+    assert_eq!(here[Path::new("target/debug/app")], "file 644 built there");
+    assert_eq!(here[Path::new("target/debug/fresh")], "file 644 built there");
+    assert_eq!(here[Path::new("target/debug/other")], "file 644 built here");
+    assert_eq!(
+        crate::sync::testing::listed(&p.believed),
+        ["Cargo.toml"],
+        "caches are no part of the manifest"
+    );
+}
+
+#[test]
+fn a_killed_commit_is_finished_with_every_file_whole() {
+    let mut finished = false;
+    for step in 0.. {
+        let mut p = pair(&["a", "b", "gone", "swap/x"]);
+        let sent = picture(&p.here());
+        write(&p.there().join("a"), "new a");
+        write(&p.there().join("b"), "new b");
+        write(&p.there().join("n/n"), "new n");
+        fs::remove_file(p.there().join("gone")).unwrap();
+        fs::remove_dir_all(p.there().join("swap")).unwrap();
+        write(&p.there().join("swap"), "a file now");
+        symlink("a", p.there().join("link")).unwrap();
+        let (_, staged) = p.collect();
+        let new = after(&p.believed, staged.ops());
+        crash_after(Some(step));
+        let done = p.try_commit(staged);
+        crash_after(None);
+        let want = picture(&p.there());
+        for (path, what) in picture(&p.here())
+            .into_iter()
+            .filter(|(_, what)| !what.starts_with("dir"))
+        {
+            let tmp = path
+                .file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with(TMP_PREFIX);
+            assert!(
+                tmp || sent.get(&path) == Some(&what) || want.get(&path) == Some(&what),
+                "{path:?} {what}"
+            );
+        }
+        if done.is_ok() {
+            finished = true;
+            break;
+        }
+        let reports = recover(&p.dir.path().join("stages")).unwrap();
+        assert_eq!(reports.len(), 1);
+        assert_eq!(reports[0].0, p.here());
+        assert_eq!(
+            (reports[0].1.conflicts.len(), reports[0].1.refused.len()),
+            (0, 0),
+            "step {step}"
+        );
+        assert_eq!(picture(&p.here()), want, "step {step}");
+        assert_eq!(fs::read_dir(p.dir.path().join("stages")).unwrap().count(), 0);
+        p.believed = new;
+        p.scan();
+        assert!(p.scan.delta(&p.believed).is_empty());
+    }
+    assert!(finished);
+}
+
+#[test]
+fn times_are_ours_and_modes_lose_setuid() {
+    let mut p = pair(&["a", "b"]);
+    for (f, age) in [("a", 3600), ("b", 0)] {
+        let at = p.there().join(f);
+        write(&at, "new");
+        chmod(&at, 0o4755);
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+        fs::File::options()
+            .write(true)
+            .open(&at)
+            .unwrap()
+            .set_modified(then)
+            .unwrap();
+    }
+    let (_, staged) = p.collect();
+    let now = now_ns();
+    let context = BackContext {
+        sent: &p.believed,
+        withheld: &[],
+        began_ns: p.scan.began_ns,
+        head_moved: false,
+        // The node is half an hour behind.
+        clock_offset_ms: -1_800_000,
+        conflicts_dir: &p.dir.path().join("conflicts"),
+    };
+    commit_local(&p.here(), staged, &context).unwrap();
+    let meta = |f: &str| fs::metadata(p.here().join(f)).unwrap();
+    assert_eq!(meta("a").mode() & 0o7777, 0o755);
+    let age = |f: &str| (now - (meta(f).mtime() * 1_000_000_000 + meta(f).mtime_nsec())) / 1_000_000_000;
+    assert!((1795..=1805).contains(&age("a")), "{}", age("a"));
+    assert!(
+        meta("b").modified().unwrap() <= std::time::SystemTime::now(),
+        "never in the future"
+    );
+    p.scan();
+}
