@@ -1,1 +1,3 @@
-//! TODO
+//! `cx hook`: what Claude Code calls around each Bash command.
+
+pub mod program;
