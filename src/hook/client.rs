@@ -35,7 +35,11 @@ pub fn parse(argv: &[String]) -> ClientArgs {
                 }
             }
             "--disallowedTools" | "--disallowed-tools" | "--allowedTools" | "--allowed-tools" => {
-                let list = if name.starts_with("--d") { &mut out.disallowed } else { &mut out.allowed };
+                let list = if name.starts_with("--d") {
+                    &mut out.disallowed
+                } else {
+                    &mut out.allowed
+                };
                 list.extend(inline.into_iter().flat_map(rules_of));
                 // Takes any number of values.
                 while let Some(value) = args.next_if(|a| !a.starts_with("--")) {
@@ -69,7 +73,10 @@ pub fn args(claude_pid: Option<u32>) -> Option<ClientArgs> {
     /// Processes between the hook and the client at most: a shell, `env`, a wrapper.
     const MAX_STEPS: usize = 6;
     if let Some(pid) = claude_pid {
-        return Some(ClientArgs { pid: Some(pid), ..parse(&cmdline(pid)?) });
+        return Some(ClientArgs {
+            pid: Some(pid),
+            ..parse(&cmdline(pid)?)
+        });
     }
     let mut pid = std::os::unix::process::parent_id();
     for _ in 0..MAX_STEPS {
@@ -77,8 +84,15 @@ pub fn args(claude_pid: Option<u32>) -> Option<ClientArgs> {
             break;
         }
         let Some(argv) = cmdline(pid) else { break };
-        if argv.iter().take(2).any(|a| a.to_ascii_lowercase().contains("claude")) {
-            return Some(ClientArgs { pid: Some(pid), ..parse(&argv) });
+        if argv
+            .iter()
+            .take(2)
+            .any(|a| a.to_ascii_lowercase().contains("claude"))
+        {
+            return Some(ClientArgs {
+                pid: Some(pid),
+                ..parse(&argv)
+            });
         }
         let Some(parent) = parent_of(pid) else { break };
         pid = parent;
@@ -96,7 +110,12 @@ pub fn args(_claude_pid: Option<u32>) -> Option<ClientArgs> {
 fn cmdline(pid: u32) -> Option<Vec<String>> {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
-    Some(bytes.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect())
+    Some(
+        bytes
+            .split(|b| *b == 0)
+            .map(|a| String::from_utf8_lossy(a).into_owned())
+            .collect(),
+    )
 }
 
 #[cfg(target_os = "linux")]
@@ -118,8 +137,19 @@ mod tests {
     #[test]
     fn a_headless_call() {
         let got = parsed(&[
-            "claude", "-p", "go", "--settings", "/x/s.json", "--disallowedTools", "Bash(git push:*)", "Bash(rm:*) Edit",
-            "--model", "m", "--settings={\"a\":1}", "--allowed-tools=Bash(a b),Read", "Edit",
+            "claude",
+            "-p",
+            "go",
+            "--settings",
+            "/x/s.json",
+            "--disallowedTools",
+            "Bash(git push:*)",
+            "Bash(rm:*) Edit",
+            "--model",
+            "m",
+            "--settings={\"a\":1}",
+            "--allowed-tools=Bash(a b),Read",
+            "Edit",
         ]);
         assert_eq!(got.settings, ["/x/s.json", "{\"a\":1}"]);
         assert_eq!(got.disallowed, ["Bash(git push:*)", "Bash(rm:*)", "Edit"]);

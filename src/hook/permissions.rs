@@ -23,13 +23,16 @@ impl Rules {
             return Some(why);
         }
         let mut haystack = None;
-        self.restricting.iter().map(String::as_str).find(|rule| match scope(rule) {
-            Scope::OtherTool => false,
-            Scope::AnyBash => true,
-            Scope::Bash(content) => {
-                might_match(content, haystack.get_or_insert_with(|| Haystack::new(text)))
-            }
-        })
+        self.restricting
+            .iter()
+            .map(String::as_str)
+            .find(|rule| match scope(rule) {
+                Scope::OtherTool => false,
+                Scope::AnyBash => true,
+                Scope::Bash(content) => {
+                    might_match(content, haystack.get_or_insert_with(|| Haystack::new(text)))
+                }
+            })
     }
 
     /// Whether an allow rule covers every command, or every command of cx: then a rewrite meets no prompt.
@@ -121,7 +124,10 @@ struct Haystack {
 
 impl Haystack {
     fn new(text: &str) -> Haystack {
-        Haystack { plain: text.to_ascii_lowercase(), joined: joined(text).to_ascii_lowercase() }
+        Haystack {
+            plain: text.to_ascii_lowercase(),
+            joined: joined(text).to_ascii_lowercase(),
+        }
     }
 
     fn words(&self) -> impl Iterator<Item = &str> {
@@ -160,7 +166,10 @@ mod tests {
     use super::*;
 
     fn restricts(rule: &str, text: &str) -> bool {
-        let rules = Rules { restricting: vec!["Read(./.env)".into(), rule.into()], ..Rules::default() };
+        let rules = Rules {
+            restricting: vec!["Read(./.env)".into(), rule.into()],
+            ..Rules::default()
+        };
         let found = rules.might_restrict(text);
         assert!(found.is_none_or(|r| r == rule));
         found.is_some()
@@ -213,21 +222,34 @@ mod tests {
         ] {
             assert!(!restricts(rule, text), "{rule} / {text}");
         }
-        let broken = Rules { unreadable: Some("x".into()), ..Rules::default() };
+        let broken = Rules {
+            unreadable: Some("x".into()),
+            ..Rules::default()
+        };
         assert_eq!(broken.might_restrict("ls"), Some("x"));
     }
 
     #[test]
     fn typed_cx_in_any_spelling() {
-        for text in ["cx ls", "/opt/cx run -- ls", "true;cx ls", "'c'x ls", "\\cx ls", "$(cx ls)", "timeout 3 ~/bin/cx ls"]
-        {
+        for text in [
+            "cx ls",
+            "/opt/cx run -- ls",
+            "true;cx ls",
+            "'c'x ls",
+            "\\cx ls",
+            "$(cx ls)",
+            "timeout 3 ~/bin/cx ls",
+        ] {
             assert!(names_cx(text), "{text}");
             assert!(!names_cx(&without_cx(text)), "{text}");
         }
         for text in ["ls", "cxx", "a.cx", "cx-cargo build", "make CXX=g++"] {
             assert!(!names_cx(text), "{text}");
         }
-        let rules = Rules { restricting: vec!["Bash(cx:*)".into()], ..Rules::default() };
+        let rules = Rules {
+            restricting: vec!["Bash(cx:*)".into()],
+            ..Rules::default()
+        };
         assert_eq!(rules.might_restrict(&without_cx("cx ls")), None);
         assert!(rules.might_restrict("cx ls").is_some());
     }
@@ -242,7 +264,10 @@ mod tests {
             ("Bash(cargo:*)", false),
             ("Edit", false),
         ] {
-            let rules = Rules { allowing: vec![rule.into()], ..Rules::default() };
+            let rules = Rules {
+                allowing: vec![rule.into()],
+                ..Rules::default()
+            };
             assert_eq!(rules.allow_all(), want, "{rule}");
         }
     }

@@ -34,7 +34,11 @@ pub struct Scopes {
 
 /// Where the administrator's settings lie on this system.
 pub fn managed_dir() -> PathBuf {
-    let dir = if cfg!(target_os = "macos") { "/Library/Application Support/ClaudeCode" } else { "/etc/claude-code" };
+    let dir = if cfg!(target_os = "macos") {
+        "/Library/Application Support/ClaudeCode"
+    } else {
+        "/etc/claude-code"
+    };
     PathBuf::from(dir)
 }
 
@@ -60,7 +64,12 @@ pub fn collect(scopes: &Scopes) -> Rules {
 
 fn projects(scopes: &Scopes) -> Vec<PathBuf> {
     let Some(project) = &scopes.project else {
-        return scopes.cwd.ancestors().take(MAX_LEVELS).map(Path::to_owned).collect();
+        return scopes
+            .cwd
+            .ancestors()
+            .take(MAX_LEVELS)
+            .map(Path::to_owned)
+            .collect();
     };
     let mut list = vec![project.clone()];
     list.extend(main_checkout(project));
@@ -70,7 +79,9 @@ fn projects(scopes: &Scopes) -> Vec<PathBuf> {
 /// For a git worktree the checkout that it belongs to, whose local settings the client reads as well.
 fn main_checkout(project: &Path) -> Option<PathBuf> {
     let text = read(&project.join(".git")).ok()??;
-    let git = Path::new(text.strip_prefix("gitdir:")?.trim()).ancestors().nth(2)?;
+    let git = Path::new(text.strip_prefix("gitdir:")?.trim())
+        .ancestors()
+        .nth(2)?;
     (git.file_name()? == ".git").then(|| git.parent().map(Path::to_owned))?
 }
 
@@ -88,7 +99,9 @@ fn managed(rules: &mut Rules, dir: &Path) {
         Err(_) => unreadable(rules, "the managed settings"),
     }
     // Settings that a device manager sets are a binary plist: there, anything may be forbidden.
-    if cfg!(target_os = "macos") && Path::new("/Library/Managed Preferences/com.anthropic.claudecode.plist").exists() {
+    if cfg!(target_os = "macos")
+        && Path::new("/Library/Managed Preferences/com.anthropic.claudecode.plist").exists()
+    {
         unreadable(rules, "the managed preferences");
     }
 }
@@ -104,7 +117,9 @@ fn client_rules(rules: &mut Rules, client: &ClientArgs) {
         let mut path = PathBuf::from(value);
         if path.is_relative() {
             // Relative to where the client was started, as far as that is known.
-            let pid = client.pid.map_or(OsString::from("self"), |p| OsString::from(p.to_string()));
+            let pid = client
+                .pid
+                .map_or(OsString::from("self"), |p| OsString::from(p.to_string()));
             path = Path::new("/proc").join(pid).join("cwd").join(path);
         }
         match read(&path) {
@@ -141,7 +156,9 @@ fn is_missing(e: &io::Error) -> bool {
 }
 
 fn unreadable(rules: &mut Rules, what: &str) {
-    rules.unreadable.get_or_insert_with(|| format!("{what} cannot be read"));
+    rules
+        .unreadable
+        .get_or_insert_with(|| format!("{what} cannot be read"));
 }
 
 #[derive(Deserialize)]
@@ -164,14 +181,23 @@ fn take(rules: &mut Rules, text: &str, what: &str) {
     if text.is_empty() {
         return;
     }
-    let parsed = serde_json::from_str::<Document<'_>>(text)
-        .and_then(|f| f.permissions.map_or(Ok(Permissions::default()), |p| serde_json::from_str(p.get())));
+    // serde would take an array for a struct as well; the client would not.
+    let object = |text: &str| text.starts_with('{');
+    let document = serde_json::from_str::<Document<'_>>(text)
+        .ok()
+        .filter(|_| object(text));
+    let parsed = document.and_then(|d| match d.permissions {
+        None => Some(Permissions::default()),
+        Some(p) => serde_json::from_str(p.get()).ok().filter(|_| object(p.get())),
+    });
     match parsed {
-        Ok(p) => {
-            rules.restricting.extend(p.deny.into_iter().chain(p.ask).flatten());
+        Some(p) => {
+            rules
+                .restricting
+                .extend(p.deny.into_iter().chain(p.ask).flatten());
             rules.allowing.extend(p.allow.into_iter().flatten());
         }
-        Err(_) => unreadable(rules, what),
+        None => unreadable(rules, what),
     }
 }
 
@@ -218,24 +244,34 @@ mod tests {
         assert_eq!(collect(&tree.scopes), Rules::default());
         tree.put("home/.claude/settings.json", &deny("user"));
         tree.put("home/.claude/remote-settings.json", &deny("remote"));
-        tree.put("project/.claude/settings.json", r#"{"permissions":{"ask":["project"],"allow":["Bash"]}}"#);
+        tree.put(
+            "project/.claude/settings.json",
+            r#"{"permissions":{"ask":["project"],"allow":["Bash"]}}"#,
+        );
         tree.put("project/.claude/settings.local.json", &deny("local"));
-        tree.put("project/.git", &format!("gitdir: {}/main/.git/worktrees/w\n", tree.dir.path().display()));
+        tree.put(
+            "project/.git",
+            &format!("gitdir: {}/main/.git/worktrees/w\n", tree.dir.path().display()),
+        );
         tree.put("main/.claude/settings.local.json", &deny("main"));
         tree.put("etc/managed-settings.json", &deny("managed"));
         tree.put("etc/managed-settings.d/10.json", &deny("drop-in"));
         tree.put("etc/managed-settings.d/README", "text");
         tree.put("flag.json", &deny("flag"));
         tree.scopes.client = Some(ClientArgs {
-            settings: vec![tree.dir.path().join("flag.json").display().to_string(), deny("inline")],
+            settings: vec![
+                tree.dir.path().join("flag.json").display().to_string(),
+                deny("inline"),
+            ],
             disallowed: vec!["argument".into()],
             allowed: vec!["Edit".into()],
             ..ClientArgs::default()
         });
         let rules = collect(&tree.scopes);
         assert_eq!(rules.unreadable, None);
-        let want =
-            ["user", "remote", "project", "local", "main", "managed", "drop-in", "argument", "flag", "inline"];
+        let want = [
+            "user", "remote", "project", "local", "main", "managed", "drop-in", "argument", "flag", "inline",
+        ];
         assert_eq!(rules.restricting, want);
         assert_eq!(rules.allowing, ["Bash", "Edit"]);
     }
@@ -251,13 +287,25 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_counts() {
-        for text in ["{", "[]", "{\"permissions\":[]}", "{\"permissions\":{\"deny\":\"Bash\"}}", "{\"permissions\":{\"ask\":[1]}}"]
-        {
+        for text in [
+            "{",
+            "[]",
+            "{\"permissions\":[]}",
+            "{\"permissions\":{\"deny\":\"Bash\"}}",
+            "{\"permissions\":{\"ask\":[1]}}",
+        ] {
             let tree = Tree::new();
             tree.put("home/.claude/settings.json", text);
             assert!(collect(&tree.scopes).unreadable.is_some(), "{text}");
         }
-        for text in ["", " \n", "{}", "\u{feff}{}", "{\"permissions\":null}", "{\"permissions\":{\"deny\":null}}"] {
+        for text in [
+            "",
+            " \n",
+            "{}",
+            "\u{feff}{}",
+            "{\"permissions\":null}",
+            "{\"permissions\":{\"deny\":null}}",
+        ] {
             let tree = Tree::new();
             tree.put("home/.claude/settings.json", text);
             assert_eq!(collect(&tree.scopes), Rules::default(), "{text}");
@@ -268,8 +316,14 @@ mod tests {
         tree = Tree::new();
         tree.scopes.client = None;
         assert!(collect(&tree.scopes).unreadable.is_some(), "arguments");
-        tree.scopes.client = Some(ClientArgs { settings: vec!["missing.json".into()], ..ClientArgs::default() });
-        assert!(collect(&tree.scopes).unreadable.is_some(), "a missing file of --settings");
+        tree.scopes.client = Some(ClientArgs {
+            settings: vec!["missing.json".into()],
+            ..ClientArgs::default()
+        });
+        assert!(
+            collect(&tree.scopes).unreadable.is_some(),
+            "a missing file of --settings"
+        );
         tree = Tree::new();
         tree.put("etc/managed-settings.json", "{}");
         let file = tree.dir.path().join("etc/managed-settings.json");

@@ -64,7 +64,10 @@ struct Wire<'a> {
 
 /// Reads an event; `None` for what is not one JSON object in UTF-8.
 pub fn read(bytes: &[u8]) -> Option<Event<'_>> {
-    let wire: Wire<'_> = serde_json::from_slice(bytes).ok()?;
+    // serde would take an array for a struct as well.
+    let wire: Wire<'_> = serde_json::from_slice(bytes)
+        .ok()
+        .filter(|_| bytes.trim_ascii_start().starts_with(b"{"))?;
     Some(Event {
         name: text(wire.hook_event_name),
         tool: text(wire.tool_name),
@@ -77,7 +80,8 @@ pub fn read(bytes: &[u8]) -> Option<Event<'_>> {
 }
 
 fn text(raw: Option<&RawValue>) -> String {
-    raw.and_then(|r| serde_json::from_str(r.get()).ok()).unwrap_or_default()
+    raw.and_then(|r| serde_json::from_str(r.get()).ok())
+        .unwrap_or_default()
 }
 
 fn bash_input(raw: &RawValue) -> Option<BashInput<'_>> {
@@ -85,9 +89,16 @@ fn bash_input(raw: &RawValue) -> Option<BashInput<'_>> {
     let Members(members) = serde_json::from_str(raw).ok()?;
     // A key that is there twice means one thing to us and perhaps another to the client.
     let find = |name: &str| {
-        let mut found = members.iter().filter(|(key, _)| key == name).map(|(_, value)| *value);
+        let mut found = members
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| *value);
         let first = found.next();
-        if found.next().is_some() { Err(()) } else { Ok(first) }
+        if found.next().is_some() {
+            Err(())
+        } else {
+            Ok(first)
+        }
     };
     let place = |value: &RawValue| {
         let start = value.get().as_ptr() as usize - raw.as_ptr() as usize;
@@ -193,7 +204,10 @@ mod tests {
         assert_eq!((event.name.as_str(), event.tool.as_str()), ("PreToolUse", "Bash"));
         assert_eq!((event.mode.as_str(), event.cwd.as_str()), ("default", "/p"));
         assert_eq!((event.session.len(), event.tool_use.as_str()), (36, "toolu_01"));
-        assert_eq!((input.command.as_str(), input.timeout_ms, input.background), ("cargo test", Some(5000), false));
+        assert_eq!(
+            (input.command.as_str(), input.timeout_ms, input.background),
+            ("cargo test", Some(5000), false)
+        );
         assert_eq!(
             rewrite(input, "cx cargo test", None),
             r#"{"hookSpecificOutput":{"hookEventName":"PreToolUse","updatedInput":{"command":"cx cargo test","timeout":5000,"description":"x"}}}"#
@@ -206,13 +220,18 @@ mod tests {
             assert_eq!(read(&REAL.as_bytes()[..end]), None, "{end}");
         }
         assert_eq!(read(b"[]"), None);
+        assert_eq!(read(b"[1,2,3,4,5,6,7]"), None);
         assert_eq!(read(b"{\"cwd\": \"\xff\"}"), None);
     }
 
     #[test]
     fn missing_and_strange_fields_are_tolerated() {
-        let event = read(br#"{"hook_event_name":"PreToolUse","session_id":7,"cwd":null,"new":[{}]}"#).unwrap();
-        assert_eq!((event.session.as_str(), event.cwd.as_str(), event.input), ("", "", None));
+        let event =
+            read(br#"{"hook_event_name":"PreToolUse","session_id":7,"cwd":null,"new":[{}]}"#).unwrap();
+        assert_eq!(
+            (event.session.as_str(), event.cwd.as_str(), event.input),
+            ("", "", None)
+        );
         for input in [
             "null",
             "[]",
@@ -226,9 +245,19 @@ mod tests {
             let text = format!("{{\"tool_input\":{input}}}");
             assert_eq!(read(text.as_bytes()).unwrap().input, None, "{input}");
         }
-        for (timeout, want) in [("5.5", None), ("-1", None), ("\"5\"", None), ("1e3", None), ("7", Some(7))] {
+        for (timeout, want) in [
+            ("5.5", None),
+            ("-1", None),
+            ("\"5\"", None),
+            ("1e3", None),
+            ("7", Some(7)),
+        ] {
             let text = format!("{{\"tool_input\":{{\"timeout\":{timeout},\"command\":\"a\"}}}}");
-            assert_eq!(read(text.as_bytes()).unwrap().input.unwrap().timeout_ms, want, "{timeout}");
+            assert_eq!(
+                read(text.as_bytes()).unwrap().input.unwrap().timeout_ms,
+                want,
+                "{timeout}"
+            );
         }
     }
 
@@ -242,7 +271,10 @@ mod tests {
         assert_eq!(parsed.command, "a b");
         let want = input.replace(r#""a\u0020b""#, r#""\"new\"\n""#);
         assert_eq!(parsed.updated("\"new\"\n", None), want);
-        assert_eq!(parsed.updated("\"new\"\n", Some(10)), want.replace("\"timeout\":9", "\"timeout\":10"));
+        assert_eq!(
+            parsed.updated("\"new\"\n", Some(10)),
+            want.replace("\"timeout\":9", "\"timeout\":10")
+        );
     }
 
     #[test]

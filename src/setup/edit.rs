@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use super::json::{self, Broken, Kind, Node};
+use super::json::{self, Broken, Node};
 
 /// The events that cx hooks into.
 pub const EVENTS: [&str; 3] = ["PreToolUse", "PostToolUse", "PostToolUseFailure"];
