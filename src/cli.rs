@@ -207,8 +207,8 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
         }
         Verb::Explain(a) => pipeline::explain(&a.command.join(" "), a.json, out),
         Verb::Setup(SetupVerb::Claude { remove, yes }) => {
-            refuse_under_an_agent("cx setup claude")?;
-            setup::claude::main(remove, yes, out)
+            setup::claude::run(setup::claude::SetupArgs { remove, yes }, out)?;
+            Ok(0)
         }
         Verb::Demo => demo::run(out),
         Verb::Off => switch(true, out),

@@ -244,7 +244,7 @@ fn tell(request: &Request, text: &str) {
     }
     if request.origin == Origin::Agent
         && let Ok(session) = std::env::var("CLAUDE_CODE_SESSION_ID")
-        && note::append_report(&session, text)
+        && Paths::from_env().is_ok_and(|p| note::append_report(&p.state, &session, text).is_ok())
     {
         return;
     }
@@ -448,7 +448,7 @@ fn scan(ws: Workspace, cwd: &Path, verdict: &Verdict, config: &Config, paths: Ar
 fn make_job(request: &Request, case: &Case, tree: Option<Tree>) -> Job {
     let session = std::env::var("CLAUDE_CODE_SESSION_ID").ok();
     let assigned = match request.origin {
-        Origin::Agent => session.and_then(|s| note::read(&s)).map(|n| n.variables).unwrap_or_default(),
+        Origin::Agent => session.and_then(|s| note::read(&case.paths.state, &s)).map(|n| n.assigned).unwrap_or_default(),
         _ => std::fs::read(format!("/proc/{}/environ", std::os::unix::process::parent_id()))
             .map(|before| cross::changed_since(&before, std::env::vars_os()))
             .unwrap_or_default(),
@@ -640,8 +640,11 @@ pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i3
     let table = Table::load(&paths).0;
     let context = RuleContext { user_rules: &config.rules, off: &config.policy.off, aliases: &[] };
     let judged = classify::classify_script(text, Dialect::Bash, &context);
-    let mut decide_one = |argv: &[Word], verdict: &Verdict| -> Route {
-        let argv: Vec<OsString> = argv
+    let decide_one = |judged: &classify::Judged| -> (String, String) {
+        let verdict = &judged.verdict;
+        let argv: Vec<OsString> = judged
+            .part
+            .argv
             .iter()
             .map(|w| match w {
                 Word::Static(s) => OsString::from(s),
@@ -655,8 +658,14 @@ pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i3
         {
             fit.must_be_local = Some(why.clone());
         }
-        decide(&request, &paths, &config, &table, verdict, &fit, ws.as_ref().ok())
+        match decide(&request, &paths, &config, &table, verdict, &fit, ws.as_ref().ok()) {
+            Route::Nodes { candidates, reason, .. } => {
+                let first = &candidates[0];
+                (first.name.clone(), format!("{reason}; {}: {}", first.name, first.reason))
+            }
+            Route::Local { reason, .. } | Route::Impossible { reason, .. } => ("local".into(), reason),
+        }
     };
-    explaining::render(text, &judged, &mut decide_one, json, out)?;
+    explaining::render(text, judged.as_deref(), decide_one, json, out)?;
     Ok(0)
 }

@@ -48,6 +48,28 @@ fn cpu(kept: &Path) -> f32 {
     percent
 }
 
+/// CPU in use, per cent, without waiting or writing: since the kept sample where that is of use, else as the load average has it.
+pub fn cpu_at_a_glance(kept: &Path) -> f32 {
+    let sample = std::fs::read_to_string(kept).ok().and_then(|t| {
+        let mut n = t.split_whitespace().map(|w| w.parse::<u64>().ok());
+        Some((n.next()??, n.next()??, n.next()??, n.next()??))
+    });
+    if let Some((ms, busy, total, percent)) = sample {
+        let age = crate::agent::now_ms().saturating_sub(ms);
+        if age < SAMPLE_MS.0 {
+            return percent as f32 / 10.0;
+        }
+        if age <= SAMPLE_MS.1
+            && let Some(now) = ticks()
+            && now.1 > total
+        {
+            return now.0.saturating_sub(busy) as f32 * 100.0 / (now.1 - total) as f32;
+        }
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f32;
+    (load1() * 100.0 / cores).min(100.0)
+}
+
 /// Busy and total ticks of all cores since the start of the machine.
 #[cfg(target_os = "linux")]
 fn ticks() -> Option<(u64, u64)> {

@@ -15,7 +15,7 @@ use crate::plan::Platform;
 use crate::proto::Facts;
 
 pub use env::{login_env, print_env};
-pub use load::load_kept;
+pub use load::{cpu_at_a_glance, load_kept};
 pub use tools::{find_program, has_module, version_of};
 
 /// What this machine is. Tools are looked up in `path`.

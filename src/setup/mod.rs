@@ -1,5 +1,6 @@
-//! x
-/// x
-pub mod claude {
-/// x
-pub fn main(_:bool,_:bool,_:&mut dyn std::io::Write)->anyhow::Result<i32>{todo!()} }
+//! `cx setup`: makes other programs call cx, and takes that away again.
+
+pub mod claude;
+mod diff;
+mod edit;
+mod json;

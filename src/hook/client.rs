@@ -1,0 +1,176 @@
+//! The client that started the hook: the arguments it was given that decide about permissions.
+
+/// Those arguments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientArgs {
+    /// Values of `--settings` and its like: a path or JSON.
+    pub settings: Vec<String>,
+    /// Rules of `--disallowedTools`.
+    pub disallowed: Vec<String>,
+    /// Rules of `--allowedTools`.
+    pub allowed: Vec<String>,
+    /// It runs without a person (`-p`), and nothing else answers its questions.
+    pub headless: bool,
+    /// Its process id, if it was found.
+    pub pid: Option<u32>,
+}
+
+/// Reads an argument vector, with the program in front. An option that is not known is passed over; what might be one
+/// of ours is taken for it.
+pub fn parse(argv: &[String]) -> ClientArgs {
+    let mut out = ClientArgs::default();
+    let (mut print, mut answered) = (false, false);
+    let mut args = argv.iter().skip(1).peekable();
+    while let Some(arg) = args.next() {
+        let (name, inline) = match arg.split_once('=') {
+            Some((name, value)) if arg.starts_with("--") => (name, Some(value)),
+            _ => (arg.as_str(), None),
+        };
+        match name {
+            "-p" | "--print" => print = true,
+            "--permission-prompt-tool" => answered = true,
+            "--settings" | "--managed-settings" => {
+                if let Some(value) = inline.map(str::to_owned).or_else(|| args.next().cloned()) {
+                    out.settings.push(value);
+                }
+            }
+            "--disallowedTools" | "--disallowed-tools" | "--allowedTools" | "--allowed-tools" => {
+                let list = if name.starts_with("--d") {
+                    &mut out.disallowed
+                } else {
+                    &mut out.allowed
+                };
+                list.extend(inline.into_iter().flat_map(rules_of));
+                // Takes any number of values.
+                while let Some(value) = args.next_if(|a| !a.starts_with("--")) {
+                    list.extend(rules_of(value));
+                }
+            }
+            _ => {}
+        }
+    }
+    out.headless = print && !answered;
+    out
+}
+
+/// The rules of one value: separated by commas or blanks, outside parentheses.
+fn rules_of(value: &str) -> Vec<String> {
+    let mut depth = 0;
+    let rules = value.split(|c: char| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        depth <= 0 && (c == ',' || c.is_whitespace())
+    });
+    rules.filter(|r| !r.is_empty()).map(str::to_owned).collect()
+}
+
+/// The client's arguments; `None` if they should be visible and are not. `claude_pid` is the value of `CLAUDE_PID`.
+#[cfg(target_os = "linux")]
+pub fn args(claude_pid: Option<u32>) -> Option<ClientArgs> {
+    /// Processes between the hook and the client at most: a shell, `env`, a wrapper.
+    const MAX_STEPS: usize = 6;
+    if let Some(pid) = claude_pid {
+        return Some(ClientArgs {
+            pid: Some(pid),
+            ..parse(&cmdline(pid)?)
+        });
+    }
+    let mut pid = std::os::unix::process::parent_id();
+    for _ in 0..MAX_STEPS {
+        if pid <= 1 {
+            break;
+        }
+        let Some(argv) = cmdline(pid) else { break };
+        if argv
+            .iter()
+            .take(2)
+            .any(|a| a.to_ascii_lowercase().contains("claude"))
+        {
+            return Some(ClientArgs {
+                pid: Some(pid),
+                ..parse(&argv)
+            });
+        }
+        let Some(parent) = parent_of(pid) else { break };
+        pid = parent;
+    }
+    Some(ClientArgs::default())
+}
+
+/// Other systems show a process's arguments to `ps` only, which would be a process of its own.
+#[cfg(not(target_os = "linux"))]
+pub fn args(_claude_pid: Option<u32>) -> Option<ClientArgs> {
+    Some(ClientArgs::default())
+}
+
+#[cfg(target_os = "linux")]
+fn cmdline(pid: u32) -> Option<Vec<String>> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+    Some(
+        bytes
+            .split(|b| *b == 0)
+            .map(|a| String::from_utf8_lossy(a).into_owned())
+            .collect(),
+    )
+}
+
+#[cfg(target_os = "linux")]
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &[&str]) -> ClientArgs {
+        parse(&line.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_headless_call() {
+        let got = parsed(&[
+            "claude",
+            "-p",
+            "go",
+            "--settings",
+            "/x/s.json",
+            "--disallowedTools",
+            "Bash(git push:*)",
+            "Bash(rm:*) Edit",
+            "--model",
+            "m",
+            "--settings={\"a\":1}",
+            "--allowed-tools=Bash(a b),Read",
+            "Edit",
+        ]);
+        assert_eq!(got.settings, ["/x/s.json", "{\"a\":1}"]);
+        assert_eq!(got.disallowed, ["Bash(git push:*)", "Bash(rm:*)", "Edit"]);
+        assert_eq!(got.allowed, ["Bash(a b)", "Read", "Edit"]);
+        assert!(got.headless);
+    }
+
+    #[test]
+    fn others() {
+        assert_eq!(parsed(&["claude"]), ClientArgs::default());
+        assert!(!parsed(&["claude", "--print", "--permission-prompt-tool", "stdio"]).headless);
+        assert_eq!(parsed(&["claude", "--settings"]).settings, [""; 0]);
+        assert_eq!(rules_of("Bash(a, b c),,X  Y)"), ["Bash(a, b c)", "X", "Y)"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_own_process_is_readable() {
+        let pid = std::process::id();
+        assert_eq!(cmdline(pid).unwrap(), std::env::args().collect::<Vec<_>>());
+        assert_eq!(parent_of(pid), Some(std::os::unix::process::parent_id()));
+        assert_eq!(args(Some(u32::MAX)), None);
+    }
+}

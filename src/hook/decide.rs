@@ -1,0 +1,639 @@
+//! The hook's answer to an event.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::note::{self, Note};
+use super::permissions::{self, Rules};
+use super::settings::{self, Scopes};
+use super::wire::{self, BashInput, Event};
+use super::{client, program, snapshot};
+use crate::plan::Class;
+use crate::plan::classify::{Context, Judged, classify_script};
+use crate::plan::rules::UserRule;
+use crate::plan::shell::{self, Dialect, Part};
+
+/// Milliseconds by which a given time-out is raised: connecting and a first sync take some of it.
+const TRIP_MS: u64 = 10_000;
+
+/// The client's largest time-out, unless `BASH_MAX_TIMEOUT_MS` says another.
+const MAX_TIMEOUT_MS: u64 = 600_000;
+
+/// The client's time-out where a call gives none, unless `BASH_DEFAULT_TIMEOUT_MS` says another.
+const DEFAULT_TIMEOUT_MS: u64 = 120_000;
+
+/// Permission modes in which commands run. In plan mode, and in modes yet unknown, the text stays as it is.
+const MODES: [&str; 5] = ["default", "acceptEdits", "bypassPermissions", "dontAsk", "auto"];
+
+/// What a rewrite depends on besides the event and the settings.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// At least one configured node is not known to be unusable.
+    pub usable: bool,
+    /// `auto_route`.
+    pub auto_route: bool,
+    /// The local machine is busier than the policy's limit.
+    pub busy: bool,
+    /// The user's own rules.
+    pub rules: Vec<UserRule>,
+    /// Built-in rules switched off.
+    pub off: Vec<String>,
+}
+
+/// The outside world, so that tests can have their own.
+pub struct World<'a> {
+    /// Environment variables.
+    pub var: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The state directory.
+    pub state: Option<PathBuf>,
+    /// The administrator's settings directory.
+    pub managed: PathBuf,
+    /// Reads what is known of the nodes.
+    pub view: &'a dyn Fn() -> View,
+}
+
+impl World<'_> {
+    fn text(&self, name: &str) -> Option<String> {
+        (self.var)(name)
+            .and_then(|v| v.into_string().ok())
+            .filter(|v| !v.is_empty())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        (self.var)(name).filter(|v| !v.is_empty()).map(PathBuf::from)
+    }
+
+    /// The client's own directory.
+    fn client_dir(&self) -> Option<PathBuf> {
+        self.path("CLAUDE_CONFIG_DIR")
+            .or_else(|| Some(self.path("HOME")?.join(".claude")))
+    }
+
+    fn guard(&self, event: &Event<'_>) -> Guard {
+        let scopes = Scopes {
+            user: self.client_dir(),
+            project: self.path("CLAUDE_PROJECT_DIR"),
+            cwd: PathBuf::from(&event.cwd),
+            managed: self.managed.clone(),
+            client: client::args(self.text("CLAUDE_PID").and_then(|p| p.parse().ok())),
+        };
+        let headless = match &scopes.client {
+            Some(args) if cfg!(target_os = "linux") => args.headless,
+            Some(_) => self
+                .text("CLAUDE_CODE_SESSION_ATTENDED")
+                .is_some_and(|v| v == "0"),
+            // Nobody knows the caller: as a person's own client has it.
+            None => false,
+        };
+        Guard {
+            rules: settings::collect(&scopes),
+            headless,
+        }
+    }
+
+    /// Whether everything is to stay local for now: `CX_LOCAL`, `cx off`, or a sandbox without network.
+    fn switched_off(&self) -> bool {
+        self.text("CX_LOCAL").is_some_and(|v| v != "0")
+            || self.text("SANDBOX_RUNTIME").is_some()
+            || self.state.as_ref().is_some_and(|s| s.join("off").exists())
+    }
+
+    fn milliseconds(&self, name: &str, default: u64) -> u64 {
+        self.text(name)
+            .and_then(|v| v.parse().ok())
+            .filter(|n| *n > 0)
+            .unwrap_or(default)
+    }
+}
+
+/// What the client's own permission rules might say.
+struct Guard {
+    rules: Rules,
+    /// The client runs without anybody to answer a prompt.
+    headless: bool,
+}
+
+impl Guard {
+    /// Whether a rewrite could keep a command from running, or let one run that the user's rules forbid.
+    fn forbids_rewrite(&self, text: &str, mode: &str) -> bool {
+        // Where a prompt would mean "no", a text that no rule allows must not replace one that may be allowed.
+        let prompt_means_no = mode == "dontAsk" || (self.headless && mode != "bypassPermissions");
+        self.rules.might_restrict(text).is_some() || (prompt_means_no && !self.rules.allow_all())
+    }
+}
+
+/// The answer to an event, if there is one.
+pub fn answer(bytes: &[u8], world: &World<'_>) -> Option<String> {
+    let event = wire::read(bytes)?;
+    if event.tool != "Bash" {
+        return None;
+    }
+    match event.name.as_str() {
+        "PreToolUse" => before(&event, event.input.as_ref()?, world),
+        "PostToolUse" | "PostToolUseFailure" => {
+            let reports = note::take_reports(world.state.as_deref()?, &event.session)?;
+            Some(wire::context(&event.name, &reports))
+        }
+        _ => None,
+    }
+}
+
+fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option<String> {
+    let text = input.command.as_str();
+    let shell = Shell::of(world);
+    let mut guard = None;
+
+    // A `cx X` that the model typed would pass by the rules for X, in every mode.
+    if permissions::names_cx(text) && starts_cx(text, shell.dialect) {
+        let found: &Guard = guard.insert(world.guard(event));
+        if let Some(rule) = found.rules.might_restrict(&permissions::without_cx(text)) {
+            return Some(wire::ask(&format!(
+                "cx would run this where your permission rules do not see it, and this one may concern it: {rule}"
+            )));
+        }
+    }
+
+    if !MODES.contains(&event.mode.as_str()) || world.switched_off() {
+        return None;
+    }
+    let view = (world.view)();
+    if !view.usable || !view.auto_route {
+        return None;
+    }
+    let mut context = Context {
+        user_rules: &view.rules,
+        off: &view.off,
+        aliases: &[],
+    };
+    let mut judged = classify_script(text, shell.dialect, &context).ok()?;
+    if sites(&judged, view.busy).is_empty() {
+        return None;
+    }
+    let defined = world
+        .client_dir()
+        .map(|d| snapshot::names(&d, shell.name))
+        .unwrap_or_default();
+    if !defined.is_empty() {
+        context.aliases = &defined;
+        judged = classify_script(text, shell.dialect, &context).ok()?;
+    }
+    let sites = sites(&judged, view.busy);
+    if sites.is_empty() {
+        return None;
+    }
+
+    if guard
+        .unwrap_or_else(|| world.guard(event))
+        .forbids_rewrite(text, &event.mode)
+    {
+        return None;
+    }
+
+    let plain = !assigns_path(text) && !permissions::names_cx(text) && !defined.iter().any(|n| n == "cx");
+    let word = program::prefix((world.var)("PATH").as_deref(), plain)?;
+    let script = shell::parse(text, shell.dialect).ok()?;
+    let command = shell::rewrite(text, shell.dialect, &script, &sites, &word).ok()?;
+    let timeout_ms = raised(input, world);
+    leave_note(event, input, &judged, timeout_ms, world);
+    Some(wire::rewrite(input, &command, timeout_ms))
+}
+
+/// Where `cx ` goes.
+fn sites(judged: &[Judged], busy: bool) -> Vec<usize> {
+    let moves = |class| class == Class::Heavy || (class == Class::Unknown && busy);
+    let parts = judged.iter().filter(|j| moves(j.verdict.class)).map(|j| &j.part);
+    parts
+        .filter(|p| p.left_alone.is_none() && p.argv.first().is_some_and(|w| w.text().is_some()))
+        .map(|p| p.site)
+        .collect()
+}
+
+/// The shell that will run the command.
+struct Shell {
+    name: &'static str,
+    dialect: Dialect,
+}
+
+impl Shell {
+    /// The client takes bash or zsh from `SHELL`; for any other it looks for zsh first, then bash.
+    fn of(world: &World<'_>) -> Shell {
+        let bash = Shell {
+            name: "bash",
+            dialect: Dialect::Bash,
+        };
+        let zsh = Shell {
+            name: "zsh",
+            dialect: Dialect::Zsh,
+        };
+        let given = world
+            .text("CLAUDE_CODE_SHELL")
+            .or_else(|| world.text("SHELL"))
+            .unwrap_or_default();
+        let name = given.rsplit('/').next().unwrap_or_default();
+        if name.contains("bash") {
+            return bash;
+        }
+        let dirs = ["/bin", "/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"];
+        if name.contains("zsh") || dirs.iter().any(|d| Path::new(d).join("zsh").exists()) {
+            zsh
+        } else {
+            bash
+        }
+    }
+}
+
+/// Whether some command of `text` may be cx, or may start one. Text that does not parse may.
+fn starts_cx(text: &str, dialect: Dialect) -> bool {
+    const STARTERS: [&str; 20] = [
+        "bash", "builtin", "command", "dash", "doas", "env", "eval", "exec", "find", "nohup", "parallel",
+        "sh", "source", ".", "ssh", "sudo", "time", "watch", "xargs", "zsh",
+    ];
+    let Ok(script) = shell::parse(text, dialect) else {
+        return true;
+    };
+    script
+        .parts
+        .iter()
+        .any(|part| match part.argv.first().map(|w| w.text()) {
+            Some(Some(program)) => {
+                let name = program.rsplit('/').next().unwrap_or(program);
+                name == "cx" || STARTERS.contains(&name)
+            }
+            Some(None) => true,
+            None => false,
+        })
+}
+
+/// Whether the text sets PATH, so that another `cx`, or none, may be found by its name.
+fn assigns_path(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    lower.match_indices("path").any(|(at, found)| {
+        let before = lower[..at].chars().next_back();
+        let after = &lower[at + found.len()..];
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+            && (after.starts_with('=') || after.starts_with("+="))
+    })
+}
+
+/// The time-out that goes back: none where none was given.
+fn raised(input: &BashInput<'_>, world: &World<'_>) -> Option<u64> {
+    let given = input.timeout_ms.filter(|ms| *ms > 0)?;
+    let most = world
+        .milliseconds("BASH_MAX_TIMEOUT_MS", MAX_TIMEOUT_MS)
+        .max(given);
+    Some(given.saturating_add(TRIP_MS).min(most))
+}
+
+fn leave_note(
+    event: &Event<'_>,
+    input: &BashInput<'_>,
+    judged: &[Judged],
+    timeout_ms: Option<u64>,
+    world: &World<'_>,
+) {
+    let Some(state) = &world.state else { return };
+    let note = Note {
+        at_ms: note::now_ms(),
+        tool_use_id: event.tool_use.clone(),
+        timeout_ms: timeout_ms
+            .unwrap_or_else(|| world.milliseconds("BASH_DEFAULT_TIMEOUT_MS", DEFAULT_TIMEOUT_MS)),
+        background: input.background,
+        assigned: assigned(judged.iter().map(|j| &j.part)),
+        ..Note::default()
+    };
+    // A hint only: the run does without.
+    let _ = note::write(state, &event.session, &note);
+}
+
+/// Names of the variables that the text assigns.
+fn assigned<'a>(parts: impl Iterator<Item = &'a Part>) -> Vec<String> {
+    let mut names = Vec::new();
+    for part in parts {
+        names.extend(part.assignments.iter().cloned());
+        let mut words = part.argv.iter().filter_map(|w| w.text());
+        if words
+            .next()
+            .is_some_and(|w| matches!(w, "export" | "declare" | "typeset" | "readonly"))
+        {
+            let set = words
+                .filter_map(|w| w.split_once('='))
+                .map(|(name, _)| name.trim_end_matches('+'));
+            names.extend(set.map(str::to_owned));
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A home of its own; one that has a usable node and no rules.
+    struct Env {
+        dir: tempfile::TempDir,
+        vars: Vec<(String, String)>,
+        view: View,
+    }
+
+    impl Env {
+        fn new() -> Env {
+            let dir = tempfile::tempdir().unwrap();
+            let bin = dir.path().join("bin");
+            fs::create_dir(&bin).unwrap();
+            std::os::unix::fs::symlink(std::env::current_exe().unwrap(), bin.join("cx")).unwrap();
+            let at = |p: &str| dir.path().join(p).display().to_string();
+            let vars = [
+                ("HOME", at("home")),
+                ("CLAUDE_PROJECT_DIR", at("project")),
+                ("PATH", at("bin")),
+            ];
+            let mut vars: Vec<_> = vars.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+            vars.push(("SHELL".into(), "/bin/bash".into()));
+            // A live process whose arguments are no client's.
+            vars.push(("CLAUDE_PID".into(), std::process::id().to_string()));
+            let view = View {
+                usable: true,
+                auto_route: true,
+                ..View::default()
+            };
+            Env { dir, vars, view }
+        }
+
+        fn set(mut self, name: &str, value: &str) -> Env {
+            self.vars.retain(|(n, _)| n != name);
+            self.vars.push((name.into(), value.into()));
+            self
+        }
+
+        fn put(self, path: &str, text: &str) -> Env {
+            let path = self.dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+            self
+        }
+
+        fn answer(&self, event: &Value) -> Option<Value> {
+            let var = |name: &str| {
+                self.vars
+                    .iter()
+                    .find(|(n, _)| n == name)
+                    .map(|(_, v)| OsString::from(v))
+            };
+            let view = || self.view.clone();
+            let world = World {
+                var: &var,
+                state: Some(self.dir.path().join("state")),
+                managed: self.dir.path().join("etc"),
+                view: &view,
+            };
+            let text = answer(event.to_string().as_bytes(), &world)?;
+            Some(serde_json::from_str::<Value>(&text).unwrap()["hookSpecificOutput"].take())
+        }
+
+        /// The rewritten command.
+        fn rewrite(&self, command: &str) -> Option<String> {
+            let answer = self.answer(&event(command))?;
+            assert_eq!(answer.get("permissionDecision"), None, "{command}");
+            Some(answer["updatedInput"]["command"].as_str().unwrap().to_owned())
+        }
+    }
+
+    fn event(command: &str) -> Value {
+        json!({
+            "session_id": "s1", "cwd": "/nowhere", "permission_mode": "default", "hook_event_name": "PreToolUse",
+            "tool_name": "Bash", "tool_input": {"command": command, "description": "d"}, "tool_use_id": "t1",
+        })
+    }
+
+    const DENY_GIT: &str = r#"{"permissions":{"deny":["Bash(git push:*)"]}}"#;
+
+    #[test]
+    fn heavy_parts_are_rewritten_and_nothing_else() {
+        let env = Env::new();
+        for (command, want) in [
+            ("cargo test", Some("cx cargo test")),
+            (
+                "cd app && FOO=1 timeout 300 pytest -x 2>&1 | tail -20; echo $?",
+                Some("cd app && FOO=1 timeout 300 cx pytest -x 2>&1 | tail -20; echo $?"),
+            ),
+            (
+                "cargo build && cargo test",
+                Some("cx cargo build && cx cargo test"),
+            ),
+            ("ls -l", None),
+            ("frobnicate", None),
+            ("cargo test &&", None),
+            ("cx cargo test", None),
+            ("bash -c 'cargo test'", None),
+            ("", None),
+        ] {
+            assert_eq!(env.rewrite(command).as_deref(), want, "{command}");
+        }
+    }
+
+    #[test]
+    fn unknown_commands_move_while_this_machine_is_busy() {
+        let mut env = Env::new();
+        env.view.busy = true;
+        assert_eq!(
+            env.rewrite("frobnicate --all").as_deref(),
+            Some("cx frobnicate --all")
+        );
+        assert_eq!(env.rewrite("ls").as_deref(), None);
+    }
+
+    #[test]
+    fn switches_leave_the_text_alone() {
+        for (name, value) in [("CX_LOCAL", "1"), ("SANDBOX_RUNTIME", "1")] {
+            assert_eq!(Env::new().set(name, value).rewrite("cargo test"), None, "{name}");
+        }
+        assert!(Env::new().set("CX_LOCAL", "0").rewrite("cargo test").is_some());
+        assert_eq!(Env::new().put("state/off", "").rewrite("cargo test"), None);
+        for view in [
+            View {
+                usable: false,
+                auto_route: true,
+                ..View::default()
+            },
+            View {
+                usable: true,
+                auto_route: false,
+                ..View::default()
+            },
+        ] {
+            assert_eq!(Env { view, ..Env::new() }.rewrite("cargo test"), None);
+        }
+        for mode in ["plan", "tomorrow", ""] {
+            let mut e = event("cargo test");
+            e["permission_mode"] = json!(mode);
+            assert_eq!(Env::new().answer(&e), None, "{mode}");
+        }
+        for (key, value) in [("tool_name", "Read"), ("hook_event_name", "Stop")] {
+            let mut e = event("cargo test");
+            e[key] = json!(value);
+            assert_eq!(Env::new().answer(&e), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_might_match_leaves_the_text_alone() {
+        let deny = |rule: &str| {
+            let text = json!({"permissions": {"deny": [rule]}}).to_string();
+            Env::new().put("home/.claude/settings.json", &text)
+        };
+        for rule in ["Bash(cargo test:*)", "Bash", "Bash(* --x)", "Bash(cargo:*)"] {
+            assert_eq!(deny(rule).rewrite("cargo test"), None, "{rule}");
+        }
+        for rule in ["Bash(git push:*)", "Read(.env)", "Bash(cargo publish:*)"] {
+            assert!(deny(rule).rewrite("cargo test").is_some(), "{rule}");
+        }
+        assert_eq!(
+            Env::new()
+                .put("project/.claude/settings.local.json", "{")
+                .rewrite("cargo test"),
+            None
+        );
+        assert_eq!(
+            Env::new().set("CLAUDE_PID", "4294967295").rewrite("cargo test"),
+            None
+        );
+    }
+
+    #[test]
+    fn typed_cx_is_asked_about_where_a_rule_might_match_what_it_runs() {
+        let env = Env::new().put("home/.claude/settings.json", DENY_GIT);
+        for command in [
+            "cx git push",
+            "/x/cx run -- git push",
+            "'cx' git push",
+            "sudo cx git push",
+            "true; cx git push (",
+        ] {
+            let answer = env.answer(&event(command)).unwrap();
+            assert_eq!(answer["permissionDecision"], "ask", "{command}");
+            assert!(
+                answer["permissionDecisionReason"]
+                    .as_str()
+                    .unwrap()
+                    .contains("Bash(git push:*)")
+            );
+        }
+        let mut plan = event("cx git push");
+        plan["permission_mode"] = json!("plan");
+        assert!(env.answer(&plan).is_some());
+        for command in [
+            "cx cargo test",
+            "git status",
+            "git push",
+            "echo cx; git push",
+            "git commit -m 'cx push'",
+        ] {
+            assert_eq!(env.answer(&event(command)), None, "{command}");
+        }
+        assert_eq!(Env::new().answer(&event("cx git push")), None);
+    }
+
+    #[test]
+    fn where_nobody_can_be_asked_only_a_covered_rewrite_is_made() {
+        let mut e = event("cargo test");
+        e["permission_mode"] = json!("dontAsk");
+        assert_eq!(Env::new().answer(&e), None);
+        let allow = |rule: &str| json!({"permissions": {"allow": [rule]}}).to_string();
+        assert_eq!(
+            Env::new()
+                .put("home/.claude/settings.json", &allow("Bash(cargo:*)"))
+                .answer(&e),
+            None
+        );
+        assert!(
+            Env::new()
+                .put("home/.claude/settings.json", &allow("Bash"))
+                .answer(&e)
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn what_the_shell_defines_stays() {
+        let snapshot = "home/.claude/shell-snapshots/snapshot-bash-1-a.sh";
+        let env = Env::new().put(snapshot, "alias -- cargo='cargo --quiet'\n");
+        assert_eq!(env.rewrite("cargo test"), None);
+        assert!(env.rewrite("pytest").is_some());
+        let absolute = Env::new()
+            .put(snapshot, "alias -- cx='x'\n")
+            .rewrite("pytest")
+            .unwrap();
+        assert!(
+            absolute.starts_with('/') || absolute.starts_with('\''),
+            "{absolute}"
+        );
+    }
+
+    #[test]
+    fn another_cx_first_on_path_means_the_absolute_path() {
+        let exe = std::env::current_exe().unwrap().display().to_string();
+        let env = Env::new().set("PATH", "/nowhere");
+        assert_eq!(env.rewrite("cargo test").unwrap(), format!("{exe} cargo test"));
+        assert_eq!(
+            Env::new().rewrite("PATH=$PWD/b:$PATH pytest").unwrap(),
+            format!("PATH=$PWD/b:$PATH {exe} pytest")
+        );
+        assert!(
+            Env::new()
+                .rewrite("PYTHONPATH=. pytest")
+                .unwrap()
+                .contains(" cx pytest")
+        );
+    }
+
+    #[test]
+    fn the_time_out_is_raised_only_where_one_was_given() {
+        let env = Env::new();
+        for (given, want) in [
+            (5000, 15_000),
+            (595_000, 600_000),
+            (600_000, 600_000),
+            (900_000, 900_000),
+            (0, 0),
+        ] {
+            let mut e = event("cargo test");
+            e["tool_input"]["timeout"] = json!(given);
+            assert_eq!(env.answer(&e).unwrap()["updatedInput"]["timeout"], want);
+        }
+        assert_eq!(
+            env.answer(&event("cargo test")).unwrap()["updatedInput"].get("timeout"),
+            None
+        );
+    }
+
+    #[test]
+    fn the_run_finds_a_note_and_the_model_a_report() {
+        let env = Env::new();
+        let state = env.dir.path().join("state");
+        assert_eq!(env.rewrite("ls"), None);
+        assert_eq!(note::read(&state, "s1"), None);
+        env.rewrite("export A=1 B; C=2 env D=3 cargo test").unwrap();
+        let note = note::read(&state, "s1").unwrap();
+        assert_eq!(
+            (note.tool_use_id.as_str(), note.timeout_ms, note.background),
+            ("t1", 120_000, false)
+        );
+        assert_eq!(note.assigned, ["A", "C", "D"]);
+
+        for name in ["PostToolUse", "PostToolUseFailure"] {
+            let mut after = event("cx cargo test");
+            after["hook_event_name"] = json!(name);
+            assert_eq!(env.answer(&after), None);
+            note::append_report(&state, "s1", "[cx] tower · ran 1s").unwrap();
+            let want = json!({"hookEventName": name, "additionalContext": "[cx] tower · ran 1s"});
+            assert_eq!(env.answer(&after), Some(want));
+            assert_eq!(env.answer(&after), None);
+        }
+    }
+}

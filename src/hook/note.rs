@@ -1,0 +1,241 @@
+//! What the hook and the runs of one session tell each other through small files in the state directory.
+//!
+//! `notes/SESSION`: what the hook knows of the call that it rewrote, for the `cx` in it, which finds its session in
+//! `CLAUDE_CODE_SESSION_ID`. `reports/SESSION`: the report lines of runs, which the hook hands to the model after the
+//! call. Both are hints: whatever fails here changes nothing about the command.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// Version of [`Note`]; one of another version counts as missing.
+const VERSION: u32 = 1;
+
+/// The largest file that is read, bytes.
+const MAX_FILE: u64 = 64 << 10;
+
+/// The largest text that [`take_reports`] gives, bytes; a model pays for each.
+const MAX_REPORT: usize = 4 << 10;
+
+/// Notes and reports older than this are cleared away by [`write`], in milliseconds.
+const MAX_AGE_MS: u64 = 7 * 24 * 3600 * 1000;
+
+/// What the hook leaves for the `cx` in the call that it rewrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Note {
+    /// Filled in by [`write`].
+    pub version: u32,
+    /// When the hook ran, milliseconds since the epoch. The call starts later if a person is asked first.
+    pub at_ms: u64,
+    /// The call's id, `tool_use_id`.
+    pub tool_use_id: String,
+    /// The call's time-out in milliseconds, counted from its start: as given (and raised), else the client's default.
+    pub timeout_ms: u64,
+    /// The call was started in the background, where no time-out ends it.
+    pub background: bool,
+    /// Names of the variables that the command's text assigns; set on purpose, so they go along.
+    pub assigned: Vec<String>,
+}
+
+/// Now, milliseconds since the epoch.
+pub fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64)
+}
+
+/// Leaves the note of `session`, replacing an older one; a reader meets one or the other.
+///
+/// # Errors
+/// If the session's id is no file name, or those of the file system.
+pub fn write(state: &Path, session: &str, note: &Note) -> io::Result<()> {
+    let path = place(state, "notes", session)?;
+    let note = Note {
+        version: VERSION,
+        ..note.clone()
+    };
+    let bytes = serde_json::to_vec(&note)?;
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let put = || {
+        let mut file = private(
+            &temporary,
+            OpenOptions::new().write(true).create(true).truncate(true),
+        )?;
+        file.write_all(&bytes)?;
+        fs::rename(&temporary, &path)
+    };
+    put().inspect_err(|_| drop(fs::remove_file(&temporary)))
+}
+
+/// The note of `session`, if there is one that can be read.
+pub fn read(state: &Path, session: &str) -> Option<Note> {
+    let text = read_file(&place_of(state, "notes", session)?)?;
+    serde_json::from_str(&text)
+        .ok()
+        .filter(|n: &Note| n.version == VERSION)
+}
+
+/// Appends a report line for the model of `session`; line ends and control characters in it become blanks.
+///
+/// # Errors
+/// As for [`write`].
+pub fn append_report(state: &Path, session: &str, line: &str) -> io::Result<()> {
+    let path = place(state, "reports", session)?;
+    let mut line: String = line
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    line.push('\n');
+    // One write in append mode, so that the lines of runs side by side do not mix.
+    private(&path, OpenOptions::new().append(true).create(true))?.write_all(line.as_bytes())
+}
+
+/// Takes away and gives the report lines of `session`, the last ones where they are too many.
+pub fn take_reports(state: &Path, session: &str) -> Option<String> {
+    let path = place_of(state, "reports", session)?;
+    // Renamed first: a line that is appended from here on goes to a new file, for the next time.
+    let taken = path.with_extension(format!("{}.taken", std::process::id()));
+    fs::rename(&path, &taken).ok()?;
+    let text = read_file(&taken);
+    let _ = fs::remove_file(&taken);
+    let text = text?;
+    let mut from = text.len().saturating_sub(MAX_REPORT);
+    if from > 0 {
+        from = text[..]
+            .match_indices('\n')
+            .map(|(i, _)| i + 1)
+            .find(|i| *i >= from)
+            .unwrap_or(text.len());
+    }
+    let text = text[from..].trim_end();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Clears away notes and reports of sessions that ended long ago. For a caller that has the time; the hook has not.
+pub fn clear_old(state: &Path) {
+    for kind in ["notes", "reports"] {
+        for entry in fs::read_dir(state.join(kind)).into_iter().flatten().flatten() {
+            let modified = entry.metadata().and_then(|m| m.modified()).ok();
+            let age = modified.and_then(|m| SystemTime::now().duration_since(m).ok());
+            if age.is_some_and(|a| a.as_millis() as u64 > MAX_AGE_MS) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// The file of a session; `None` for an id that is not a plain name.
+fn place_of(state: &Path, kind: &str, session: &str) -> Option<PathBuf> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let named = !session.is_empty() && session.len() <= 128 && session.bytes().all(plain);
+    named.then(|| state.join(kind).join(session))
+}
+
+/// [`place_of`] for writing: its directory is made when missing.
+fn place(state: &Path, kind: &str, session: &str) -> io::Result<PathBuf> {
+    let path = place_of(state, kind, session)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the session's id is no file name"))?;
+    let dir = state.join(kind);
+    if !dir.is_dir() {
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+    }
+    Ok(path)
+}
+
+fn private(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    options
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path)
+}
+
+fn read_file(path: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .ok()?
+        .take(MAX_FILE)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_note_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("cx");
+        let note = Note {
+            at_ms: 5,
+            timeout_ms: 120_000,
+            assigned: vec!["FOO".into()],
+            ..Note::default()
+        };
+        assert_eq!(read(&state, "s-1"), None);
+        write(&state, "s-1", &note).unwrap();
+        write(&state, "s-1", &note).unwrap();
+        assert_eq!(
+            read(&state, "s-1"),
+            Some(Note {
+                version: VERSION,
+                ..note
+            })
+        );
+        assert_eq!(
+            fs::metadata(state.join("notes/s-1"))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777,
+            0o600
+        );
+        assert_eq!(
+            fs::metadata(state.join("notes")).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        assert_eq!(fs::read_dir(state.join("notes")).unwrap().count(), 1);
+        for other in ["{", "{\"version\":99}", "[]"] {
+            fs::write(state.join("notes/s-1"), other).unwrap();
+            assert_eq!(read(&state, "s-1"), None);
+        }
+    }
+
+    #[test]
+    fn an_id_never_leads_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        for id in ["", ".", "..", "../x", "a/b", "a\0", "é", &"x".repeat(200)] {
+            assert!(write(dir.path(), id, &Note::default()).is_err(), "{id:?}");
+            assert!(append_report(dir.path(), id, "x").is_err(), "{id:?}");
+            assert_eq!(take_reports(dir.path(), id), None);
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn reports_are_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(take_reports(dir.path(), "s"), None);
+        append_report(dir.path(), "s", "[cx] tower · exit 1").unwrap();
+        append_report(dir.path(), "s", "two\nlines\u{1b}[31m").unwrap();
+        assert_eq!(
+            take_reports(dir.path(), "s").unwrap(),
+            "[cx] tower · exit 1\ntwo lines [31m"
+        );
+        assert_eq!(take_reports(dir.path(), "s"), None);
+        for n in 0..2000 {
+            append_report(dir.path(), "s", &format!("line {n} é")).unwrap();
+        }
+        let text = take_reports(dir.path(), "s").unwrap();
+        assert!(text.len() <= MAX_REPORT && text.starts_with("line "), "{text}");
+        assert_eq!(fs::read_dir(dir.path().join("reports")).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,274 @@
+//! What the user's own permission rules might say of a command, judged generously.
+//!
+//! The client matches its rules against the rewritten text only: a rule that denies `pytest` does not see
+//! `cx pytest`. So where any deny or ask rule *might* concern the text, cx leaves the text alone and the client's
+//! rules see the plain command. Saying "might" too often costs an offload; saying it too seldom would widen what
+//! the user allowed, so whatever is not understood counts as "might".
+
+/// The rules that were found, of all scopes together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Deny and ask rules, as written: `Bash(rm:*)`, `WebFetch`.
+    pub restricting: Vec<String>,
+    /// Allow rules, as written.
+    pub allowing: Vec<String>,
+    /// Why some rules could not be read, if so; then any command might be restricted.
+    pub unreadable: Option<String>,
+}
+
+impl Rules {
+    /// Whether a deny or ask rule might concern a part of `text`, and which.
+    pub fn might_restrict(&self, text: &str) -> Option<&str> {
+        if let Some(why) = &self.unreadable {
+            return Some(why);
+        }
+        let mut haystack = None;
+        self.restricting
+            .iter()
+            .map(String::as_str)
+            .find(|rule| match scope(rule) {
+                Scope::OtherTool => false,
+                Scope::AnyBash => true,
+                Scope::Bash(content) => {
+                    might_match(content, haystack.get_or_insert_with(|| Haystack::new(text)))
+                }
+            })
+    }
+
+    /// Whether an allow rule covers every command, or every command of cx: then a rewrite meets no prompt.
+    pub fn allow_all(&self) -> bool {
+        self.allowing.iter().any(|rule| match rule.as_str() {
+            "Bash" => true,
+            rule => rule
+                .strip_prefix("Bash(")
+                .and_then(|r| r.strip_suffix(')'))
+                .is_some_and(|content| matches!(content, "*" | ":*" | "cx:*" | "cx *")),
+        })
+    }
+}
+
+/// Whether `text` holds the word `cx` where it could be a command's name, in any quoting or path.
+pub fn names_cx(text: &str) -> bool {
+    Haystack::new(text).words().any(|w| w == "cx")
+}
+
+/// `text` without the words `cx`, for judging what a typed `cx X` runs: rules for cx itself are the client's own
+/// business, which sees them.
+pub fn without_cx(text: &str) -> String {
+    let joined = joined(text);
+    let mut out = String::with_capacity(joined.len());
+    for piece in split_keeping(&joined) {
+        out.push_str(if piece == "cx" { " " } else { piece });
+    }
+    out
+}
+
+enum Scope<'a> {
+    /// It names a tool that is not Bash.
+    OtherTool,
+    /// All of Bash, or not understood.
+    AnyBash,
+    /// Commands that match this.
+    Bash(&'a str),
+}
+
+fn scope(rule: &str) -> Scope<'_> {
+    let rule = rule.trim();
+    let (tool, content) = match rule.split_once('(') {
+        Some((tool, rest)) => (tool.trim(), Some(rest)),
+        None => (rule, None),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if tool.is_empty() || !tool.chars().all(plain) {
+        return Scope::AnyBash;
+    }
+    if !tool.eq_ignore_ascii_case("bash") {
+        return Scope::OtherTool;
+    }
+    match content.and_then(|c| c.strip_suffix(')')) {
+        Some(content) => Scope::Bash(content),
+        None => Scope::AnyBash,
+    }
+}
+
+/// Whether a rule's content might match: all its literal words must occur in the text, the first one, its program, as
+/// a whole word or the last component of a path.
+fn might_match(content: &str, haystack: &Haystack) -> bool {
+    let content = content.trim();
+    let pattern = content.strip_suffix(":*").unwrap_or(content);
+    // Escapes, quotes, expansions: not understood. A colon may name a field of the input (`command:...`).
+    if pattern.contains(['\\', '\'', '"', '$', '`', '?', '[', ':', '(']) {
+        return true;
+    }
+    let mut words = pattern.split_whitespace();
+    let Some(first) = words.next() else { return true };
+    if first.contains(['*', '=']) {
+        return true;
+    }
+    let program = first.rsplit('/').next().unwrap_or(first).to_ascii_lowercase();
+    if program.is_empty() || !program.chars().all(is_word) {
+        return true;
+    }
+    haystack.words().any(|w| w == program)
+        && words
+            .flat_map(|w| w.split('*'))
+            .filter(|literal| !literal.is_empty())
+            .all(|literal| haystack.contains(&literal.to_ascii_lowercase()))
+}
+
+/// A command's text, as it is and with its quoting taken away, in lower case.
+struct Haystack {
+    plain: String,
+    joined: String,
+}
+
+impl Haystack {
+    fn new(text: &str) -> Haystack {
+        Haystack {
+            plain: text.to_ascii_lowercase(),
+            joined: joined(text).to_ascii_lowercase(),
+        }
+    }
+
+    fn words(&self) -> impl Iterator<Item = &str> {
+        split_keeping(&self.plain).chain(split_keeping(&self.joined))
+    }
+
+    fn contains(&self, literal: &str) -> bool {
+        self.plain.contains(literal) || self.joined.contains(literal)
+    }
+}
+
+/// What is left of a text once quotes, backslashes and line continuations are gone, so that `r'm'` reads `rm`.
+fn joined(text: &str) -> String {
+    text.replace("\\\n", "").replace(['\\', '\'', '"'], "")
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || "_-.+@%,".contains(c)
+}
+
+/// The words of a text and, as pieces of their own, what stands between them.
+fn split_keeping(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?;
+        let kind = is_word(first);
+        let end = rest.find(|c| is_word(c) != kind).unwrap_or(rest.len());
+        let (piece, tail) = rest.split_at(end);
+        rest = tail;
+        Some(piece)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn restricts(rule: &str, text: &str) -> bool {
+        let rules = Rules {
+            restricting: vec!["Read(./.env)".into(), rule.into()],
+            ..Rules::default()
+        };
+        let found = rules.might_restrict(text);
+        assert!(found.is_none_or(|r| r == rule));
+        found.is_some()
+    }
+
+    #[test]
+    fn rules_that_might_match() {
+        for (rule, text) in [
+            ("Bash", "ls"),
+            ("Bash()", "ls"),
+            ("Bash(*)", "ls"),
+            ("Bash(:*)", "ls"),
+            ("Bash(* --force)", "ls"),
+            ("*", "ls"),
+            ("Ba*", "ls"),
+            ("", "ls"),
+            ("Bash(ls", "cargo test"),
+            ("bash(pytest)", "pytest"),
+            ("Bash(FOO=1 ls)", "cargo test"),
+            ("Bash('x')", "cargo test"),
+            ("Bash(command:*x*)", "cargo test"),
+            ("Bash(pytest:*)", "pytest -x"),
+            ("Bash(pytest)", "cd a && FOO=1 timeout 3 ./venv/bin/pytest -x"),
+            ("Bash(/usr/bin/pytest)", "pytest"),
+            ("Bash(pytest:*)", "p'y'te\\st -x"),
+            ("Bash(pytest:*)", "py\\\ntest -x"),
+            ("Bash(pytest:*)", "bash -c \"pytest -x\""),
+            ("Bash(pytest *)", "if true; then pytest; fi"),
+            ("Bash(PyTest)", "pytest"),
+            ("Bash(git push:*)", "cargo test && git push"),
+            ("Bash(git push:*)", "cargo test && git -C x 'pu'sh"),
+            ("Bash(git * main)", "git push main; cargo test"),
+            ("Bash(npm run test:*)", "npm run test:unit"),
+        ] {
+            assert!(restricts(rule, text), "{rule} / {text}");
+        }
+    }
+
+    #[test]
+    fn rules_that_cannot() {
+        for (rule, text) in [
+            ("Read", "cat x"),
+            ("WebFetch(domain:x)", "curl x"),
+            ("mcp__a__b", "cargo test"),
+            ("Bash(rm:*)", "cargo test --format x --rm"),
+            ("Bash(go:*)", "cargo test"),
+            ("Bash(git push:*)", "git status && cargo test"),
+            ("Bash(cargo publish:*)", "cargo test --workspace"),
+            ("Bash(sudo *)", "make -j4"),
+        ] {
+            assert!(!restricts(rule, text), "{rule} / {text}");
+        }
+        let broken = Rules {
+            unreadable: Some("x".into()),
+            ..Rules::default()
+        };
+        assert_eq!(broken.might_restrict("ls"), Some("x"));
+    }
+
+    #[test]
+    fn typed_cx_in_any_spelling() {
+        for text in [
+            "cx ls",
+            "/opt/cx run -- ls",
+            "true;cx ls",
+            "'c'x ls",
+            "\\cx ls",
+            "$(cx ls)",
+            "timeout 3 ~/bin/cx ls",
+        ] {
+            assert!(names_cx(text), "{text}");
+            assert!(!names_cx(&without_cx(text)), "{text}");
+        }
+        for text in ["ls", "cxx", "a.cx", "cx-cargo build", "make CXX=g++"] {
+            assert!(!names_cx(text), "{text}");
+        }
+        let rules = Rules {
+            restricting: vec!["Bash(cx:*)".into()],
+            ..Rules::default()
+        };
+        assert_eq!(rules.might_restrict(&without_cx("cx ls")), None);
+        assert!(rules.might_restrict("cx ls").is_some());
+    }
+
+    #[test]
+    fn allow_rules_that_cover_a_rewrite() {
+        for (rule, want) in [
+            ("Bash", true),
+            ("Bash(*)", true),
+            ("Bash(cx *)", true),
+            ("Bash(cx:*)", true),
+            ("Bash(cargo:*)", false),
+            ("Edit", false),
+        ] {
+            let rules = Rules {
+                allowing: vec![rule.into()],
+                ..Rules::default()
+            };
+            assert_eq!(rules.allow_all(), want, "{rule}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The JSON that Claude Code sends to a hook and what goes back, turned into our own types here.
+//!
+//! Fields that are unknown, missing or of another type than expected are no errors: only broken JSON yields
+//! nothing. What goes back is the client's own text with the changed values spliced in, so that big numbers,
+//! escapes, order and fields of later versions survive.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// A hook event, as far as cx looks at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// `hook_event_name`.
+    pub name: String,
+    /// `tool_name`; empty if missing.
+    pub tool: String,
+    /// `session_id`; empty if missing.
+    pub session: String,
+    /// `tool_use_id`; empty if missing.
+    pub tool_use: String,
+    /// `permission_mode`; empty if missing.
+    pub mode: String,
+    /// `cwd`; empty if missing.
+    pub cwd: String,
+    /// `tool_input`, where it is an object with a `command`.
+    pub input: Option<BashInput<'a>>,
+}
+
+/// The input of the Bash tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BashInput<'a> {
+    raw: &'a str,
+    /// The command.
+    pub command: String,
+    command_at: Range<usize>,
+    /// The call's time-out in milliseconds, where one was given as a whole number.
+    pub timeout_ms: Option<u64>,
+    timeout_at: Range<usize>,
+    /// `run_in_background`.
+    pub background: bool,
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    hook_event_name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    session_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_use_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    permission_mode: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cwd: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_input: Option<&'a RawValue>,
+}
+
+/// Reads an event; `None` for what is not one JSON object in UTF-8.
+pub fn read(bytes: &[u8]) -> Option<Event<'_>> {
+    // serde would take an array for a struct as well.
+    let wire: Wire<'_> = serde_json::from_slice(bytes)
+        .ok()
+        .filter(|_| bytes.trim_ascii_start().starts_with(b"{"))?;
+    Some(Event {
+        name: text(wire.hook_event_name),
+        tool: text(wire.tool_name),
+        session: text(wire.session_id),
+        tool_use: text(wire.tool_use_id),
+        mode: text(wire.permission_mode),
+        cwd: text(wire.cwd),
+        input: wire.tool_input.and_then(bash_input),
+    })
+}
+
+fn text(raw: Option<&RawValue>) -> String {
+    raw.and_then(|r| serde_json::from_str(r.get()).ok())
+        .unwrap_or_default()
+}
+
+fn bash_input(raw: &RawValue) -> Option<BashInput<'_>> {
+    let raw = raw.get();
+    let Members(members) = serde_json::from_str(raw).ok()?;
+    // A key that is there twice means one thing to us and perhaps another to the client.
+    let find = |name: &str| {
+        let mut found = members
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| *value);
+        let first = found.next();
+        if found.next().is_some() {
+            Err(())
+        } else {
+            Ok(first)
+        }
+    };
+    let place = |value: &RawValue| {
+        let start = value.get().as_ptr() as usize - raw.as_ptr() as usize;
+        start..start + value.get().len()
+    };
+    let command = find("command").ok()??;
+    let timeout = find("timeout").ok()?;
+    let background = find("run_in_background").ok()?;
+    Some(BashInput {
+        raw,
+        command: serde_json::from_str(command.get()).ok()?,
+        command_at: place(command),
+        timeout_ms: timeout.and_then(|t| t.get().parse().ok()),
+        timeout_at: timeout.map(place).unwrap_or_default(),
+        background: background.is_some_and(|b| b.get() == "true"),
+    })
+}
+
+/// The members of an object, in order.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut list = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    list.push(entry);
+                }
+                Ok(list)
+            }
+        }
+        d.deserialize_map(List).map(Members)
+    }
+}
+
+impl BashInput<'_> {
+    /// The whole input with another command, and another time-out where one was given.
+    fn updated(&self, command: &str, timeout_ms: Option<u64>) -> String {
+        let mut edits = vec![(self.command_at.clone(), quoted(command))];
+        if let (Some(_), Some(new)) = (self.timeout_ms, timeout_ms) {
+            edits.push((self.timeout_at.clone(), new.to_string()));
+        }
+        // Back to front, so that the places in front stay true.
+        edits.sort_by_key(|(at, _)| std::cmp::Reverse(at.start));
+        let mut out = self.raw.to_owned();
+        for (at, new) in edits {
+            out.replace_range(at, &new);
+        }
+        out
+    }
+}
+
+/// The answer that replaces the command, and the time-out where the call gave one, and leaves the decision to the
+/// client's own rules.
+pub fn rewrite(input: &BashInput<'_>, command: &str, timeout_ms: Option<u64>) -> String {
+    let updated = input.updated(command, timeout_ms);
+    format!(r#"{{"hookSpecificOutput":{{"hookEventName":"PreToolUse","updatedInput":{updated}}}}}"#)
+}
+
+/// The answer that has the client ask the person.
+pub fn ask(reason: &str) -> String {
+    format!(
+        r#"{{"hookSpecificOutput":{{"hookEventName":"PreToolUse","permissionDecision":"ask","permissionDecisionReason":{}}}}}"#,
+        quoted(reason)
+    )
+}
+
+/// The answer that tells the model something after a tool ran.
+pub fn context(event: &str, text: &str) -> String {
+    format!(
+        r#"{{"hookSpecificOutput":{{"hookEventName":{},"additionalContext":{}}}}}"#,
+        quoted(event),
+        quoted(text)
+    )
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// As Claude Code 2.1.330 sends it.
+    const REAL: &str = r#"{"session_id":"ba4e099b-80d8-4c3a-af18-ffad98695661","transcript_path":"/h/.claude/projects/-p/ba4e099b.jsonl","cwd":"/p","prompt_id":"361404dc-6c0d-450e-89b1-19c9541b0df2","permission_mode":"default","effort":{"level":"medium"},"hook_event_name":"PreToolUse","tool_name":"Bash","tool_input":{"command":"cargo test","timeout":5000,"description":"x"},"tool_use_id":"toolu_01"}"#;
+
+    #[test]
+    fn a_real_event() {
+        let event = read(REAL.as_bytes()).unwrap();
+        let input = event.input.as_ref().unwrap();
+        assert_eq!((event.name.as_str(), event.tool.as_str()), ("PreToolUse", "Bash"));
+        assert_eq!((event.mode.as_str(), event.cwd.as_str()), ("default", "/p"));
+        assert_eq!((event.session.len(), event.tool_use.as_str()), (36, "toolu_01"));
+        assert_eq!(
+            (input.command.as_str(), input.timeout_ms, input.background),
+            ("cargo test", Some(5000), false)
+        );
+        assert_eq!(
+            rewrite(input, "cx cargo test", None),
+            r#"{"hookSpecificOutput":{"hookEventName":"PreToolUse","updatedInput":{"command":"cx cargo test","timeout":5000,"description":"x"}}}"#
+        );
+    }
+
+    #[test]
+    fn every_cut_is_refused() {
+        for end in 0..REAL.len() {
+            assert_eq!(read(&REAL.as_bytes()[..end]), None, "{end}");
+        }
+        assert_eq!(read(b"[]"), None);
+        assert_eq!(read(b"[1,2,3,4,5,6,7]"), None);
+        assert_eq!(read(b"{\"cwd\": \"\xff\"}"), None);
+    }
+
+    #[test]
+    fn missing_and_strange_fields_are_tolerated() {
+        let event =
+            read(br#"{"hook_event_name":"PreToolUse","session_id":7,"cwd":null,"new":[{}]}"#).unwrap();
+        assert_eq!(
+            (event.session.as_str(), event.cwd.as_str(), event.input),
+            ("", "", None)
+        );
+        for input in [
+            "null",
+            "[]",
+            "\"ls\"",
+            "{}",
+            r#"{"command":1}"#,
+            r#"{"command":"a","command":"b"}"#,
+            r#"{"command":"\ud800"}"#,
+            r#"{"command":"a","timeout":1,"timeout":2}"#,
+        ] {
+            let text = format!("{{\"tool_input\":{input}}}");
+            assert_eq!(read(text.as_bytes()).unwrap().input, None, "{input}");
+        }
+        for (timeout, want) in [
+            ("5.5", None),
+            ("-1", None),
+            ("\"5\"", None),
+            ("1e3", None),
+            ("7", Some(7)),
+        ] {
+            let text = format!("{{\"tool_input\":{{\"timeout\":{timeout},\"command\":\"a\"}}}}");
+            assert_eq!(
+                read(text.as_bytes()).unwrap().input.unwrap().timeout_ms,
+                want,
+                "{timeout}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_else_comes_back_byte_for_byte() {
+        let input = r#"{ "z":1.0e+400, "big" : 123456789012345678901234567890,"command"  :"a\u0020b" ,"timeout":9,
+            "nested":{"command":"no","\u00e9":["\ud800",{}]},"a":null,"a":true}"#;
+        let text = format!("{{\"tool_input\":{input}}}");
+        let event = read(text.as_bytes()).unwrap();
+        let parsed = event.input.unwrap();
+        assert_eq!(parsed.command, "a b");
+        let want = input.replace(r#""a\u0020b""#, r#""\"new\"\n""#);
+        assert_eq!(parsed.updated("\"new\"\n", None), want);
+        assert_eq!(
+            parsed.updated("\"new\"\n", Some(10)),
+            want.replace("\"timeout\":9", "\"timeout\":10")
+        );
+    }
+
+    #[test]
+    fn answers_are_json() {
+        for answer in [ask("a \"b\"\n"), context("PostToolUse", "[cx] é\u{1}")] {
+            let value: Value = serde_json::from_str(&answer).unwrap();
+            assert!(value["hookSpecificOutput"]["hookEventName"].is_string());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_command_alone_changes(command in any::<String>(), new in any::<String>(), other in any::<String>(),
+                                     timeout in any::<Option<u64>>()) {
+            let mut input = json!({"first": other, "command": command, "n": [1, {"command": other}]});
+            if let Some(ms) = timeout { input["timeout"] = json!(ms); }
+            let text = json!({"tool_input": input}).to_string();
+            let event = read(text.as_bytes()).unwrap();
+            let parsed = event.input.unwrap();
+            prop_assert_eq!(&parsed.command, &command);
+            prop_assert_eq!(parsed.timeout_ms, timeout);
+            let answer: Value = serde_json::from_str(&rewrite(&parsed, &new, None)).unwrap();
+            input["command"] = json!(new);
+            prop_assert_eq!(&answer["hookSpecificOutput"]["updatedInput"], &input);
+        }
+    }
+}

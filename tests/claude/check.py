@@ -1,0 +1,260 @@
+#!/usr/bin/env python3
+"""Checks `cx hook` with the real Claude Code client: a scripted model asks for commands, and the check looks at
+what ran.
+
+    tests/claude/check.py [--cx target/debug/cx] [-k WORD]
+
+The client is the one that CX_TEST_CLAUDE names, else the first `claude` on PATH; without one the check is skipped
+with exit status 77. It runs with an empty environment, a HOME of its own and a model on loopback; it needs no
+account. The hook is the real program. What runs in the rewritten command is a `cx` that only records, so that no
+node is needed.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+
+from model import Model
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SKIPPED = 77
+TIMEOUT_S = 120
+ALLOW = {"permissions": {"allow": ["Bash"]}}
+
+# Stands for cx in the rewritten command: says how it was called, what note the hook left, and what FOO is.
+RECORDER = r"""#!/bin/sh
+state="${XDG_STATE_HOME:-$HOME/.local/state}/cx"
+{ printf '%s|' "$@"; echo "FOO=$FOO"; } >> "$HOME/ran"
+cat "$state/notes/$CLAUDE_CODE_SESSION_ID" > "$HOME/note" 2>/dev/null
+mkdir -p "$state/reports"
+echo "[cx] recorder was here" >> "$state/reports/$CLAUDE_CODE_SESSION_ID"
+echo "recorded $*"
+exit 3
+"""
+# Stands for the tool itself, where the command stays local.
+PLAIN = '#!/bin/sh\necho "plain $*" | tee -a "$HOME/ran"\n'
+
+
+class World:
+    """A throw-away home with the hook set up, and one run of the client in it."""
+
+    def __init__(self, cx):
+        self.cx = cx
+        self.home = os.path.realpath(tempfile.mkdtemp(prefix="cx-claude-"))
+        self.bin = os.path.join(self.home, "bin")
+        self.tools = os.path.join(self.home, "tools")
+        self.project = os.path.join(self.home, "project")
+        for directory in (self.bin, self.tools, self.project, self.path(".claude")):
+            os.makedirs(directory)
+        os.symlink(cx, os.path.join(self.bin, "cx"))
+        self.script(os.path.join(self.tools, "cx"), RECORDER)
+        self.script(os.path.join(self.tools, "pytest"), PLAIN)
+        # The shell of the client's commands finds the recorder; the hook, started by the client, finds the real cx.
+        self.write("env.sh", 'export PATH="$HOME/tools:$PATH"\n')
+        self.write(".config/cx/config.toml", "[node.tower]\n")
+
+    def path(self, *names):
+        return os.path.join(self.home, *names)
+
+    def write(self, name, text):
+        os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def script(self, path, text):
+        self.write(path, text)
+        os.chmod(path, 0o755)
+
+    def read(self, name):
+        try:
+            with open(self.path(name), encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def environment(self, url=""):
+        return {
+            "HOME": self.home, "PATH": self.bin + ":/usr/local/bin:/usr/bin:/bin", "SHELL": "/bin/bash", "SHLVL": "1",
+            "LANG": "C.UTF-8", "TERM": "dumb", "TMPDIR": self.home, "ANTHROPIC_BASE_URL": url,
+            "ANTHROPIC_API_KEY": "not-a-key", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "DISABLE_AUTOUPDATER": "1", "DISABLE_TELEMETRY": "1", "DISABLE_ERROR_REPORTING": "1",
+        }
+
+    def run(self, client, calls, settings, arguments):
+        variables = {"CLAUDE_ENV_FILE": self.path("env.sh"), **settings.get("env", {})}
+        self.write(".claude/settings.json", json.dumps({**settings, "env": variables}, indent=2))
+        subprocess.run([self.cx, "setup", "claude", "--yes"], env=self.environment(), check=True,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S)
+        # After setup, and beside it: notes the input with which each call ran.
+        with open(self.path(".claude/settings.json"), encoding="utf-8") as file:
+            hooked = json.load(file)
+        note = {"type": "command", "command": 'cat >> "$HOME/inputs"; echo >> "$HOME/inputs"'}
+        for event in ("PostToolUse", "PostToolUseFailure"):
+            hooked["hooks"][event].append({"matcher": "Bash", "hooks": [note]})
+        self.write(".claude/settings.json", json.dumps(hooked))
+        model = Model(calls)
+        try:
+            done = subprocess.run([client, "-p", "go", "--output-format", "json", *arguments], cwd=self.project,
+                                  env=self.environment(model.url), stdin=subprocess.DEVNULL, capture_output=True,
+                                  text=True, timeout=TIMEOUT_S)
+        finally:
+            model.close()
+        return Result(self, model, done)
+
+    def close(self):
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+class Result:
+    """What happened: the tool results, what ran, and with which input."""
+
+    def __init__(self, world, model, done):
+        self.status = done.returncode
+        self.text = [result_text(model.results.get(n)) for n in range(len(model.calls))]
+        self.failed = [bool((model.results.get(n) or {}).get("is_error")) for n in range(len(model.calls))]
+        self.ran = world.read("ran").splitlines()
+        self.inputs = [json.loads(line)["tool_input"] for line in world.read("inputs").splitlines() if line]
+        self.note = json.loads(world.read("note") or "null")
+        self.told = "\n".join(model.seen)
+        if len(model.results) != len(model.calls):
+            raise AssertionError("the client stopped early: %s %s" % (done.stdout[-1000:], done.stderr[-1000:]))
+
+
+def result_text(block):
+    content = (block or {}).get("content", "")
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.get("text", "") for part in content)
+
+
+def equal(got, want):
+    if got != want:
+        raise AssertionError("got %r, want %r" % (got, want))
+
+
+def call(command, **fields):
+    return {"command": command, "description": "d", **fields}
+
+
+CASES = []
+
+
+def case(calls, settings=None, arguments=()):
+    """Declares a case: the model's calls, the user's settings, the client's arguments; the function checks."""
+
+    def declare(check):
+        CASES.append((check.__name__.replace("_", " "), calls, settings or ALLOW, list(arguments), check))
+        return check
+
+    return declare
+
+
+@case([call("cd . && FOO=1 timeout 60 pytest -x 'a b' 2>&1 | tail -3; echo after ${PIPESTATUS[0]}")])
+def a_heavy_command_runs_through_cx(r):
+    equal(r.ran, ["pytest|-x|a b|FOO=1"])
+    equal(r.text, ["recorded pytest -x a b\nafter 0"])
+    equal(r.note["assigned"], ["FOO"])
+    equal(r.note["tool_use_id"], "toolu_call_0")
+    assert "recorder was here" in r.told, "the report did not reach the model"
+
+
+@case([call("pytest -x", timeout=5000)])
+def the_status_and_the_other_fields_survive(r):
+    equal((r.text, r.failed), (["Exit code 3\nrecorded pytest -x"], [True]))
+    equal(r.inputs, [{"command": "cx pytest -x", "description": "d", "timeout": 15000}])
+    equal(r.note["timeout_ms"], 15000)
+    assert "recorder was here" in r.told, "the report of a failure did not reach the model"
+
+
+@case([call("echo hi"), call("echo 'pytest'; true")])
+def light_commands_stay(r):
+    equal(r.text, ["hi", "pytest"])
+    equal([i["command"] for i in r.inputs], ["echo hi", "echo 'pytest'; true"])
+    equal(r.ran, [])
+
+
+@case([call("pytest -x")], {"permissions": {"allow": ["Bash"], "deny": ["Bash(pytest:*)"]}})
+def a_deny_rule_still_denies(r):
+    equal((r.ran, r.failed), ([], [True]))
+
+
+@case([call("FOO=1 pytest -x | tail")], {"permissions": {"allow": ["Bash"], "ask": ["Bash(pytest *)"]}})
+def an_ask_rule_still_asks(r):
+    equal((r.ran, r.failed), ([], [True]))
+
+
+@case([call("pytest -x")], arguments=["--disallowedTools", "Bash(pytest:*)", "WebFetch"])
+def a_rule_among_the_arguments_still_denies(r):
+    equal((r.ran, r.failed), ([], [True]))
+
+
+@case([call("pytest -x")], arguments=["--settings", '{"permissions":{"deny":["Bash(pytest:*)"]}}'])
+def a_rule_in_settings_of_the_arguments_still_denies(r):
+    equal((r.ran, r.failed), ([], [True]))
+
+
+@case([call("cx run -- pytest -x"), call("cx make")],
+      {"permissions": {"allow": ["Bash"], "deny": ["Bash(pytest:*)"]}})
+def typed_cx_does_not_pass_by_a_deny_rule(r):
+    equal((r.ran, r.failed), (["make|FOO="], [True, True]))
+
+
+@case([call("pytest -x")], {"permissions": {"allow": ["Bash"], "deny": ["Bash(git push:*)", "Read(./.env)"]}})
+def other_deny_rules_do_not_stop_a_rewrite(r):
+    equal(r.ran, ["pytest|-x|FOO="])
+
+
+@case([call("pytest -x")], {"permissions": {"allow": ["Bash(pytest:*)"]}})
+def without_a_person_an_allowed_command_is_not_made_to_ask(r):
+    equal((r.ran, r.failed), (["plain -x"], [False]))
+
+
+@case([call("pytest -x")], {"permissions": {"allow": ["Bash"]}, "env": {"CX_LOCAL": "1"}})
+def cx_local_leaves_it(r):
+    equal((r.ran, r.text), (["plain -x"], ["plain -x"]))
+
+
+@case([call("true"), call("pytest -x")], {"permissions": {"allow": ["Bash"]}, "env": {"ALIASED": "1"}})
+def an_alias_of_the_user_keeps_its_meaning(r):
+    equal(r.text, ["(Bash completed with no output)", "plain --aliased -x"])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cx", default=os.path.join(HERE, "../../target/debug/cx"), help="the program to check")
+    parser.add_argument("-k", default="", metavar="WORD", help="only the cases whose name holds it")
+    options = parser.parse_args()
+    client = os.environ.get("CX_TEST_CLAUDE") or shutil.which("claude")
+    if not client:
+        print("skipped: no Claude Code here (install it, or name one by CX_TEST_CLAUDE)")
+        return SKIPPED
+    cx = os.path.realpath(options.cx)
+    if not os.access(cx, os.X_OK):
+        print("no program at %s; run `cargo build`, or name one by --cx" % cx)
+        return 1
+    failures = 0
+    for name, calls, settings, arguments, check in CASES:
+        if options.k not in name:
+            continue
+        world = World(cx)
+        try:
+            if "ALIASED" in settings.get("env", {}):
+                world.write(".bashrc", "alias pytest='pytest --aliased'\n")
+            check(world.run(client, calls, settings, arguments))
+            print("ok    ", name, flush=True)
+        except Exception:  # one case's failure must not hide the others
+            failures += 1
+            print("FAILED", name, flush=True)
+            traceback.print_exc()
+        finally:
+            world.close()
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
