@@ -1,51 +1,71 @@
-//! Judges one simple command or a whole script.
+//! Judges one simple command, or each command of a shell text.
 
-use super::rules::UserRule;
-use super::shell::{self, Dialect, Part, Unparsed, Word};
-use super::verdict::{Class, Verdict, Workload};
+use super::rules::{self, Scope, UserRule};
+use super::shell::{self, Dialect, Part, Script, Unparsed, Word};
+use super::verdict::{Class, Verdict};
 
 /// What a judgement depends on besides the command.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context<'a> {
-    /// The user's own rules, first match first.
+    /// The user's own rules, first match first; they come before the built-in ones.
     pub user_rules: &'a [UserRule],
     /// Built-in rules switched off, by name.
     pub off: &'a [String],
-    /// Functions and aliases of the user's shell, as far as known.
+    /// Functions and aliases of the user's shell as far as known, except those that cx itself defined there.
     pub aliases: &'a [String],
 }
 
-/// Judges one simple command.
-pub fn classify(_argv: &[Word], _ctx: &Context) -> Verdict {
-    Verdict {
-        class: Class::Unknown,
-        rule: String::new(),
-        reason: String::new(),
-        workload: Workload::default(),
-    }
+/// Judges one simple command. Total: every command gets a class and a reason.
+pub fn classify(argv: &[Word], ctx: &Context) -> Verdict {
+    rules::judge(
+        argv,
+        Scope {
+            user: ctx.user_rules,
+            off: ctx.off,
+        },
+    )
 }
 
-/// A command of a script with its judgement.
-#[derive(Clone, Debug, PartialEq)]
+/// A command of a text with its judgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
     /// The command.
     pub part: Part,
-    /// Its judgement.
+    /// Its judgement. That of a part which is left alone is for explanation only.
     pub verdict: Verdict,
 }
 
-/// Judges each command of a script.
+impl Judged {
+    /// Whether `cx ` is to be inserted at its site, as far as the command itself tells.
+    pub fn moves(&self) -> bool {
+        self.verdict.class == Class::Heavy && self.part.left_alone.is_none()
+    }
+}
+
+/// Judges each command of a text, in text order.
 ///
 /// # Errors
 /// Those of [`shell::parse`].
 pub fn classify_script(text: &str, dialect: Dialect, ctx: &Context) -> Result<Vec<Judged>, Unparsed> {
-    let script = shell::parse(text, dialect)?;
-    Ok(script
-        .parts
-        .into_iter()
-        .map(|part| Judged {
-            verdict: classify(&part.argv, ctx),
-            part,
-        })
-        .collect())
+    Ok(judge(shell::parse(text, dialect)?, ctx))
 }
+
+/// Judges each command of a parsed text.
+pub fn judge(script: Script, ctx: &Context) -> Vec<Judged> {
+    let judged = script.parts.into_iter().map(|mut part| {
+        let verdict = classify(&part.argv, ctx);
+        if part.left_alone.is_none() {
+            let program = part.argv.first().and_then(Word::text);
+            let shadowed = part.wrappers.iter().map(String::as_str).chain(program);
+            part.left_alone = shadowed
+                .into_iter()
+                .find(|name| ctx.aliases.iter().any(|a| a == name))
+                .map(|name| format!("your shell defines `{name}` as a function or alias"));
+        }
+        Judged { part, verdict }
+    });
+    judged.collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,10 @@ pub struct HookView {
     pub auto_route: bool,
     /// Built-in rules that are switched off.
     pub off: Vec<String>,
-    /// The user's own rules.
+    /// The user has rules of their own.
+    has_rules: bool,
+    /// Those rules; they stay in the config, which is read only where there are any.
+    #[serde(skip)]
     pub rules: Vec<UserRule>,
     /// `busy_cpu`.
     pub busy_cpu: f32,
@@ -52,7 +55,8 @@ pub fn hook_view(paths: &Paths) -> Option<HookView> {
         && view.version == VERSION
         && view.config == Some(now)
     {
-        return Some(view);
+        let rules = if view.has_rules { Config::load(paths).ok()?.rules } else { Vec::new() };
+        return Some(HookView { rules, ..view });
     }
     let config = Config::load(paths).ok()?;
     config.check_trusted(None).ok()?;
@@ -79,6 +83,7 @@ fn make(paths: &Paths, config: &Config, table: &Table) -> HookView {
         none_usable_until_ms: until,
         auto_route: config.policy.auto_route,
         off: config.policy.off.clone(),
+        has_rules: !config.rules.is_empty(),
         rules: config.rules.clone(),
         busy_cpu: config.policy.busy_cpu,
     }

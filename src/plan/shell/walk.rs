@@ -186,7 +186,7 @@ impl<'a> Walk<'a> {
                 for entry in &f.header.entries {
                     match decode(self.slice(range(entry.word.span))?, self.dialect) {
                         Word::Static(name) => drop(self.defined.names.insert(name)),
-                        Word::Dynamic => self.defined.any = true,
+                        Word::Dynamic | Word::Flag(_) => self.defined.any = true,
                     }
                 }
                 // Where it is called from is not known, so neither is its standard input.

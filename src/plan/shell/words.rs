@@ -9,6 +9,8 @@ pub enum Word {
     Static(String),
     /// Anything else.
     Dynamic,
+    /// Anything else that is sure to start as this option does: `-j` for `-j$(nproc)`.
+    Flag(String),
 }
 
 impl Word {
@@ -16,8 +18,13 @@ impl Word {
     pub fn text(&self) -> Option<&str> {
         match self {
             Word::Static(s) => Some(s),
-            Word::Dynamic => None,
+            Word::Dynamic | Word::Flag(_) => None,
         }
+    }
+
+    /// Whether it is an option whose text is not fully known.
+    pub fn is_flag(&self) -> bool {
+        matches!(self, Word::Flag(_))
     }
 }
 
@@ -29,7 +36,16 @@ impl From<&str> for Word {
 
 /// Decodes the source of one word.
 pub(super) fn decode(raw: &str, dialect: Dialect) -> Word {
-    value(raw, dialect).map_or(Word::Dynamic, Word::Static)
+    if let Some(value) = value(raw, dialect) {
+        return Word::Static(value);
+    }
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=');
+    let known = raw.bytes().take_while(|b| plain(b)).count();
+    if raw.starts_with('-') && known >= 2 {
+        Word::Flag(raw[..known].to_owned())
+    } else {
+        Word::Dynamic
+    }
 }
 
 /// Whether a dynamic word is sure to expand to exactly one argument: double quotes around it all, and no list in it.
@@ -139,6 +155,9 @@ mod tests {
         for (raw, want) in rows {
             assert_eq!(decode(raw, Dialect::Bash).text(), *want, "{raw}");
         }
+        assert_eq!(decode("-j$(nproc)", Dialect::Bash), Word::Flag("-j".into()));
+        assert_eq!(decode("-j\"$N\"", Dialect::Bash), Word::Flag("-j".into()));
+        assert_eq!(decode("-$N", Dialect::Bash), Word::Dynamic);
         assert_eq!(decode("=ls", Dialect::Zsh), Word::Dynamic);
         assert_eq!(decode("a^b", Dialect::Zsh), Word::Dynamic);
         assert!(is_one_argument("\"$x\"") && is_one_argument("\"${x}s\""));

@@ -50,7 +50,7 @@ impl Words<'_> {
     fn get(&self, i: usize) -> Option<String> {
         match decode(self.raws.get(i)?, self.dialect) {
             Word::Static(s) => Some(s),
-            Word::Dynamic => None,
+            Word::Dynamic | Word::Flag(_) => None,
         }
     }
 
@@ -58,7 +58,7 @@ impl Words<'_> {
     fn is_one(&self, i: usize) -> bool {
         self.raws
             .get(i)
-            .is_some_and(|raw| is_one_argument(raw) || decode(raw, self.dialect) != Word::Dynamic)
+            .is_some_and(|raw| is_one_argument(raw) || decode(raw, self.dialect).text().is_some())
     }
 
     /// One wrapper, if word 0 is one.
