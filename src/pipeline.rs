@@ -648,6 +648,7 @@ pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i3
             .iter()
             .map(|w| match w {
                 Word::Static(s) => OsString::from(s),
+                Word::Flag(s) => OsString::from(s),
                 Word::Dynamic => OsString::from("?"),
             })
             .collect();
