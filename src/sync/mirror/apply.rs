@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{Mirror, VERSION};
+use super::{Mirror, Seen, VERSION};
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::sync::beneath::{self, Beneath, Place};
 use crate::sync::stage::{Op, Staged, after};
@@ -68,7 +68,8 @@ impl Mirror {
     }
 
     fn is_fresh(&self) -> bool {
-        self.state.manifest.is_empty() && fs::read_dir(&self.root).is_ok_and(|mut d| d.next().is_none())
+        self.state.manifest.is_empty()
+            && fs::read_dir(&self.root).is_ok_and(|d| d.flatten().all(|e| e.file_name() == ".git"))
     }
 
     /// Finishes what a crash left. Needs the lock.
@@ -111,6 +112,13 @@ impl Mirror {
             }
             for op in &journal.ops {
                 self.state.seen.remove(op.path());
+                // Until it changes there, nobody asks for it.
+                if let Op::Forget { path } = op
+                    && let Ok(Some(stat)) = work.tree.stat(path)
+                    && !stat.is_dir()
+                {
+                    self.state.seen.insert(path.clone(), Seen { stat, hash: None });
+                }
             }
             self.state.known.retain(|p, _| want.contains_key(p));
             self.state.manifest = want;
