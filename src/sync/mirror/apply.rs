@@ -13,7 +13,7 @@ use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::sync::beneath::{self, Beneath, Place};
 use crate::sync::stage::{Op, Staged, after};
 use crate::sync::stat::Stat;
-use crate::sync::{SyncError, TMP_PREFIX, crash_point, index, now_ns};
+use crate::sync::{SyncError, TMP_PREFIX, crash_point, gitmeta, index, now_ns};
 
 /// All that is needed to finish, written before the first change.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +52,11 @@ impl Mirror {
             .to_owned();
         if staged.dir().parent() != Some(&self.meta.join("stage")) {
             return Err(SyncError::Pack("it was not staged for this mirror".into()));
+        }
+        if let Some(repository) = staged.repository() {
+            // It is no part of the generation: one that got in before a crash does no harm.
+            let installed = gitmeta::install(&self.root, repository, &self.stage_dir());
+            installed.map_err(|e| self.failed("failed to put the repository in", e))?;
         }
         let journal = Journal {
             stage: name,
