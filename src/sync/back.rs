@@ -4,7 +4,7 @@
 //! and named. Each file appears in one step, under a temporary name in its directory before; a journal beside the
 //! staged files lets [`recover`] finish what a killed process left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -90,6 +90,7 @@ pub fn commit_local(
     context: &BackContext<'_>,
 ) -> Result<BackReport, SyncError> {
     use std::os::unix::ffi::OsStrExt;
+    let withheld: BTreeSet<&RelPath> = context.withheld.iter().collect();
     let deletions = staged
         .ops()
         .iter()
@@ -111,7 +112,7 @@ pub fn commit_local(
         let path = op.path();
         let refusal = if is_protected(path.as_bytes()) {
             Some("nothing from a node is put there".to_owned())
-        } else if context.withheld.binary_search(path).is_ok() || context.withheld.contains(path) {
+        } else if withheld.contains(path) {
             Some("it holds secrets and was not sent".to_owned())
         } else if mass && matches!(op, Op::Delete { .. }) {
             Some(format!(
@@ -137,13 +138,13 @@ pub fn commit_local(
             ..BackReport::default()
         });
     }
-    let path = staged.dir().join(JOURNAL);
+    let dir = staged.dir().to_path_buf();
+    // Held until the end, and before there is a journal: `recover` leaves a commit alone whose process lives.
+    let lock = lock_stage(&dir).map_err(|e| SyncError::io("failed to lock", &dir, e))?;
+    let path = dir.join(JOURNAL);
     index::save(&path, VERSION, &journal).map_err(|e| SyncError::io("failed to write", &path, e))?;
     staged.keep();
-    let dir = staged.dir().to_path_buf();
-    // Held until the end: `recover` leaves a commit alone whose process lives.
-    let lock = lock_stage(&dir).map_err(|e| SyncError::io("failed to lock", &dir, e))?;
-    let report = finish(&dir, &journal)?;
+    let report = finish(&dir, &journal, false)?;
     drop(lock);
     Ok(report)
 }
@@ -175,7 +176,7 @@ pub fn recover(stages: &Path) -> Result<Vec<(PathBuf, BackReport)>, SyncError> {
             continue;
         };
         match try_lock_stage(&dir) {
-            Ok(Some(_lock)) => match finish(&dir, &journal) {
+            Ok(Some(_lock)) => match finish(&dir, &journal, true) {
                 Ok(report) => {
                     reports.push((PathBuf::from(std::ffi::OsStr::from_bytes(&journal.root)), report));
                 }
@@ -207,8 +208,8 @@ fn try_lock_stage(dir: &Path) -> io::Result<Option<fs::File>> {
     }
 }
 
-/// Makes the journal's changes, the whole or the rest, and removes the stage directory.
-fn finish(dir: &Path, journal: &Journal) -> Result<BackReport, SyncError> {
+/// Makes the journal's changes, the whole or (`again`) what a killed process left, and removes the stage directory.
+fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, SyncError> {
     use std::os::unix::ffi::OsStrExt;
     let root = Path::new(std::ffi::OsStr::from_bytes(&journal.root));
     let tree = Beneath::open(root).map_err(|e| SyncError::io("failed to open", root, e))?;
@@ -225,6 +226,9 @@ fn finish(dir: &Path, journal: &Journal) -> Result<BackReport, SyncError> {
         now: now_ns(),
     };
     for (number, op) in journal.ops.iter().enumerate() {
+        if again && let Ok(place) = commit.tree.place(op.path()) {
+            let _ = place.unlink(&commit.tmp(number));
+        }
         if let Err(e) = crash_point().and_then(|()| commit.make(op, number)) {
             if is_full(&e) {
                 return Err(SyncError::Full(root.to_path_buf()));

@@ -10,6 +10,7 @@
 mod back;
 mod beneath;
 mod git;
+mod gitmeta;
 mod index;
 mod known;
 mod mirror;
@@ -32,9 +33,10 @@ use std::path::{Path, PathBuf};
 use crate::plan::manifest::Manifest;
 
 pub use back::{BackContext, BackReport, commit_local, recover};
+pub use gitmeta::{GitMeta, snapshot};
 pub use known::is_protected;
 pub use mirror::{Check, Collected, Mirror, MirrorLock, RunGuard, mirrors, purge};
-pub use pack::{Packed, write_pack};
+pub use pack::{Packed, write_pack, write_pack_with};
 pub use record::{MirrorRecord, Records};
 pub use scan::{Scan, ScanOptions, scan};
 pub use stage::{Op, Origin, Staged, after, stage};

@@ -9,6 +9,7 @@
 //! l origin path target                     symbolic link
 //! f origin path mode:u32 mtime_ns:i64 size:u64 (len:u32 bytes)* 0:u32 size:u64 hash   file; the second size and the
 //!                                          hash are those of what was sent
+//! R len:u32 repository                     the small repository (postcard), once at most
 //! E generation                             end: the generation of the tree after
 //! ```
 //!
@@ -22,6 +23,7 @@ use flate2::Compression;
 use flate2::write::DeflateEncoder;
 
 use super::beneath::{self, Beneath};
+use super::gitmeta::GitMeta;
 use super::stage::Origin;
 use crate::plan::delta::Delta;
 use crate::plan::manifest::{Entry, Generation, Hash, Manifest, RelPath, generation};
@@ -49,8 +51,25 @@ pub struct Packed {
 /// # Errors
 /// Those of `out`, and those of reading a file that exists but cannot be read.
 pub fn write_pack(root: &Path, delta: &Delta, want: &Manifest, out: &mut dyn Write) -> io::Result<Packed> {
+    write_pack_with(root, delta, want, None, out)
+}
+
+/// The same, with the small repository that the mirror is to have beside the tree.
+///
+/// # Errors
+/// As [`write_pack`].
+pub fn write_pack_with(
+    root: &Path,
+    delta: &Delta,
+    want: &Manifest,
+    repository: Option<&GitMeta>,
+    out: &mut dyn Write,
+) -> io::Result<Packed> {
     let mut tree = Beneath::open(root)?;
     let mut pack = PackWriter::new(out)?;
+    if let Some(repository) = repository {
+        pack.repository(repository)?;
+    }
     let mut manifest = want.clone();
     for path in &delta.deletions {
         pack.delete(path)?;
@@ -98,6 +117,14 @@ impl<'a> PackWriter<'a> {
             files: 0,
             bytes: 0,
         })
+    }
+
+    fn repository(&mut self, repository: &GitMeta) -> io::Result<()> {
+        let bytes = postcard::to_stdvec(repository).map_err(io::Error::other)?;
+        let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        self.out.write_all(b"R")?;
+        self.out.write_all(&len.to_le_bytes())?;
+        self.out.write_all(&bytes)
     }
 
     pub(crate) fn delete(&mut self, path: &RelPath) -> io::Result<()> {

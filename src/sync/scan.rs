@@ -75,9 +75,14 @@ pub struct Scan {
 
 impl Scan {
     /// What must happen to a mirror that holds `have`. Paths that exist here but do not go (ignored ones over the
-    /// limit) are forgotten there instead of deleted.
+    /// limit, secrets that a command made there) are forgotten there instead of deleted.
     pub fn delta(&self, have: &Manifest) -> Delta {
-        let unsent: BTreeSet<&[u8]> = self.unsent.iter().map(RelPath::as_bytes).collect();
+        let unsent: BTreeSet<&[u8]> = self
+            .unsent
+            .iter()
+            .chain(&self.withheld)
+            .map(RelPath::as_bytes)
+            .collect();
         crate::plan::delta::delta_keeping(have, &self.manifest, |p| is_at_or_below(&unsent, p.as_bytes()))
     }
 }
@@ -393,10 +398,11 @@ pub(crate) fn hash_all(tree: &Beneath, paths: Vec<RelPath>, threads: usize) -> V
 /// The content of a regular file as one hash, with a stat under which it was whole: a file that changes while it is
 /// read is read again.
 pub(crate) fn hash_file(tree: &mut Beneath, path: &RelPath) -> io::Result<(Stat, Hash)> {
-    let mut buf = vec![0u8; 64 << 10];
     let mut tries = 0;
     loop {
         let (mut file, before) = tree.read(path)?;
+        // One more than its size, so that one read mostly meets its end too.
+        let mut buf = vec![0u8; before.size.clamp(1 << 10, 64 << 10) as usize + 1];
         let mut hasher = blake3::Hasher::new();
         let mut size = 0u64;
         loop {

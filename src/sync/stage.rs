@@ -10,6 +10,7 @@ use flate2::read::DeflateDecoder;
 use serde::{Deserialize, Serialize};
 
 use super::SyncError;
+use super::gitmeta::GitMeta;
 use super::pack::{MAGIC, PIECE};
 use crate::plan::manifest::{Entry, Generation, Hash, Manifest, RelPath};
 
@@ -103,12 +104,18 @@ pub struct Staged {
     dir: PathBuf,
     ops: Vec<Op>,
     generation: Generation,
+    repository: Option<GitMeta>,
     files: u64,
     bytes: u64,
     keep: bool,
 }
 
 impl Staged {
+    /// The small repository that came along.
+    pub fn repository(&self) -> Option<&GitMeta> {
+        self.repository.as_ref()
+    }
+
     /// The changes, in the order in which they are to be made.
     pub fn ops(&self) -> &[Op] {
         &self.ops
@@ -152,6 +159,9 @@ impl Drop for Staged {
     }
 }
 
+/// A small repository of more bytes than this is none.
+const MAX_REPOSITORY: u64 = 80 << 20;
+
 /// Paths and targets may take this many bytes in all: some millions of paths.
 const MAX_NAMES: u64 = 512 << 20;
 
@@ -172,6 +182,7 @@ pub fn stage(input: &mut dyn Read, stage_dir: &Path, limit: u64) -> Result<Stage
         dir: stage_dir.to_path_buf(),
         ops: Vec::new(),
         generation: Generation::empty(),
+        repository: None,
         files: 0,
         bytes: 0,
         keep: false,
@@ -204,6 +215,10 @@ impl Reader<'_> {
                 b'D' => Op::Delete { path: self.path()? },
                 b'F' => Op::Forget { path: self.path()? },
                 b'd' | b'l' | b'f' => self.put(tag, staged, limit)?,
+                b'R' if staged.repository.is_none() => {
+                    staged.repository = Some(self.repository(limit)?);
+                    continue;
+                }
                 b'E' => {
                     staged.generation = Generation(self.array()?);
                     let mut more = [0u8];
@@ -303,6 +318,20 @@ impl Reader<'_> {
                 piece -= part.len();
             }
         }
+    }
+
+    fn repository(&mut self, limit: u64) -> Result<GitMeta, SyncError> {
+        let len = u32::from_le_bytes(self.array()?);
+        if u64::from(len) > limit.min(MAX_REPOSITORY) {
+            return Err(SyncError::TooLarge(limit));
+        }
+        let mut bytes = Vec::new();
+        self.input
+            .by_ref()
+            .take(u64::from(len))
+            .read_to_end(&mut bytes)
+            .map_err(cut)?;
+        postcard::from_bytes(&bytes).map_err(|_| SyncError::Pack("its repository cannot be read".into()))
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], SyncError> {

@@ -8,12 +8,12 @@ use std::path::Path;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{Mirror, VERSION};
+use super::{Mirror, Seen, VERSION};
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::sync::beneath::{self, Beneath, Place};
 use crate::sync::stage::{Op, Staged, after};
 use crate::sync::stat::Stat;
-use crate::sync::{SyncError, TMP_PREFIX, crash_point, index, now_ns};
+use crate::sync::{SyncError, TMP_PREFIX, crash_point, gitmeta, index, now_ns};
 
 /// All that is needed to finish, written before the first change.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,6 +53,11 @@ impl Mirror {
         if staged.dir().parent() != Some(&self.meta.join("stage")) {
             return Err(SyncError::Pack("it was not staged for this mirror".into()));
         }
+        if let Some(repository) = staged.repository() {
+            // It is no part of the generation: one that got in before a crash does no harm.
+            let installed = gitmeta::install(&self.root, repository, &self.stage_dir());
+            installed.map_err(|e| self.failed("failed to put the repository in", e))?;
+        }
         let journal = Journal {
             stage: name,
             times: times(&self.state.manifest, staged.ops(), self.is_fresh(), now_ns()),
@@ -68,7 +73,8 @@ impl Mirror {
     }
 
     fn is_fresh(&self) -> bool {
-        self.state.manifest.is_empty() && fs::read_dir(&self.root).is_ok_and(|mut d| d.next().is_none())
+        self.state.manifest.is_empty()
+            && fs::read_dir(&self.root).is_ok_and(|d| d.flatten().all(|e| e.file_name() == ".git"))
     }
 
     /// Finishes what a crash left. Needs the lock.
@@ -111,6 +117,13 @@ impl Mirror {
             }
             for op in &journal.ops {
                 self.state.seen.remove(op.path());
+                // Until it changes there, nobody asks for it.
+                if let Op::Forget { path } = op
+                    && let Ok(Some(stat)) = work.tree.stat(path)
+                    && !stat.is_dir()
+                {
+                    self.state.seen.insert(path.clone(), Seen { stat, hash: None });
+                }
             }
             self.state.known.retain(|p, _| want.contains_key(p));
             self.state.manifest = want;

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use super::survey::{Survey, exists_here};
+use super::survey::Survey;
 use super::{Mirror, Seen};
 use crate::plan::Brings;
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::BackSpec;
 use crate::sync::beneath::{self, Beneath};
 use crate::sync::pack::PackWriter;
-use crate::sync::scan::hash_file;
+use crate::sync::scan::{hash_file, is_at_or_below};
 use crate::sync::stage::Origin;
 use crate::sync::stat::Stat;
 use crate::sync::{SyncError, TMP_PREFIX, wild};
@@ -168,7 +168,8 @@ impl Mirror {
         tree: &mut Beneath,
         plan: &mut Plan,
     ) -> BTreeMap<RelPath, Seen> {
-        let mut seen = BTreeMap::new();
+        let mut seen = survey.forgotten.clone();
+        let here: BTreeSet<&[u8]> = back.exist_here.iter().map(RelPath::as_bytes).collect();
         for (path, stat) in &survey.ignored {
             let before = self.state.seen.get(path).copied();
             if let Some(now) = unchanged(before, stat, tree, path) {
@@ -182,7 +183,7 @@ impl Mirror {
                     hash: None,
                 },
             );
-            let is_here = exists_here(back, path);
+            let is_here = is_at_or_below(&here, path.as_bytes());
             let wanted = match back.scope {
                 0 => false,
                 1 => named.wants(path, true),

@@ -137,7 +137,9 @@ impl Mirror {
         Ok(MirrorLock(file))
     }
 
-    /// Registers a run, for as long as the guard lives. Call it after [`Mirror::check`].
+    /// Registers a run, for as long as the guard lives. Call it after [`Mirror::check`], and drop the guard only after
+    /// [`Mirror::collect`], also for a run whose caller is gone: what is not collected by then counts as stray, and the
+    /// next client has it deleted.
     ///
     /// # Errors
     /// Those of opening the lock file.

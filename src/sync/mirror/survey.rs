@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Mirror, State};
+use super::{Mirror, Seen, State};
 use crate::plan::manifest::{Entry, RelPath};
 use crate::proto::BackSpec;
 use crate::sync::beneath::Beneath;
-use crate::sync::scan::{hash_all, is_at_or_below};
+use crate::sync::scan::hash_all;
 use crate::sync::stat::Stat;
 use crate::sync::walk::{Class, WalkOptions, walk};
 use crate::sync::{SyncError, beneath};
@@ -20,6 +20,8 @@ pub(super) struct Survey {
     pub ignored_changes: std::collections::BTreeSet<RelPath>,
     /// Ignored files and links outside of the manifest (and of caches), all of them.
     pub ignored: BTreeMap<RelPath, Stat>,
+    /// Files that are not ignored but were forgotten, and are as they were then.
+    pub forgotten: BTreeMap<RelPath, Seen>,
     /// Stats to trust from now on; `None`: do not trust any.
     pub known: BTreeMap<RelPath, Option<Stat>>,
 }
@@ -85,6 +87,15 @@ impl Mirror {
                         look.survey.ignored.insert(path, found.stat);
                     }
                 }
+                (None, Class::Plain) if self.is_seen(&path, &found.stat) => {
+                    look.survey.forgotten.insert(
+                        path,
+                        Seen {
+                            stat: found.stat,
+                            hash: None,
+                        },
+                    );
+                }
                 (None, Class::Plain) => {
                     look.read_later(&path, &found.stat)
                         .map(drop)
@@ -97,6 +108,10 @@ impl Mirror {
                 .map_err(|e| self.failed("failed to look at", e))?;
         }
         Ok(look.read(&tree, options.threads))
+    }
+
+    fn is_seen(&self, path: &RelPath, stat: &Stat) -> bool {
+        self.state.seen.get(path).is_some_and(|s| s.stat == *stat)
     }
 }
 
@@ -216,10 +231,4 @@ impl Look<'_> {
         }
         self.survey
     }
-}
-
-/// Whether a path is among, or below, those that exist on the client.
-pub(super) fn exists_here(back: &BackSpec, path: &RelPath) -> bool {
-    let set = back.exist_here.iter().map(RelPath::as_bytes).collect();
-    is_at_or_below(&set, path.as_bytes())
 }

@@ -530,3 +530,42 @@ proptest! {
         prop_assert_eq!(collected.generation, generation(&p.believed));
     }
 }
+
+#[test]
+fn what_is_forgotten_stays_and_does_not_come_back() {
+    let mut p = Pair::new();
+    p.options.ignored_limit = 10;
+    p.write(".gitignore", "data/\n");
+    p.write("data/d", "12345");
+    p.sync();
+    // Over the limit now; and a secret that a command made there.
+    p.write("data/e", "1234567890");
+    write(&p.there().join(".env"), "made there");
+    let (_, report) = p.bring_back();
+    assert_eq!(report.files, 1);
+    for _ in 0..2 {
+        p.sync();
+        assert!(p.there().join("data/d").exists() && p.there().join(".env").exists());
+        assert!(!p.there().join("data/e").exists());
+        assert_eq!(crate::sync::testing::listed(&p.believed), [".gitignore"]);
+        let expected = generation(&p.believed);
+        assert!(matches!(p.mirror().check(expected, &p.back).unwrap(), Check::At));
+        assert_eq!(p.collect().0.files, 0);
+    }
+    write(&p.there().join("data/d"), "changed");
+    write(&p.there().join(".env"), "changed there");
+    // As if it had been written here since the scan.
+    p.scan.began_ns = 0;
+    let (collected, report) = p.bring_back();
+    assert_eq!((collected.files, report.files), (2, 0));
+    assert_eq!(
+        report.refused[0].0,
+        rel(".env"),
+        "a secret that was not sent is not touched"
+    );
+    assert_eq!(
+        report.conflicts,
+        [rel("data/d")],
+        "it is younger here than the scan"
+    );
+}

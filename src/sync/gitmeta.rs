@@ -1,0 +1,529 @@
+//! The small repository that a mirror of a git workspace gets, so that `git describe`, `git rev-parse HEAD`, `git status`
+//! and tools that take their version from tags work there.
+//!
+//! It holds commits back to the nearest tag (all of them where only that is exact and they are few), the trees of HEAD,
+//! HEAD itself, those tags, the index and the ignore rules from outside the tree. No blobs, no hooks, no remotes, and
+//! never the user's `.git/config`, which can hold credentials and commands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::git::{self, GitDirs, git_with_input};
+use super::index;
+use super::stat::Stat;
+use crate::plan::manifest::{Hash, RelPath};
+
+/// Version of the remembered snapshot.
+const VERSION: u32 = 1;
+
+/// Histories up to this length go whole where a cut would make `git describe` count wrong.
+const MAX_COMMITS: usize = 5000;
+
+/// A repository of more bytes than this is not sent.
+const MAX_BYTES: usize = 64 << 20;
+
+/// The files of a small repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitMeta {
+    /// Names its content: another id means that a mirror needs it again.
+    pub id: Hash,
+    /// Paths relative to `.git`, and what they hold.
+    pub files: Vec<(RelPath, Vec<u8>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    head: Option<Hash>,
+    stamps: Vec<Option<Stat>>,
+    meta: Option<GitMeta>,
+}
+
+/// Makes the small repository of the workspace whose top is `root`; `None` where there is no commit or no usable git.
+///
+/// `cache` is a file that remembers the last one, so that nothing is started while HEAD, tags and index stand still.
+///
+/// # Errors
+/// Those of the temporary files; what git refuses is no error.
+pub fn snapshot(root: &Path, cache: &Path) -> io::Result<Option<GitMeta>> {
+    let Some(dirs) = git::dirs(root) else {
+        return Ok(None);
+    };
+    let head = git::head(&dirs);
+    let stat = |p: &Path| rustix::fs::stat(p).ok().map(|s| Stat::new(&s));
+    let watched = [
+        dirs.own.join("index"),
+        dirs.common.join("packed-refs"),
+        dirs.common.join("refs/tags"),
+        dirs.common.join("info/exclude"),
+    ];
+    let stamps: Vec<_> = watched.iter().map(|p| stat(p)).collect();
+    if let Some(r) = index::load::<Remembered>(cache, VERSION)
+        && r.head == head
+        && r.stamps == stamps
+    {
+        return Ok(r.meta);
+    }
+    let began = super::now_ns();
+    let meta = make(root, &dirs)?;
+    let settled = stamps.iter().all(|s| s.is_none_or(|s| s.is_settled(began)));
+    if settled {
+        // Only time is lost without it.
+        let _ = index::save(
+            cache,
+            VERSION,
+            &Remembered {
+                head,
+                stamps,
+                meta: meta.clone(),
+            },
+        );
+    }
+    Ok(meta)
+}
+
+fn make(root: &Path, dirs: &GitDirs) -> io::Result<Option<GitMeta>> {
+    let text = |args: &[&str]| git::git(root, args).and_then(|t| String::from_utf8(t).ok());
+    let Some(head) = text(&["rev-parse", "--verify", "-q", "HEAD^{commit}"]).map(|h| h.trim().to_owned())
+    else {
+        return Ok(None);
+    };
+    let Some(history) = history(&text) else {
+        return Ok(None);
+    };
+    let Some((refs, tag_objects)) = refs(&text, &head, &history) else {
+        return Ok(None);
+    };
+    let Some(trees) = text(&[
+        "ls-tree",
+        "-r",
+        "-t",
+        "-z",
+        "--format=%(objecttype) %(objectname)",
+        &head,
+    ]) else {
+        return Ok(None);
+    };
+    let mut objects: BTreeSet<&str> = history.commits.iter().map(String::as_str).collect();
+    objects.extend(trees.split('\0').filter_map(|l| l.strip_prefix("tree ")));
+    objects.extend(tag_objects.iter().map(String::as_str));
+    let top = text(&["rev-parse", &format!("{head}^{{tree}}")]).unwrap_or_default();
+    objects.insert(top.trim());
+    let list = objects.into_iter().fold(String::new(), |l, o| l + o + "\n");
+
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    if !pack(root, &list, &mut files)? {
+        return Ok(None);
+    }
+    let symbolic = text(&["symbolic-ref", "-q", "HEAD"]);
+    let head_file = symbolic.map_or_else(|| format!("{head}\n"), |name| format!("ref: {}\n", name.trim()));
+    files.insert("HEAD".into(), head_file.into_bytes());
+    files.insert("packed-refs".into(), refs.into_bytes());
+    if !history.shallow.is_empty() {
+        files.insert("shallow".into(), (history.shallow.join("\n") + "\n").into_bytes());
+    }
+    files.insert("config".into(), config(&text).into_bytes());
+    let rules = git::facts(root, dirs, None).extra_ignore;
+    files.insert(
+        "info/exclude".into(),
+        [rules.join(&b'\n'), b"\n".to_vec()].concat(),
+    );
+    // The stats in the index change without meaning; what it lists tells whether it must go again.
+    let listed = git::git(root, &["ls-files", "--stage", "-z"]).unwrap_or_default();
+    let mut id = blake3::Hasher::new();
+    id.update(&listed);
+    for (path, content) in &files {
+        id.update(path.as_bytes());
+        // Packs of the same objects may differ in their bytes, but are named by the objects.
+        if !path.ends_with(".pack") && !path.ends_with(".idx") {
+            id.update(&(content.len() as u64).to_le_bytes());
+            id.update(content);
+        }
+    }
+    // A split index is in two files; without one git takes all files as deleted and untracked.
+    let split = listed_dir(&dirs.own).any(|n| n.starts_with("sharedindex."));
+    match fs::read(dirs.own.join("index")) {
+        Ok(bytes) if !split => files.insert("index".into(), bytes),
+        _ => return Ok(None),
+    };
+    if files.values().map(Vec::len).sum::<usize>() > MAX_BYTES {
+        return Ok(None);
+    }
+    let files = files
+        .into_iter()
+        .filter_map(|(p, content)| Some((RelPath::new(p)?, content)))
+        .collect();
+    Ok(Some(GitMeta {
+        id: *id.finalize().as_bytes(),
+        files,
+    }))
+}
+
+fn listed_dir(dir: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|e| e.file_name().into_string().ok())
+}
+
+struct History {
+    commits: BTreeSet<String>,
+    /// Commits whose parents do not go.
+    shallow: Vec<String>,
+}
+
+/// The commits that go.
+fn history(text: &dyn Fn(&[&str]) -> Option<String>) -> Option<History> {
+    // The nearest tag of any kind, the nearest annotated one, and the nearest that looks like a version: the tools ask for
+    // one of these. The farthest is where the history may end.
+    let tags = [
+        text(&["describe", "--tags", "--abbrev=0"]),
+        text(&["describe", "--abbrev=0"]),
+        text(&["describe", "--tags", "--abbrev=0", "--match", "*[0-9]*"]),
+    ];
+    let tags: BTreeSet<String> = tags.into_iter().flatten().map(|t| t.trim().to_owned()).collect();
+    let limit = format!("--max-count={}", MAX_COMMITS + 1);
+    let list = |end: Option<&str>| -> Option<Vec<(String, Vec<String>)>> {
+        let mut args = vec!["rev-list", "--parents", &limit, "HEAD"];
+        let parents = end.map(|t| format!("refs/tags/{t}^@"));
+        args.extend(parents.as_ref().map(|_| "--not"));
+        args.extend(parents.as_deref());
+        let lines = text(&args)?;
+        let split = |l: &str| {
+            let mut ids = l.split(' ').map(str::to_owned);
+            Some((ids.next()?, ids.collect()))
+        };
+        Some(lines.lines().filter_map(split).collect())
+    };
+    let to_tag = tags.iter().filter_map(|t| list(Some(t))).max_by_key(Vec::len);
+    if let Some(commits) = to_tag.filter(|c| c.len() <= MAX_COMMITS) {
+        let ids: BTreeSet<String> = commits.iter().map(|c| c.0.clone()).collect();
+        let outside = |c: &&(String, Vec<String>)| c.1.iter().any(|p| !ids.contains(p));
+        let cut: Vec<&(String, Vec<String>)> = commits.iter().filter(outside).collect();
+        // A cut commit loses all its parents: right only for those whose parents all stay behind.
+        if cut.iter().all(|c| c.1.iter().all(|p| !ids.contains(p))) {
+            let shallow = cut.iter().map(|c| c.0.clone()).collect();
+            return Some(History {
+                commits: ids,
+                shallow,
+            });
+        }
+    }
+    let all = list(None)?;
+    if all.len() <= MAX_COMMITS {
+        // The workspace may be shallow itself: what it lacks is cut here too.
+        let ids: BTreeSet<String> = all.iter().map(|c| c.0.clone()).collect();
+        let grafted = text(&["rev-parse", "--is-shallow-repository"]).is_some_and(|t| t.trim() == "true");
+        let roots = all
+            .iter()
+            .filter(|c| grafted && c.1.is_empty())
+            .map(|c| c.0.clone())
+            .collect();
+        return Some(History {
+            commits: ids,
+            shallow: roots,
+        });
+    }
+    let head = all.into_iter().next()?.0;
+    Some(History {
+        commits: BTreeSet::from([head.clone()]),
+        shallow: vec![head],
+    })
+}
+
+/// The `packed-refs` file: the branch that HEAD names, and the tags on commits that go; and the tag objects.
+fn refs(
+    text: &dyn Fn(&[&str]) -> Option<String>,
+    head: &str,
+    history: &History,
+) -> Option<(String, Vec<String>)> {
+    let mut lines: BTreeMap<String, String> = BTreeMap::new();
+    if let Some(branch) = text(&["symbolic-ref", "-q", "HEAD"]) {
+        lines.insert(branch.trim().to_owned(), format!("{head} {}\n", branch.trim()));
+    }
+    let mut objects = Vec::new();
+    let format = "--format=%(objectname) %(objecttype) %(*objectname) %(refname)";
+    for line in text(&["for-each-ref", "refs/tags", format])?.lines() {
+        let mut fields = line.splitn(4, ' ');
+        let (Some(object), Some(kind), Some(peeled), Some(name)) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let commit = if kind == "tag" { peeled } else { object };
+        if !history.commits.contains(commit) {
+            continue;
+        }
+        let mut entry = format!("{object} {name}\n");
+        if kind == "tag" {
+            entry += &format!("^{peeled}\n");
+            objects.push(object.to_owned());
+        }
+        lines.insert(name.to_owned(), entry);
+    }
+    let body: String = lines.into_values().collect();
+    Some((
+        format!("# pack-refs with: peeled fully-peeled sorted \n{body}"),
+        objects,
+    ))
+}
+
+/// Packs the objects of the list; whether git could.
+fn pack(root: &Path, list: &str, files: &mut BTreeMap<String, Vec<u8>>) -> io::Result<bool> {
+    let dir = std::env::temp_dir().join(format!("cx-git-{:016x}", super::unique()));
+    fs::DirBuilder::new().mode(0o700).create(&dir)?;
+    let base = dir.join("pack");
+    let packed = git_with_input(
+        root,
+        &["pack-objects", "-q", &base.to_string_lossy()],
+        list.as_bytes(),
+    );
+    let mut done = false;
+    if packed.is_some() {
+        for name in listed_dir(&dir).filter(|n| n.ends_with(".pack") || n.ends_with(".idx")) {
+            files.insert(format!("objects/pack/{name}"), fs::read(dir.join(&name))?);
+            done = true;
+        }
+    }
+    // It is in the system's directory for temporary files.
+    let _ = fs::remove_dir_all(&dir);
+    Ok(done)
+}
+
+/// A configuration of our own making, with the few settings that decide whether a file counts as changed.
+fn config(text: &dyn Fn(&[&str]) -> Option<String>) -> String {
+    let format = text(&["rev-parse", "--show-object-format"]).unwrap_or_default();
+    let sha256 = format.trim() == "sha256";
+    let mut config = format!(
+        "[core]\n\trepositoryformatversion = {}\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = false\n",
+        u8::from(sha256)
+    );
+    let simple = |v: &String| v.bytes().all(|b| b.is_ascii_alphanumeric());
+    for key in ["autocrlf", "eol", "ignorecase"] {
+        let value = text(&["config", "--get", &format!("core.{key}")]).map(|v| v.trim().to_owned());
+        if let Some(value) = value.filter(simple) {
+            config += &format!("\t{key} = {value}\n");
+        }
+    }
+    if sha256 {
+        config += "[extensions]\n\tobjectformat = sha256\n";
+    }
+    config
+}
+
+/// Puts the repository at `root/.git`, replacing what cx put there before. `stage` is a new path on the same file system.
+///
+/// # Errors
+/// Those of writing.
+pub(crate) fn install(root: &Path, meta: &GitMeta, stage: &Path) -> io::Result<()> {
+    let make_dir = |p: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(p);
+    let new = stage.join("new");
+    for dir in ["refs/heads", "refs/tags", "objects/pack", "info"] {
+        make_dir(&new.join(dir))?;
+    }
+    for (path, content) in &meta.files {
+        if !is_expected(path) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{path} is no part of a small repository"),
+            ));
+        }
+        let at = new.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(
+            path.as_bytes(),
+        ));
+        make_dir(at.parent().unwrap_or(&new))?;
+        let mut options = fs::OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&at)?;
+        io::Write::write_all(&mut file, content)?;
+    }
+    let git = root.join(".git");
+    match fs::rename(&git, stage.join("old")) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => fs::rename(&new, &git)?,
+    }
+    fs::remove_dir_all(stage)
+}
+
+/// Only these files are ever put in a `.git`: no hooks, nothing that git would run.
+fn is_expected(path: &RelPath) -> bool {
+    let bytes = path.as_bytes();
+    let known: [&[u8]; 6] = [
+        b"HEAD",
+        b"packed-refs",
+        b"shallow",
+        b"config",
+        b"info/exclude",
+        b"index",
+    ];
+    let pack = bytes
+        .strip_prefix(b"objects/pack/pack-")
+        .is_some_and(|rest| !rest.contains(&b'/'));
+    known.contains(&bytes) || pack
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::testing::{Pair, git};
+    use crate::sync::{stage, write_pack_with};
+
+    /// Syncs the pair with its repository.
+    fn sync_with_repository(p: &mut Pair) -> GitMeta {
+        let meta = snapshot(&p.here(), &p.dir.path().join("git-cache"))
+            .unwrap()
+            .unwrap();
+        let scan = p.scan().clone();
+        let mut pack = Vec::new();
+        let delta = scan.delta(&p.believed);
+        p.believed = write_pack_with(&p.here(), &delta, &scan.manifest, Some(&meta), &mut pack)
+            .unwrap()
+            .manifest;
+        let mut mirror = p.mirror();
+        let staged = stage(&mut &pack[..], &mirror.stage_dir(), 1 << 30).unwrap();
+        mirror.apply(staged).unwrap();
+        meta
+    }
+
+    fn same(p: &Pair, args: &[&str]) -> String {
+        let (here, there) = (git(&p.here(), args), git(&p.there(), args));
+        assert_eq!(here, there, "git {args:?}");
+        there
+    }
+
+    fn commit(p: &Pair, n: u32) {
+        p.write("f", &n.to_string());
+        git(&p.here(), &["add", "."]);
+        git(&p.here(), &["commit", "-qm", &n.to_string()]);
+    }
+
+    #[test]
+    fn describe_and_status_say_there_what_they_say_here() {
+        let mut p = Pair::new();
+        p.git = true;
+        git(&p.here(), &["init", "-q", "-b", "main"]);
+        git(
+            &p.here(),
+            &["config", "remote.o.url", "https://user:SECRET@example.org/r"],
+        );
+        p.write("dir/g", "g");
+        p.write(".gitignore", "*.o\n");
+        for n in 0..5 {
+            commit(&p, n);
+        }
+        git(&p.here(), &["tag", "-am", "one", "v1.0"]);
+        for n in 5..8 {
+            commit(&p, n);
+        }
+        fs::write(p.here().join(".git/info/exclude"), "private\n").unwrap();
+        p.write("private", "x");
+        p.write("x.o", "o");
+        let meta = sync_with_repository(&mut p);
+        assert!(same(&p, &["describe", "--tags", "--long"]).starts_with("v1.0-3-g"));
+        assert_eq!(same(&p, &["status", "--porcelain"]), "");
+        same(&p, &["rev-parse", "HEAD"]);
+        same(&p, &["rev-parse", "--abbrev-ref", "HEAD"]);
+        same(&p, &["ls-files", "-s"]);
+        same(&p, &["ls-tree", "-r", "HEAD"]);
+        assert_eq!(
+            git(&p.there(), &["rev-list", "--count", "HEAD"]).trim(),
+            "4",
+            "cut at the tag"
+        );
+        let config = fs::read_to_string(p.there().join(".git/config")).unwrap();
+        assert!(!config.contains("SECRET"));
+
+        // Dirty, staged and untracked files are told alike.
+        p.write("f", "changed");
+        p.write("new", "n");
+        p.write("staged", "s");
+        git(&p.here(), &["add", "staged"]);
+        let second = sync_with_repository(&mut p);
+        assert_ne!(second.id, meta.id);
+        assert_eq!(same(&p, &["status", "--porcelain"]), " M f\nA  staged\n?? new\n");
+        assert!(same(&p, &["describe", "--dirty"]).ends_with("-dirty\n"));
+        // The same again has the same name, with and without what was remembered.
+        assert_eq!(
+            snapshot(&p.here(), &p.dir.path().join("git-cache"))
+                .unwrap()
+                .unwrap()
+                .id,
+            second.id
+        );
+        assert_eq!(
+            snapshot(&p.here(), &p.dir.path().join("other"))
+                .unwrap()
+                .unwrap()
+                .id,
+            second.id
+        );
+        // The repository is no part of what is compared or comes back.
+        assert_eq!(p.collect().0.files, 0);
+        git(&p.there(), &["status"]);
+        assert_eq!(p.collect().0.files, 0);
+    }
+
+    #[test]
+    fn merges_from_before_the_tag_are_counted_right() {
+        let mut p = Pair::new();
+        p.git = true;
+        git(&p.here(), &["init", "-q", "-b", "main"]);
+        commit(&p, 0);
+        git(&p.here(), &["branch", "side"]);
+        commit(&p, 1);
+        git(&p.here(), &["tag", "v1"]);
+        commit(&p, 2);
+        git(&p.here(), &["checkout", "-q", "side"]);
+        p.write("s", "s");
+        git(&p.here(), &["add", "s"]);
+        git(&p.here(), &["commit", "-qm", "side"]);
+        git(&p.here(), &["checkout", "-q", "main"]);
+        git(&p.here(), &["merge", "-q", "--no-edit", "side"]);
+        sync_with_repository(&mut p);
+        assert!(same(&p, &["describe", "--tags"]).starts_with("v1-3-g"));
+        git(&p.here(), &["checkout", "-q", "--detach"]);
+        git(&p.here(), &["tag", "-d", "v1"]);
+        sync_with_repository(&mut p);
+        same(&p, &["rev-list", "--count", "HEAD"]);
+        same(&p, &["rev-parse", "--abbrev-ref", "HEAD"]);
+    }
+
+    #[test]
+    fn there_is_none_without_a_commit() {
+        let p = Pair::new();
+        let cache = p.dir.path().join("cache");
+        assert!(snapshot(&p.here(), &cache).unwrap().is_none());
+        git(&p.here(), &["init", "-q"]);
+        assert!(snapshot(&p.here(), &cache).unwrap().is_none());
+    }
+
+    #[test]
+    fn only_known_files_are_installed() {
+        let dir = tempfile::tempdir().unwrap();
+        for bad in [
+            "hooks/post-checkout",
+            "config.worktree",
+            "objects/pack/pack-x/../y",
+            "info/attributes",
+            "modules/m/config",
+        ] {
+            let Some(path) = RelPath::new(bad) else { continue };
+            let meta = GitMeta {
+                id: [0; 32],
+                files: vec![(path, vec![])],
+            };
+            assert!(
+                install(dir.path(), &meta, &dir.path().join("s")).is_err(),
+                "{bad}"
+            );
+            assert!(!dir.path().join(".git").exists());
+            let _ = fs::remove_dir_all(dir.path().join("s"));
+        }
+    }
+}
