@@ -152,7 +152,7 @@ pub fn main() -> ExitCode {
     let mut args = std::env::args_os();
     // The hook's start is short, and the agent's is on every run's way: neither sees clap.
     match args.nth(1) {
-        Some(a) if a == "hook" && args.len() == 0 => return hook::main(),
+        Some(a) if a == "hook" && !args.any(|a| a == "--help" || a == "-h") => return hook::main(),
         Some(a) if a == "agent" => return agent::main(&args.collect::<Vec<_>>()),
         _ => {}
     }

@@ -347,7 +347,8 @@ async fn remote(request: &Request, case: &Case, names: &[String], started: Insta
         let Some(job) = &mut job else { break };
         job.id = run_id();
         let _flight = Inflight::enter(&case.paths, &node.name);
-        let terms = Terms { slots: node.slots, insist: pinned || waiting, scope: scope(node.write_back) };
+        let allow_overload = case.config.policy.allow_overload;
+        let terms = Terms { slots: node.slots, allow_overload, insist: pinned || waiting, scope: scope(node.write_back) };
         let mut progress = Telling { request };
         tries += 1;
         let mut caller =
@@ -442,16 +443,16 @@ fn scan(ws: Workspace, cwd: &Path, verdict: &Verdict, config: &Config, paths: Ar
         limit: config.policy.back_limit,
         scope: 2,
     };
-    Ok(Tree { key, dir, scan, back, paths, ws })
+    // Without it only git's own answers differ there.
+    let repository = if ws.git { sync::snapshot(&ws.root, &paths.cache.join("repositories")).ok().flatten() } else { None };
+    Ok(Tree { key, dir, scan, back, repository, paths, ws })
 }
 
 fn make_job(request: &Request, case: &Case, tree: Option<Tree>) -> Job {
     let session = std::env::var("CLAUDE_CODE_SESSION_ID").ok();
     let assigned = match request.origin {
         Origin::Agent => session.and_then(|s| note::read(&case.paths.state, &s)).map(|n| n.assigned).unwrap_or_default(),
-        _ => std::fs::read(format!("/proc/{}/environ", std::os::unix::process::parent_id()))
-            .map(|before| cross::changed_since(&before, std::env::vars_os()))
-            .unwrap_or_default(),
+        _ => typed_variables(),
     };
     let rules = cross::Rules { pass: &case.config.env_pass, assigned: &assigned };
     Job {
@@ -467,6 +468,22 @@ fn make_job(request: &Request, case: &Case, tree: Option<Tree>) -> Job {
         link_grace: case.config.policy.link_grace,
         back_limit: case.config.policy.back_limit,
     }
+}
+
+/// Names of variables that the person typed or exported in their own terminal: what differs from the environment their shell was
+/// started with.
+fn typed_variables() -> Vec<String> {
+    use std::io::IsTerminal;
+    if !std::io::stderr().is_terminal() {
+        return Vec::new();
+    }
+    let parent = format!("/proc/{}", std::os::unix::process::parent_id());
+    let name = std::fs::read_to_string(format!("{parent}/comm")).unwrap_or_default();
+    if !matches!(name.trim(), "bash" | "zsh" | "fish" | "sh" | "dash" | "ksh") {
+        return Vec::new();
+    }
+    let before = std::fs::read(format!("{parent}/environ")).unwrap_or_default();
+    if before.is_empty() { Vec::new() } else { cross::changed_since(&before, std::env::vars_os()) }
 }
 
 /// A background job that reads the terminal would be stopped; its input stays unread, as long as nobody asks for it.

@@ -132,6 +132,8 @@ pub struct RunStart {
     pub needs_dirs: Vec<Vec<u8>>,
     /// Slots of this node, if configured; otherwise the node takes half its cores.
     pub slots: Option<u32>,
+    /// Load does not refuse this run.
+    pub allow_overload: bool,
     /// Neither load nor full slots refuse this run: it waits for a slot instead (with [`Down::Waiting`]).
     pub insist: bool,
     /// Milliseconds since the epoch in the node's clock past which the node does not start;

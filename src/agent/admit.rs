@@ -92,11 +92,11 @@ pub fn path_of(env: &[(OsString, OsString)]) -> &OsStr {
 }
 
 /// Whether load or disk forbid a further run.
-pub fn too_busy(load: &Load, facts: &Facts) -> Option<Refusal> {
+pub fn too_busy(load: &Load, facts: &Facts, allow_overload: bool) -> Option<Refusal> {
     if load.disk_free < MIN_DISK {
         return Some(Refusal::Disk(format!("{} MB of disk left", load.disk_free >> 20)));
     }
-    table::overloaded(load, facts).map(Refusal::Overloaded)
+    table::crushed(load, facts).filter(|_| !allow_overload).map(Refusal::Overloaded)
 }
 
 /// Whether every need that does not lie in the mirror is met in `env`.

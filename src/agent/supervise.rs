@@ -55,6 +55,8 @@ struct Supervisor {
     log: Log,
     events: Receiver<Event>,
     tx: Sender<Event>,
+    /// A signal that ends commands was passed on.
+    interrupted: bool,
 }
 
 /// Owns one run whose packets arrive on standard input.
@@ -80,7 +82,7 @@ pub fn supervise() -> anyhow::Result<()> {
     }
     let (tx, events) = mpsc::channel();
     let log = Log::new(&dir.join("log"), stream, tx.clone())?;
-    let mut supervisor = Supervisor { base, dir, run: *run, log, events, tx };
+    let mut supervisor = Supervisor { base, dir, run: *run, log, events, tx, interrupted: false };
     let keep = supervisor.own();
     if !keep {
         let _ = std::fs::remove_dir_all(&supervisor.dir);
@@ -143,9 +145,8 @@ impl Supervisor {
         let login = admit::login_env(&self.base);
         let (mut facts, load) = admit::look(&self.base)?;
         facts.slots = self.run.slots.unwrap_or(facts.slots).max(1);
-        if !self.run.insist
-            && let Some(why) = admit::too_busy(&load, &facts)
-        {
+        let allow_overload = self.run.insist || self.run.allow_overload;
+        if let Some(why) = admit::too_busy(&load, &facts, allow_overload) {
             return Err(Stop::Refuse(why));
         }
         let slot = self.slot(facts.slots)?;
@@ -322,6 +323,10 @@ impl Supervisor {
         let mut stdin = stdin.map(|file| Stdin::new(file, self.log.clone()));
 
         let ending = self.until_exit(pid, &mut stdin, &closed)?;
+        if self.interrupted {
+            // A command that its caller ended leaves nothing behind; one that ended by itself may.
+            child::end_all(Some(pid));
+        }
         let ran_ms = begin.elapsed().as_millis() as u64;
         drop(stdin);
 
@@ -357,7 +362,10 @@ impl Supervisor {
                 Ok(Event::Up(Up::Close(fd @ 1..=2))) => {
                     closed.fetch_or(1 << fd, Ordering::Relaxed);
                 }
-                Ok(Event::Up(Up::Signal(n))) => child::signal_group(pid, n),
+                Ok(Event::Up(Up::Signal(n))) => {
+                    self.interrupted |= matches!(n, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT);
+                    child::signal_group(pid, n);
+                }
                 Ok(Event::Up(Up::Cancel)) => child::end_all(Some(pid)),
                 Ok(Event::Up(Up::Gone)) if !self.run.detached => {
                     child::end_all(Some(pid));

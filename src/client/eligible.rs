@@ -66,16 +66,18 @@ pub fn look(argv: &[OsString], work: &Workload, cwd: &Path, ws: Option<&Workspac
         fit.needs.push(NeedSpec { need: need.clone(), version });
     }
     for dir in &work.reads {
-        let full = cwd.join(dir);
-        if !full.exists() {
+        let full = normal(&cwd.join(dir));
+        if !full.exists() || cwd.starts_with(&full) {
             continue;
         }
-        let Ok(rel) = normal(&full).strip_prefix(&ws.root).map(Path::to_owned) else { continue };
+        let Ok(rel) = full.strip_prefix(&ws.root).map(Path::to_owned) else { continue };
         match owners::of(paths, &ws.key, &rel) {
             Some(node) => {
                 fit.needs_dirs.push(dir.as_bytes().to_vec());
                 fit.owner = Some(node);
             }
+            // What git does not ignore is synced like any source.
+            None if is_source(&ws.root, &rel) => {}
             None => {
                 fit.must_be_local
                     .get_or_insert(format!("{} was made on this machine", dir.trim_end_matches('/')));
@@ -83,6 +85,18 @@ pub fn look(argv: &[OsString], work: &Workload, cwd: &Path, ws: Option<&Workspac
         }
     }
     fit
+}
+
+/// Whether git has a directory for source: not ignored, and nothing in it says that a tool made it.
+fn is_source(root: &Path, rel: &Path) -> bool {
+    let dir = root.join(rel);
+    let made = ["CMakeCache.txt", "build.ninja", "meson-info", "CACHEDIR.TAG", "pyvenv.cfg", ".package-lock.json"];
+    let name = rel.file_name().unwrap_or_default();
+    if made.iter().any(|m| dir.join(m).exists()) || name == "node_modules" || name == ".venv" {
+        return false;
+    }
+    let ignored = std::process::Command::new("git").arg("-C").arg(root).args(["check-ignore", "-q", "--"]).arg(rel).status();
+    !ignored.is_ok_and(|s| s.success())
 }
 
 /// `dir`, relative to `root`, as seen from `cwd` inside `root`.

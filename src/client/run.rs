@@ -64,6 +64,8 @@ pub struct Job {
 pub struct Terms {
     /// Configured slots.
     pub slots: Option<u32>,
+    /// An overloaded node takes it all the same.
+    pub allow_overload: bool,
     /// Wait for a slot instead of being refused.
     pub insist: bool,
     /// `write_back` as in [`crate::proto::BackSpec::scope`].
@@ -251,6 +253,7 @@ impl Running<'_> {
             needs: job.needs.clone(),
             needs_dirs: job.needs_dirs.clone(),
             slots: terms.slots,
+            allow_overload: terms.allow_overload,
             insist: terms.insist,
             start_by,
             detached: false,

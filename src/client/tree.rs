@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::paths::Paths;
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, Exit, INLINE_PACK, MirrorKey};
-use crate::sync::{self, BackContext, Packed, Records, Scan, Staged, Workspace};
+use crate::sync::{self, BackContext, GitMeta, Packed, Records, Scan, Staged, Workspace};
 
 /// Files of so many bytes in all are packed in memory; more goes out while it is packed.
 const IN_MEMORY: u64 = 4 << 20;
@@ -25,6 +25,8 @@ pub struct Tree {
     pub scan: Scan,
     /// What comes back; `scope` is set per node.
     pub back: BackSpec,
+    /// The small repository that the mirror gets, in a git workspace.
+    pub repository: Option<GitMeta>,
     /// cx's own directories.
     pub paths: Arc<Paths>,
 }
@@ -41,6 +43,8 @@ pub struct Pack {
     /// The compressed bytes, where they are small; otherwise [`Tree::stream`] makes them.
     pub bytes: Option<Vec<u8>>,
     have: Manifest,
+    /// The small repository, where the mirror lacks it.
+    repository: Option<GitMeta>,
     /// What was sent, once it was.
     pub packed: Option<Packed>,
 }
@@ -84,7 +88,10 @@ impl Tree {
     }
 
     fn pack_now(&self, node: &str, have: Option<Manifest>) -> std::io::Result<Pack> {
-        let have = have.unwrap_or_else(|| records(&self.paths).load(&self.ws.key, node).manifest);
+        let record = records(&self.paths).load(&self.ws.key, node);
+        // A mirror that is not what we believed may have lost its repository, too.
+        let stale_repository = have.is_some() || record.repository != self.repository.as_ref().map(|r| r.id);
+        let have = have.unwrap_or(record.manifest);
         let d = self.scan.delta(&have);
         let size: u64 = d
             .upserts
@@ -95,10 +102,12 @@ impl Tree {
             })
             .sum();
         let from = generation(&have);
-        let mut pack = Pack { from, bytes: None, have, packed: None };
+        let repository = self.repository.as_ref().filter(|_| stale_repository).cloned();
+        let mut pack = Pack { from, bytes: None, have, repository, packed: None };
         if size <= IN_MEMORY {
             let mut bytes = Vec::new();
-            pack.packed = Some(sync::write_pack(&self.ws.root, &d, &self.scan.manifest, &mut bytes)?);
+            let repository = pack.repository.as_ref();
+            pack.packed = Some(sync::write_pack_with(&self.ws.root, &d, &self.scan.manifest, repository, &mut bytes)?);
             pack.bytes = Some(bytes);
         }
         Ok(pack)
@@ -107,11 +116,12 @@ impl Tree {
     /// Packs into the channel; for packs that are too large for memory.
     pub fn stream(self: &Arc<Self>, pack: &Pack, to: mpsc::Sender<Vec<u8>>) -> tokio::task::JoinHandle<std::io::Result<Packed>> {
         let tree = self.clone();
-        let have = pack.have.clone();
+        let (have, repository) = (pack.have.clone(), pack.repository.clone());
         tokio::task::spawn_blocking(move || {
             let d = tree.scan.delta(&have);
             let mut out = ChannelWriter { to, piece: Vec::new() };
-            let packed = sync::write_pack(&tree.ws.root, &d, &tree.scan.manifest, &mut out)?;
+            let packed =
+                sync::write_pack_with(&tree.ws.root, &d, &tree.scan.manifest, repository.as_ref(), &mut out)?;
             out.flush()?;
             Ok(packed)
         })
@@ -121,7 +131,12 @@ impl Tree {
     pub fn synced(&self, node: &str, pack: &Pack) {
         if let Some(p) = &pack.packed {
             // Losing this costs one exchange of manifests.
-            let _ = records(&self.paths).update(&self.ws.key, node, |r| r.manifest = p.manifest.clone());
+            let _ = records(&self.paths).update(&self.ws.key, node, |r| {
+                r.manifest = p.manifest.clone();
+                if let Some(repository) = &pack.repository {
+                    r.repository = Some(repository.id);
+                }
+            });
         }
     }
 

@@ -11,6 +11,9 @@ const USUAL_S: f64 = 20.0;
 /// Seconds that a first sync and cold caches cost, as far as can be guessed.
 const COLD_S: f64 = 10.0;
 
+/// Seconds that an overloaded node counts as later: behind every other one.
+const OVERLOADED_S: f64 = 300.0;
+
 /// Past this age (seconds) two candidates drawn at random compete instead of all: going to the apparently least loaded by an old
 /// table makes herds (Mitzenmacher, "How Useful Is Old Information?", 2000).
 const OLD_S: f64 = 15.0;
@@ -184,13 +187,27 @@ pub fn route(input: &RouteInput) -> Route {
     for node in input.nodes.iter().filter(|n| wishes.on.is_none_or(|on| n.name == on)) {
         match ineligible(input, node, pinned) {
             Some(reason) => rejected.push(Rejected { name: node.name.clone(), reason }),
-            None => candidates.push((node, estimate(node))),
+            None => {
+                let mut c = estimate(node);
+                if is_overloaded(input, node) {
+                    c.finish_s += OVERLOADED_S;
+                }
+                candidates.push((node, c));
+            }
         }
     }
     if candidates.is_empty() {
         let whys: Vec<String> = rejected.iter().map(|r| format!("{}: {}", r.name, r.reason)).collect();
         let reason = format!("no node can take it ({})", whys.join("; "));
         return if pinned { Route::Impossible { reason, rejected } } else { Route::Local { reason, rejected } };
+    }
+    // Nothing is won by moving from an idle machine to overloaded ones.
+    if !pinned && input.local.cpu <= input.busy_cpu && candidates.iter().all(|(n, _)| is_overloaded(input, n)) {
+        let whys: Vec<String> = candidates
+            .iter()
+            .map(|(n, _)| format!("{}: {}", n.name, n.overloaded.as_deref().unwrap_or_default()))
+            .collect();
+        return Route::Local { reason: format!("every node is overloaded ({})", whys.join("; ")), rejected };
     }
     let candidates = order(candidates, input.seed);
     let reason = why_it_leaves(input, pinned);
@@ -257,13 +274,12 @@ fn ineligible(input: &RouteInput, node: &NodeView, pinned: bool) -> Option<Strin
     {
         return Some(format!("no `{}`", need.program));
     }
-    if !input.allow_overload
-        && node.age_s <= OLD_S
-        && let Some(why) = &node.overloaded
-    {
-        return Some(format!("overloaded: {why}"));
-    }
     None
+}
+
+/// Whether the table says, freshly, that a node is overloaded.
+fn is_overloaded(input: &RouteInput, node: &NodeView) -> bool {
+    !input.allow_overload && node.age_s <= OLD_S && node.overloaded.is_some()
 }
 
 /// Whether the probe looks for `program` and did not find it there.
@@ -448,6 +464,7 @@ mod tests {
         assert!(with(&|i| i.owner = Some("b".into())).contains("made on b"));
         assert!(with(&|i| i.nodes[0].unusable = Some("refused".into())).contains("a: refused"));
         assert!(with(&|i| i.nodes[0].overloaded = Some("cpu 99 %".into())).contains("overloaded"));
+        assert_eq!(with(&|i| (i.nodes[0].overloaded, i.local.cpu) = (Some("cpu 99 %".into()), 80.0)), "a");
         assert_eq!(with(&|i| (i.nodes[0].overloaded, i.allow_overload) = (Some("cpu".into()), true)), "a");
         assert!(with(&|i| i.local.platform.arch = "arm64".into()).contains("is linux x86_64, here is linux arm64"));
         let mut i = input(&v, vec![node("a")]);

@@ -153,12 +153,18 @@ impl NodeState {
     }
 }
 
-/// Why a machine is too busy for a further heavy command; `None` while it is healthy. Used by the agent's admission and by `status`.
+/// Why a machine counts as overloaded; `None` while it is healthy. Other nodes then come first.
 pub fn overloaded(load: &Load, facts: &Facts) -> Option<String> {
-    let cores = facts.cores.max(1) as f32;
     if load.cpu > 90.0 {
         return Some(format!("cpu {:.0} %", load.cpu));
     }
+    crushed(load, facts)
+}
+
+/// Why a machine must not be given a further heavy command, the agent's measure on arrival. Full use of the CPU alone is none: it may
+/// be a moment's, and is what a machine is for.
+pub fn crushed(load: &Load, facts: &Facts) -> Option<String> {
+    let cores = facts.cores.max(1) as f32;
     if load.load1 > 2.0 * cores {
         return Some(format!("load {:.1} on {} cores", load.load1, facts.cores));
     }

@@ -186,19 +186,32 @@ impl TestEnv {
         self.home().join(".config/cx/config.toml")
     }
 
-    /// Replaces cx's configuration: where ssh's is, then `more`.
+    /// Replaces cx's configuration but for its nodes: where ssh's is, then `more`.
     pub fn write_config(&self, more: &str) {
-        let ssh = format!(
-            "[ssh]\nconfig = \"{}\"\n\n{more}",
-            self.ssh_config_path().display()
-        );
-        private(&self.config_path(), &ssh);
+        let old = fs::read_to_string(self.config_path()).unwrap_or_default();
+        let nodes = old.lines().find(|l| l.starts_with("nodes")).unwrap_or("nodes = []");
+        let ssh = self.ssh_config_path();
+        let text = format!("{nodes}\n[ssh]\nconfig = \"{}\"\n\n{more}", ssh.display());
+        self.put_config(&text);
+    }
+
+    /// Tests run side by side on every core: a node that is this machine must not refuse for that.
+    fn put_config(&self, text: &str) {
+        const ALLOW: &str = "[policy]\nallow_overload = true\n";
+        let text = match text.contains("allow_overload") {
+            true => text.to_owned(),
+            false if text.contains("[policy]\n") => text.replacen("[policy]\n", ALLOW, 1),
+            false => format!("{text}\n{ALLOW}"),
+        };
+        private(&self.config_path(), &text);
     }
 
     /// Adds to cx's configuration.
     pub fn append_config(&self, more: &str) {
         let old = fs::read_to_string(self.config_path()).unwrap_or_default();
-        private(&self.config_path(), &format!("{old}\n{more}"));
+        // A table may stand in a file only once.
+        let old = if more.contains("[policy]") { old.replace("[policy]\nallow_overload = true\n", "") } else { old };
+        self.put_config(&format!("{old}\n{more}"));
     }
 
     /// The user's home here.
