@@ -176,7 +176,7 @@ fn wrapper(out: &mut dyn Write, stage: &mut Stage, sample: &Sample, argv: &[&str
 }
 
 fn hook(out: &mut dyn Write, stage: &mut Stage, sample: &Sample) -> Result<()> {
-    let command = format!("{} 2>&1 | tail -n 6", sample.command);
+    let command = format!("{} 2>&1 | tail -n 9", sample.command);
     say(
         out,
         "Before Claude Code runs a command, it shows it to `cx hook`, as JSON on its standard input:",

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::plan::classify::Judged;
-use crate::plan::shell::Unparsed;
+use crate::plan::shell::{self, Unparsed};
 use crate::plan::Class;
 
 /// One part as `--json` prints it. The keys are stable; new ones may come.
@@ -42,6 +42,8 @@ struct Report<'a> {
     /// The class of the whole: the heaviest part's.
     class: Class,
     parts: Vec<Row<'a>>,
+    /// The text with `cx` in front of each heavy part that may have it.
+    rewritten: String,
 }
 
 /// Prints how `text` was judged: as a list for people, or as one JSON object. `decide` says for a part where such a
@@ -65,12 +67,15 @@ pub fn render(
         .filter(|j| !j.part.argv.is_empty())
         .map(|j| row(text, j, &mut decide))
         .collect();
+    let heavy = |j: &&Judged| j.verdict.class == Class::Heavy && j.part.left_alone.is_none();
+    let sites: Vec<usize> = parts.iter().filter(heavy).map(|j| j.part.site).collect();
     let class = rows.iter().map(|r| r.class).max().unwrap_or(Class::Light);
     let report = Report {
         command: text,
         unparsed,
         class,
         parts: rows,
+        rewritten: shell::insert(text, &sites, "cx "),
     };
     if json {
         serde_json::to_writer_pretty(&mut *out, &report)?;
@@ -129,7 +134,10 @@ fn for_people(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  class  {class}{rule}: {}", printable(row.reason))?;
         writeln!(out, "  runs   {}: {}", printable(&row.node), printable(&row.why))?;
     }
-    Ok(())
+    match report.rewritten.as_str() {
+        same if same == report.command => Ok(()),
+        new => writeln!(out, "\nthe hook makes of it: {}", printable(new)),
+    }
 }
 
 /// On one line, without control characters, which a command from elsewhere may hold.

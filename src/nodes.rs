@@ -46,8 +46,7 @@ pub fn add(aliases: &[String], yes: bool, out: &mut dyn Write) -> anyhow::Result
             }
             Err(e) => {
                 failed += 1;
-                writeln!(out, "{alias}: failed: {e}")?;
-                writeln!(out, "  next: {}", e.hint(alias))?;
+                writeln!(std::io::stderr(), "{alias}: not added: {e}\n  next: {}", e.hint(alias))?;
             }
         }
     }

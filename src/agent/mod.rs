@@ -30,6 +30,24 @@ pub fn base_dir() -> anyhow::Result<PathBuf> {
 
 pub use crate::paths::private_dir;
 
+/// Frees the mirrors of a client (of all, for `None`), and all else that cx keeps on this node once no mirror is left and nothing
+/// runs. Returns the bytes that the mirrors took.
+fn purge(base: &std::path::Path, client: Option<&str>) -> u64 {
+    let freed = crate::sync::purge(base, client).unwrap_or(0);
+    if crate::sync::mirrors(base).is_empty() && admit::load(base, 0).running == 0 {
+        let _ = std::fs::remove_dir_all(base);
+        if let Some(cx) = base.parent() {
+            let own = std::env::current_exe().is_ok_and(|e| e.starts_with(cx.join("agents")));
+            if own {
+                let _ = std::fs::remove_dir_all(cx.join("agents"));
+            }
+            // Only if nothing else is in it: this machine may be somebody's client, too.
+            let _ = std::fs::remove_dir(cx);
+        }
+    }
+    freed
+}
+
 /// Runs `cx agent ARGS`: no argument serves; `--hash` prints the hash of this binary; `--print-env MARK` prints the
 /// environment between marks; `--supervise` owns one run.
 pub fn main(args: &[OsString]) -> ExitCode {

@@ -49,7 +49,7 @@ pub fn serve() -> anyhow::Result<()> {
                     let _ = proto::write_packet(&mut *lock(&out), 0, &w);
                 }
                 Ok(Up::Purge { client }) => {
-                    let freed = crate::sync::purge(&base, client.as_deref()).unwrap_or(0);
+                    let freed = super::purge(&base, client.as_deref());
                     let _ = proto::write_packet(&mut *lock(&out), 0, &Down::Purged(freed));
                 }
                 _ => {}

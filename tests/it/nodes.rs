@@ -14,7 +14,7 @@ fn a_node_is_added_shown_and_removed() {
     assert!(list.contains("n1") && list.contains("n2"), "{list}");
     let config = fs::read_to_string(env.config_path()).unwrap();
     assert!(
-        config.contains("[node.n1]") && config.contains("[ssh]"),
+        config.contains("nodes = [\"n1\", \"n2\"]") && config.contains("[ssh]"),
         "{config}"
     );
 
@@ -35,7 +35,7 @@ fn adding_twice_changes_nothing_and_keeps_what_the_user_wrote() {
     env.add_nodes(&["n1"]);
     let first = fs::read_to_string(env.config_path()).unwrap();
     assert!(
-        first.contains("[node.n1]") && first.contains("# my own words") && first.contains("busy_cpu = 50"),
+        first.contains("nodes = [\"n1\"]") && first.contains("# my own words") && first.contains("busy_cpu = 50"),
         "{first}"
     );
     env.add_nodes(&["n1"]);
