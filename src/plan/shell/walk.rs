@@ -61,6 +61,11 @@ impl Around {
         }
     }
 
+    /// For words that only mean something to the shell itself, and that the grammar treats apart.
+    fn of_the_shell(self) -> Self {
+        Around { left_alone: self.left_alone.or(Some("it is a declaration or jump of the shell")), ..self }
+    }
+
     /// Inside something whose commands are listed but never touched.
     fn untouched(self, why: &'static str) -> Self {
         Around {
@@ -139,7 +144,7 @@ impl<'a> Walk<'a> {
                         }
                     });
                 }
-                self.part(c.span, spans, &c.assignments, redirects, around)
+                self.part(c.span, spans, &c.assignments, redirects, around.of_the_shell())
             }
             Command::Builtin(c) => {
                 let (first, rest, assignments, span) = match c {
@@ -164,7 +169,7 @@ impl<'a> Walk<'a> {
                     first.iter().chain(rest),
                     assignments,
                     redirects,
-                    around,
+                    around.of_the_shell(),
                 )
             }
             Command::Binary(c) => self.binary(c, around),
@@ -590,8 +595,14 @@ fn own_reason(argv: &[Word]) -> Option<String> {
         }
         "eval" | "source" | "." | "trap" => "runs shell text",
         "sudo" | "doas" | "su" | "runuser" | "pkexec" | "gosu" => "changes the user",
+        "!" | "{" | "}" | "[[" | "]]" | "if" | "then" | "else" | "elif" | "fi" | "do" | "done" | "case" | "esac" | "while"
+        | "until" | "for" | "select" | "function" | "in" | "coproc" | "repeat" | "foreach" | "end" | "always" | "((" => {
+            "may be a word of the shell's grammar"
+        }
+        "time" => "may be the keyword",
         "builtin" => "names a builtin of the shell",
         "" => "the program's name is empty",
+        _ if base.starts_with('-') => "looks like an option",
         _ => return None,
     };
     Some(if base.is_empty() {
