@@ -246,7 +246,7 @@ fn refuse_under_an_agent(what: &str) -> anyhow::Result<()> {
 
 fn switch(off: bool, out: &mut impl Write) -> anyhow::Result<i32> {
     let paths = Paths::from_env()?;
-    let file = paths.state.join("off");
+    let file = paths.off_file();
     if off {
         agent::private_dir(&paths.state)?;
         crate::paths::write_atomic(&file, b"", 0o600)?;

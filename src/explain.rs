@@ -217,6 +217,8 @@ mod tests {
         frob 'x'
           class  unknown: no rule knows it
           runs   local: this machine is not busy
+
+        the hook makes of it: FOO=1 cx cargo test 2>&1 | tail -3; frob 'x'
         ");
         assert_eq!(shown("", false), "nothing to run\n");
     }
@@ -240,7 +242,8 @@ mod tests {
               "node": "tower",
               "why": "free, 8 cores"
             }
-          ]
+          ],
+          "rewritten": "cx cargo test"
         }
         "#);
     }

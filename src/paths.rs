@@ -1,5 +1,6 @@
 //! Where cx keeps things, and how files of its own are written.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -32,7 +33,15 @@ impl Paths {
     /// # Errors
     /// When there is no home directory.
     pub fn from_env() -> anyhow::Result<Paths> {
-        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        Paths::from_vars(|name| std::env::var_os(name))
+    }
+
+    /// The same from other variables.
+    ///
+    /// # Errors
+    /// As [`Paths::from_env`].
+    pub fn from_vars(get: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<Paths> {
+        let absolute = |name: &str| get(name).map(PathBuf::from).filter(|p| p.is_absolute());
         let home = absolute("HOME")
             .or_else(|| directories::BaseDirs::new().map(|d| d.home_dir().to_owned()))
             .context("there is no home directory: set HOME to an absolute path")?;
@@ -45,7 +54,7 @@ impl Paths {
         if let Some(dir) = absolute("XDG_CONFIG_HOME") {
             paths.config_file = dir.join("cx/config.toml");
         }
-        if let Some(file) = std::env::var_os("CX_CONFIG").filter(|f| !f.is_empty()) {
+        if let Some(file) = get("CX_CONFIG").filter(|f| !f.is_empty()) {
             paths.config_file = std::path::absolute(file).context("CX_CONFIG")?;
         }
         Ok(paths)
@@ -61,6 +70,16 @@ impl Paths {
             data: home.join(".local/share/cx"),
             runtime: None,
         }
+    }
+
+    /// The marker that `cx off` leaves.
+    pub fn off_file(&self) -> PathBuf {
+        self.state.join("off")
+    }
+
+    /// Why everything stays here, if the user switched cx off.
+    pub fn switched_off(&self) -> Option<String> {
+        self.off_file().exists().then(|| "`cx off` is in force (`cx on` ends it)".into())
     }
 
     /// The directory for control sockets, made if need be. In the cache, or, where that path is too long for a socket, under
@@ -106,6 +125,12 @@ impl Paths {
         write_atomic(&file, key.as_bytes(), 0o600).with_context(|| format!("failed to write {}", file.display()))?;
         Ok(key)
     }
+}
+
+/// Milliseconds since the epoch by this machine's clock.
+pub fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |d| d.as_millis() as u64)
 }
 
 /// Makes a directory of cx's own, with what leads to it, for nobody else's eyes.

@@ -194,7 +194,7 @@ fn forced_local(request: &Request, paths: &Paths) -> Option<String> {
     if set("SANDBOX_RUNTIME") {
         return Some("a sandbox around the caller keeps ssh away".into());
     }
-    paths.state.join("off").exists().then(|| "`cx off` is in force (`cx on` ends it)".into())
+    paths.switched_off()
 }
 
 fn local_view(paths: &Paths, table: &Table) -> LocalView {

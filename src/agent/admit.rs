@@ -5,7 +5,6 @@ use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::FlockOperation;
 
@@ -16,10 +15,7 @@ use crate::table;
 /// Free disk below which a run is refused: a sync into a full disk helps nobody.
 const MIN_DISK: u64 = 256 << 20;
 
-/// Milliseconds since the epoch by this machine's clock.
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
-}
+pub use crate::paths::now_ms;
 
 /// A slot of this node; freed when dropped, by the kernel if need be.
 pub struct Slot(#[expect(dead_code, reason = "holds the lock")] File);

@@ -1,5 +1,6 @@
 //! The hook's answer to an event.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -8,10 +9,11 @@ use super::permissions::{self, Rules};
 use super::settings::{self, Scopes};
 use super::wire::{self, BashInput, Event};
 use super::{client, program, snapshot};
+use crate::paths::{self, Paths};
 use crate::plan::Class;
-use crate::plan::classify::{Context, Judged, classify_script};
-use crate::plan::rules::UserRule;
+use crate::plan::classify::{Context, Judged, judge};
 use crate::plan::shell::{self, Dialect, Part};
+use crate::table::{self, HookView};
 
 /// Milliseconds by which a given time-out is raised: connecting and a first sync take some of it.
 const TRIP_MS: u64 = 10_000;
@@ -25,31 +27,28 @@ const DEFAULT_TIMEOUT_MS: u64 = 120_000;
 /// Permission modes in which commands run. In plan mode, and in modes yet unknown, the text stays as it is.
 const MODES: [&str; 5] = ["default", "acceptEdits", "bypassPermissions", "dontAsk", "auto"];
 
-/// What a rewrite depends on besides the event and the settings.
-#[derive(Debug, Clone, Default)]
-pub struct View {
-    /// At least one configured node is not known to be unusable.
-    pub usable: bool,
-    /// `auto_route`.
-    pub auto_route: bool,
-    /// The local machine is busier than the policy's limit.
-    pub busy: bool,
-    /// The user's own rules.
-    pub rules: Vec<UserRule>,
-    /// Built-in rules switched off.
-    pub off: Vec<String>,
-}
-
 /// The outside world, so that tests can have their own.
 pub struct World<'a> {
     /// Environment variables.
     pub var: &'a dyn Fn(&str) -> Option<OsString>,
-    /// The state directory.
-    pub state: Option<PathBuf>,
+    /// Where cx keeps things; `None` without a home.
+    pub paths: Option<Paths>,
     /// The administrator's settings directory.
     pub managed: PathBuf,
-    /// Reads what is known of the nodes.
-    pub view: &'a dyn Fn() -> View,
+    /// Says whether this machine is busier than the policy's limit.
+    pub busy: &'a dyn Fn(&HookView) -> bool,
+}
+
+impl<'a> World<'a> {
+    /// That of a process whose environment is `var`.
+    pub fn of_process(var: &'a dyn Fn(&str) -> Option<OsString>) -> World<'a> {
+        World {
+            var,
+            paths: Paths::from_vars(var).ok(),
+            managed: settings::managed_dir(),
+            busy: &|view| view.local_cpu() > view.busy_cpu,
+        }
+    }
 }
 
 impl World<'_> {
@@ -82,8 +81,7 @@ impl World<'_> {
             Some(_) => self
                 .text("CLAUDE_CODE_SESSION_ATTENDED")
                 .is_some_and(|v| v == "0"),
-            // Nobody knows the caller: as a person's own client has it.
-            None => false,
+            None => true,
         };
         Guard {
             rules: settings::collect(&scopes),
@@ -95,7 +93,7 @@ impl World<'_> {
     fn switched_off(&self) -> bool {
         self.text("CX_LOCAL").is_some_and(|v| v != "0")
             || self.text("SANDBOX_RUNTIME").is_some()
-            || self.state.as_ref().is_some_and(|s| s.join("off").exists())
+            || self.paths.as_ref().is_some_and(|p| p.switched_off().is_some())
     }
 
     fn milliseconds(&self, name: &str, default: u64) -> u64 {
@@ -131,7 +129,7 @@ pub fn answer(bytes: &[u8], world: &World<'_>) -> Option<String> {
     match event.name.as_str() {
         "PreToolUse" => before(&event, event.input.as_ref()?, world),
         "PostToolUse" | "PostToolUseFailure" => {
-            let reports = note::take_reports(world.state.as_deref()?, &event.session)?;
+            let reports = note::take_reports(&world.paths.as_ref()?.state, &event.session)?;
             Some(wire::context(&event.name, &reports))
         }
         _ => None,
@@ -156,8 +154,8 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     if !MODES.contains(&event.mode.as_str()) || world.switched_off() {
         return None;
     }
-    let view = (world.view)();
-    if !view.usable || !view.auto_route {
+    let view = table::hook_view(world.paths.as_ref()?);
+    if !view.auto_route || !view.may_route(paths::now_ms()) {
         return None;
     }
     let mut context = Context {
@@ -165,8 +163,11 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         off: &view.off,
         aliases: &[],
     };
-    let mut judged = classify_script(text, shell.dialect, &context).ok()?;
-    if sites(&judged, view.busy).is_empty() {
+    let script = shell::parse(text, shell.dialect).ok()?;
+    let mut judged = judge(script.clone(), &context);
+    let busy = OnceCell::new();
+    let busy = || *busy.get_or_init(|| (world.busy)(&view));
+    if sites(&judged, &busy).is_empty() {
         return None;
     }
     let defined = world
@@ -175,9 +176,9 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         .unwrap_or_default();
     if !defined.is_empty() {
         context.aliases = &defined;
-        judged = classify_script(text, shell.dialect, &context).ok()?;
+        judged = judge(script.clone(), &context);
     }
-    let sites = sites(&judged, view.busy);
+    let sites = sites(&judged, &busy);
     if sites.is_empty() {
         return None;
     }
@@ -191,21 +192,25 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
 
     let plain = !assigns_path(text) && !permissions::names_cx(text) && !defined.iter().any(|n| n == "cx");
     let word = program::prefix((world.var)("PATH").as_deref(), plain)?;
-    let script = shell::parse(text, shell.dialect).ok()?;
     let command = shell::rewrite(text, shell.dialect, &script, &sites, &word).ok()?;
     let timeout_ms = raised(input, world);
     leave_note(event, input, &judged, timeout_ms, world);
     Some(wire::rewrite(input, &command, timeout_ms))
 }
 
-/// Where `cx ` goes.
-fn sites(judged: &[Judged], busy: bool) -> Vec<usize> {
-    let moves = |class| class == Class::Heavy || (class == Class::Unknown && busy);
-    let parts = judged.iter().filter(|j| moves(j.verdict.class)).map(|j| &j.part);
-    parts
-        .filter(|p| p.left_alone.is_none() && p.argv.first().is_some_and(|w| w.text().is_some()))
-        .map(|p| p.site)
-        .collect()
+/// Where `cx ` goes. `busy` is asked only where it matters.
+fn sites(judged: &[Judged], busy: &dyn Fn() -> bool) -> Vec<usize> {
+    let can =
+        |part: &Part| part.left_alone.is_none() && part.argv.first().is_some_and(|w| w.text().is_some());
+    let moves = |j: &&Judged| {
+        can(&j.part)
+            && match j.verdict.class {
+                Class::Heavy => true,
+                Class::Unknown => busy(),
+                Class::Light => false,
+            }
+    };
+    judged.iter().filter(moves).map(|j| j.part.site).collect()
 }
 
 /// The shell that will run the command.
@@ -291,9 +296,9 @@ fn leave_note(
     timeout_ms: Option<u64>,
     world: &World<'_>,
 ) {
-    let Some(state) = &world.state else { return };
+    let Some(paths) = &world.paths else { return };
     let note = Note {
-        at_ms: note::now_ms(),
+        at_ms: paths::now_ms(),
         tool_use_id: event.tool_use.clone(),
         timeout_ms: timeout_ms
             .unwrap_or_else(|| world.milliseconds("BASH_DEFAULT_TIMEOUT_MS", DEFAULT_TIMEOUT_MS)),
@@ -302,7 +307,7 @@ fn leave_note(
         ..Note::default()
     };
     // A hint only: the run does without.
-    let _ = note::write(state, &event.session, &note);
+    let _ = note::write(&paths.state, &event.session, &note);
 }
 
 /// Names of the variables that the text assigns.
@@ -338,7 +343,7 @@ mod tests {
     struct Env {
         dir: tempfile::TempDir,
         vars: Vec<(String, String)>,
-        view: View,
+        busy: bool,
     }
 
     impl Env {
@@ -357,12 +362,12 @@ mod tests {
             vars.push(("SHELL".into(), "/bin/bash".into()));
             // A live process whose arguments are no client's.
             vars.push(("CLAUDE_PID".into(), std::process::id().to_string()));
-            let view = View {
-                usable: true,
-                auto_route: true,
-                ..View::default()
+            let env = Env {
+                dir,
+                vars,
+                busy: false,
             };
-            Env { dir, vars, view }
+            env.put(CONFIG, "nodes = [\"tower\"]\n")
         }
 
         fn set(mut self, name: &str, value: &str) -> Env {
@@ -378,6 +383,10 @@ mod tests {
             self
         }
 
+        fn paths(&self) -> Paths {
+            Paths::under(&self.dir.path().join("home"))
+        }
+
         fn answer(&self, event: &Value) -> Option<Value> {
             let var = |name: &str| {
                 self.vars
@@ -385,12 +394,11 @@ mod tests {
                     .find(|(n, _)| n == name)
                     .map(|(_, v)| OsString::from(v))
             };
-            let view = || self.view.clone();
             let world = World {
-                var: &var,
-                state: Some(self.dir.path().join("state")),
+                paths: Some(self.paths()),
                 managed: self.dir.path().join("etc"),
-                view: &view,
+                busy: &|_| self.busy,
+                ..World::of_process(&var)
             };
             let text = answer(event.to_string().as_bytes(), &world)?;
             Some(serde_json::from_str::<Value>(&text).unwrap()["hookSpecificOutput"].take())
@@ -411,6 +419,7 @@ mod tests {
         })
     }
 
+    const CONFIG: &str = "home/.config/cx/config.toml";
     const DENY_GIT: &str = r#"{"permissions":{"deny":["Bash(git push:*)"]}}"#;
 
     #[test]
@@ -440,7 +449,7 @@ mod tests {
     #[test]
     fn unknown_commands_move_while_this_machine_is_busy() {
         let mut env = Env::new();
-        env.view.busy = true;
+        env.busy = true;
         assert_eq!(
             env.rewrite("frobnicate --all").as_deref(),
             Some("cx frobnicate --all")
@@ -454,20 +463,23 @@ mod tests {
             assert_eq!(Env::new().set(name, value).rewrite("cargo test"), None, "{name}");
         }
         assert!(Env::new().set("CX_LOCAL", "0").rewrite("cargo test").is_some());
-        assert_eq!(Env::new().put("state/off", "").rewrite("cargo test"), None);
-        for view in [
-            View {
-                usable: false,
-                auto_route: true,
-                ..View::default()
-            },
-            View {
-                usable: true,
-                auto_route: false,
-                ..View::default()
-            },
+        assert_eq!(
+            Env::new()
+                .put("home/.local/state/cx/off", "")
+                .rewrite("cargo test"),
+            None
+        );
+        for config in [
+            "",
+            "nodes = []\n",
+            "nodes = [\"tower\"]\n[policy]\nauto_route = false\n",
+            "broken = [",
         ] {
-            assert_eq!(Env { view, ..Env::new() }.rewrite("cargo test"), None);
+            assert_eq!(
+                Env::new().put(CONFIG, config).rewrite("cargo test"),
+                None,
+                "{config}"
+            );
         }
         for mode in ["plan", "tomorrow", ""] {
             let mut e = event("cargo test");
@@ -615,7 +627,7 @@ mod tests {
     #[test]
     fn the_run_finds_a_note_and_the_model_a_report() {
         let env = Env::new();
-        let state = env.dir.path().join("state");
+        let state = env.paths().state;
         assert_eq!(env.rewrite("ls"), None);
         assert_eq!(note::read(&state, "s1"), None);
         env.rewrite("export A=1 B; C=2 env D=3 cargo test").unwrap();

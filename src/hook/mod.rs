@@ -5,7 +5,7 @@
 //! the answer is nothing and the exit status 0, as a hook's failure must not change the user's command.
 //!
 //! This path through the program starts in about the time that starting a process takes: no clap, no async runtime,
-//! no regex, no table. It opens few files, and most of them only once a command turned out to be heavy.
+//! no regex; of the table it reads a summary. It opens few files, and most of them only once a command turned out to be heavy.
 
 mod client;
 mod decide;
@@ -15,7 +15,6 @@ pub mod program;
 mod settings;
 mod snapshot;
 mod wire;
-mod world;
 
 use std::env;
 use std::io::{self, Read, Write};

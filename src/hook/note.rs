@@ -8,7 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,17 +18,20 @@ const VERSION: u32 = 1;
 /// The largest file that is read, bytes.
 const MAX_FILE: u64 = 64 << 10;
 
+/// Notes are padded to a multiple of this, bytes.
+const PADDING: usize = 512;
+
 /// The largest text that [`take_reports`] gives, bytes; a model pays for each.
 const MAX_REPORT: usize = 4 << 10;
 
-/// Notes and reports older than this are cleared away by [`write`], in milliseconds.
+/// Notes and reports older than this are cleared away by [`clear_old`], in milliseconds.
 const MAX_AGE_MS: u64 = 7 * 24 * 3600 * 1000;
 
 /// What the hook leaves for the `cx` in the call that it rewrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Note {
-    /// Filled in by [`write`].
+    /// Filled in by [`write()`].
     pub version: u32,
     /// When the hook ran, milliseconds since the epoch. The call starts later if a person is asked first.
     pub at_ms: u64,
@@ -42,39 +45,32 @@ pub struct Note {
     pub assigned: Vec<String>,
 }
 
-/// Now, milliseconds since the epoch.
-pub fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as u64)
-}
-
-/// Leaves the note of `session`, replacing an older one; a reader meets one or the other.
+/// Leaves the note of `session`, replacing an older one.
+///
+/// The file is written over in place and padded with blanks, for the hook's sake: replacing it by a rename takes as
+/// long as all else that the hook does. A reader that meets the middle of a write reads no note.
 ///
 /// # Errors
 /// If the session's id is no file name, or those of the file system.
 pub fn write(state: &Path, session: &str, note: &Note) -> io::Result<()> {
-    let path = place(state, "notes", session)?;
+    let path = place_of(state, "notes", session)?;
     let note = Note {
         version: VERSION,
         ..note.clone()
     };
-    let bytes = serde_json::to_vec(&note)?;
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let put = || {
-        let mut file = private(
-            &temporary,
-            OpenOptions::new().write(true).create(true).truncate(true),
-        )?;
-        file.write_all(&bytes)?;
-        fs::rename(&temporary, &path)
-    };
-    put().inspect_err(|_| drop(fs::remove_file(&temporary)))
+    let mut bytes = serde_json::to_vec(&note)?;
+    bytes.resize(bytes.len().next_multiple_of(PADDING), b' ');
+    let mut file = private(&path, OpenOptions::new().write(true).create(true).truncate(false))?;
+    file.write_all(&bytes)?;
+    if file.metadata()?.len() > bytes.len() as u64 {
+        file.set_len(bytes.len() as u64)?;
+    }
+    Ok(())
 }
 
 /// The note of `session`, if there is one that can be read.
 pub fn read(state: &Path, session: &str) -> Option<Note> {
-    let text = read_file(&place_of(state, "notes", session)?)?;
+    let text = read_file(&place_of(state, "notes", session).ok()?)?;
     serde_json::from_str(&text)
         .ok()
         .filter(|n: &Note| n.version == VERSION)
@@ -83,9 +79,9 @@ pub fn read(state: &Path, session: &str) -> Option<Note> {
 /// Appends a report line for the model of `session`; line ends and control characters in it become blanks.
 ///
 /// # Errors
-/// As for [`write`].
+/// As for [`write()`].
 pub fn append_report(state: &Path, session: &str, line: &str) -> io::Result<()> {
-    let path = place(state, "reports", session)?;
+    let path = place_of(state, "reports", session)?;
     let mut line: String = line
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -97,7 +93,7 @@ pub fn append_report(state: &Path, session: &str, line: &str) -> io::Result<()> 
 
 /// Takes away and gives the report lines of `session`, the last ones where they are too many.
 pub fn take_reports(state: &Path, session: &str) -> Option<String> {
-    let path = place_of(state, "reports", session)?;
+    let path = place_of(state, "reports", session).ok()?;
     // Renamed first: a line that is appended from here on goes to a new file, for the next time.
     let taken = path.with_extension(format!("{}.taken", std::process::id()));
     fs::rename(&path, &taken).ok()?;
@@ -129,33 +125,32 @@ pub fn clear_old(state: &Path) {
     }
 }
 
-/// The file of a session; `None` for an id that is not a plain name.
-fn place_of(state: &Path, kind: &str, session: &str) -> Option<PathBuf> {
+/// The file of a session. An id that is not a plain name is refused.
+fn place_of(state: &Path, kind: &str, session: &str) -> io::Result<PathBuf> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    let named = !session.is_empty() && session.len() <= 128 && session.bytes().all(plain);
-    named.then(|| state.join(kind).join(session))
-}
-
-/// [`place_of`] for writing: its directory is made when missing.
-fn place(state: &Path, kind: &str, session: &str) -> io::Result<PathBuf> {
-    let path = place_of(state, kind, session)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the session's id is no file name"))?;
-    let dir = state.join(kind);
-    if !dir.is_dir() {
-        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+    if session.is_empty() || session.len() > 128 || !session.bytes().all(plain) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the session's id is no file name",
+        ));
     }
-    Ok(path)
+    Ok(state.join(kind).join(session))
 }
 
+/// Opens a file of our own; its directory is made when missing.
 fn private(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    options
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)
+    let options = options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    match (options.open(path), path.parent()) {
+        (Err(e), Some(dir)) if e.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            options.open(path)
+        }
+        (opened, _) => opened,
+    }
 }
 
 fn read_file(path: &Path) -> Option<String> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(2 << 10);
     File::open(path)
         .ok()?
         .take(MAX_FILE)
@@ -181,8 +176,18 @@ mod tests {
             ..Note::default()
         };
         assert_eq!(read(&state, "s-1"), None);
-        write(&state, "s-1", &note).unwrap();
-        write(&state, "s-1", &note).unwrap();
+        let longer = Note {
+            assigned: vec!["LONG".into(); 500],
+            ..note.clone()
+        };
+        for note in [&note, &longer, &note] {
+            write(&state, "s-1", note).unwrap();
+            assert_eq!(read(&state, "s-1").unwrap().assigned, note.assigned);
+        }
+        assert_eq!(
+            fs::metadata(state.join("notes/s-1")).unwrap().len(),
+            PADDING as u64
+        );
         assert_eq!(
             read(&state, "s-1"),
             Some(Note {

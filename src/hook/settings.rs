@@ -143,7 +143,7 @@ fn read(path: &Path) -> io::Result<Option<String>> {
         Err(e) if is_missing(&e) => return Ok(None),
         other => other?,
     };
-    let mut text = String::new();
+    let mut text = String::with_capacity(8 << 10);
     let length = opened.take(MAX_FILE + 1).read_to_string(&mut text)?;
     if length as u64 > MAX_FILE {
         return Err(io::Error::other("too large"));
@@ -327,7 +327,7 @@ mod tests {
         tree = Tree::new();
         tree.put("etc/managed-settings.json", "{}");
         let file = tree.dir.path().join("etc/managed-settings.json");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
         // Root reads it anyway, and may.
         let readable = fs::read(&file).is_ok();
         assert_eq!(collect(&tree.scopes).unreadable.is_none(), readable);

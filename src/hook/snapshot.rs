@@ -33,7 +33,7 @@ fn newest(dir: &Path, shell: &str) -> Option<PathBuf> {
 }
 
 fn read(path: &Path) -> Option<String> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(32 << 10);
     File::open(path)
         .ok()?
         .take(MAX_FILE)

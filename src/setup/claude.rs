@@ -6,13 +6,14 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, BufRead, IsTerminal, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
 use super::{diff, edit};
 use crate::hook::program;
+use crate::paths::write_atomic;
 
 /// The largest settings file that is edited, bytes.
 const MAX_FILE: u64 = 4 << 20;
@@ -157,7 +158,7 @@ pub fn run_in(
         Some(text) => {
             let first = !args.remove && edit::programs(old).is_ok_and(|p| p.is_empty());
             if let (true, Some(old)) = (first, &before) {
-                replace(&backup, old.as_bytes(), mode_of(&target)).context("cannot write the backup")?;
+                write_atomic(&backup, old.as_bytes(), mode_of(&target)).context("cannot write the backup")?;
             } else if first {
                 // A backup of an older file says nothing of one that was not there.
                 remove_if_there(&backup)?;
@@ -165,7 +166,7 @@ pub fn run_in(
             if let Some(dir) = target.parent() {
                 fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
             }
-            replace(&target, text.as_bytes(), mode_of(&target))
+            write_atomic(&target, text.as_bytes(), mode_of(&target))
                 .with_context(|| format!("cannot write {shown}"))?;
             if restores {
                 remove_if_there(&backup)?;
@@ -274,25 +275,6 @@ fn mode_of(path: &Path) -> u32 {
     fs::metadata(path).map_or(0o600, |m| m.mode() & 0o7777)
 }
 
-/// Writes `bytes` to `path` so that a reader, or a crash, meets the old file or the new one.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".cx-{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(bytes)?;
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&temporary)))
-}
-
 fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -302,7 +284,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 

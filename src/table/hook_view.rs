@@ -1,6 +1,7 @@
 //! What the hook has to know, in one small file: it reads neither the table nor, as a rule, the config.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,9 @@ pub struct HookView {
     pub rules: Vec<UserRule>,
     /// `busy_cpu`.
     pub busy_cpu: f32,
+    /// Where the last sample of the CPU's counters lies.
+    #[serde(skip)]
+    cpu_file: PathBuf,
 }
 
 fn stamp(paths: &Paths) -> Option<(i64, u64, u64)> {
@@ -46,9 +50,26 @@ fn file(paths: &Paths) -> std::path::PathBuf {
     paths.cache.join(format!("hook-{}.json", &key[..12]))
 }
 
-/// The summary, read from its file while that fits the config, else made from the config itself. `None` where the config
-/// can't be read or is not to be trusted: then nothing is rewritten.
-pub fn hook_view(paths: &Paths) -> Option<HookView> {
+impl HookView {
+    /// Whether at least one configured node is not known to be unusable.
+    pub fn may_route(&self, now_ms: u64) -> bool {
+        self.nodes > 0 && now_ms >= self.none_usable_until_ms
+    }
+
+    /// This machine's CPU use in per cent, as well as it can be told without waiting.
+    pub fn local_cpu(&self) -> f32 {
+        crate::probe::cpu_at_a_glance(&self.cpu_file)
+    }
+}
+
+/// The summary, read from its file while that fits the config, else made from the config itself. An empty one, with which nothing is
+/// rewritten, where the config can't be read or is not to be trusted.
+pub fn hook_view(paths: &Paths) -> HookView {
+    let view = known(paths).unwrap_or_default();
+    HookView { cpu_file: paths.cache.join("cpu"), ..view }
+}
+
+fn known(paths: &Paths) -> Option<HookView> {
     let now = stamp(paths)?;
     if let Ok(bytes) = std::fs::read(file(paths))
         && let Ok(view) = serde_json::from_slice::<HookView>(&bytes)
@@ -86,6 +107,7 @@ fn make(paths: &Paths, config: &Config, table: &Table) -> HookView {
         has_rules: !config.rules.is_empty(),
         rules: config.rules.clone(),
         busy_cpu: config.policy.busy_cpu,
+        cpu_file: PathBuf::new(),
     }
 }
 

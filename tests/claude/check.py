@@ -5,7 +5,7 @@ what ran.
     tests/claude/check.py [--cx target/debug/cx] [-k WORD]
 
 The client is the one that CX_TEST_CLAUDE names, else the first `claude` on PATH; without one the check is skipped
-with exit status 77. It runs with an empty environment, a HOME of its own and a model on loopback; it needs no
+with exit status 77, all but what needs no client. It runs with an empty environment, a HOME of its own and a model on loopback; it needs no
 account. The hook is the real program. What runs in the rewritten command is a `cx` that only records, so that no
 node is needed.
 """
@@ -56,14 +56,14 @@ class World:
         self.script(os.path.join(self.tools, "pytest"), PLAIN)
         # The shell of the client's commands finds the recorder; the hook, started by the client, finds the real cx.
         self.write("env.sh", 'export PATH="$HOME/tools:$PATH"\n')
-        self.write(".config/cx/config.toml", "[node.tower]\n")
+        self.write(".config/cx/config.toml", "nodes = [\"tower\"]\n")
 
     def path(self, *names):
         return os.path.join(self.home, *names)
 
     def write(self, name, text):
         os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
-        with open(self.path(name), "w", encoding="utf-8") as file:
+        with open(self.path(name), "w", newline="", encoding="utf-8") as file:
             file.write(text)
 
     def script(self, path, text):
@@ -85,7 +85,9 @@ class World:
             "DISABLE_AUTOUPDATER": "1", "DISABLE_TELEMETRY": "1", "DISABLE_ERROR_REPORTING": "1",
         }
 
-    def run(self, client, calls, settings, arguments):
+    def run(self, client, calls, settings=None, arguments=(), bashrc=""):
+        settings = settings or ALLOW
+        self.write(".bashrc", bashrc)
         variables = {"CLAUDE_ENV_FILE": self.path("env.sh"), **settings.get("env", {})}
         self.write(".claude/settings.json", json.dumps({**settings, "env": variables}, indent=2))
         subprocess.run([self.cx, "setup", "claude", "--yes"], env=self.environment(), check=True,
@@ -144,11 +146,14 @@ def call(command, **fields):
 CASES = []
 
 
-def case(calls, settings=None, arguments=()):
-    """Declares a case: the model's calls, the user's settings, the client's arguments; the function checks."""
+def case(calls, *rest, **more):
+    """Declares a case: what `World.run` is given; the function checks its result."""
 
     def declare(check):
-        CASES.append((check.__name__.replace("_", " "), calls, settings or ALLOW, list(arguments), check))
+        def in_client(world, client):
+            check(world.run(client, calls, *rest, **more))
+
+        CASES.append((check.__name__, in_client))
         return check
 
     return declare
@@ -157,7 +162,7 @@ def case(calls, settings=None, arguments=()):
 @case([call("cd . && FOO=1 timeout 60 pytest -x 'a b' 2>&1 | tail -3; echo after ${PIPESTATUS[0]}")])
 def a_heavy_command_runs_through_cx(r):
     equal(r.ran, ["pytest|-x|a b|FOO=1"])
-    equal(r.text, ["recorded pytest -x a b\nafter 0"])
+    equal(r.text, ["recorded pytest -x a b\nafter 3"])
     equal(r.note["assigned"], ["FOO"])
     equal(r.note["tool_use_id"], "toolu_call_0")
     assert "recorder was here" in r.told, "the report did not reach the model"
@@ -219,9 +224,42 @@ def cx_local_leaves_it(r):
     equal((r.ran, r.text), (["plain -x"], ["plain -x"]))
 
 
-@case([call("true"), call("pytest -x")], {"permissions": {"allow": ["Bash"]}, "env": {"ALIASED": "1"}})
+@case([call("true"), call("pytest -x")], bashrc="alias pytest='pytest --aliased'\n")
 def an_alias_of_the_user_keeps_its_meaning(r):
     equal(r.text, ["(Bash completed with no output)", "plain --aliased -x"])
+
+
+def hook(world, stdin):
+    done = subprocess.run([world.cx, "hook"], input=stdin, env=world.environment(), capture_output=True, timeout=TIMEOUT_S)
+    return done.returncode, done.stdout, done.stderr
+
+
+def strange_input_is_answered_with_nothing(world):
+    good = {"hook_event_name": "PreToolUse", "tool_name": "Bash", "permission_mode": "default", "session_id": "s",
+            "cwd": world.project, "tool_input": {"command": "pytest -x"}}
+    status, out, err = hook(world, json.dumps(good).encode())
+    equal((status, err), (0, b""))
+    equal(json.loads(out)["hookSpecificOutput"]["updatedInput"], {"command": "cx pytest -x"})
+    deep = b"[" * 200000
+    for text in (b"", b"{", b"null", b"\xff", json.dumps(good).encode()[:-1], b" " * (17 << 20), deep,
+                 b'{"hook_event_name":"PreToolUse","tool_name":"Bash","x":' + deep,
+                 json.dumps({**good, "tool_input": {"command": "$(" * 30000}}).encode(),
+                 json.dumps({**good, "tool_input": {"command": "pytest;" * 20000}}).encode()):
+        equal(hook(world, text), (0, b"", b""))
+    # Nobody reads the answer, or nobody could.
+    line = "printf '%s' \"$1\" | \"$0\" hook >&-; printf '%s' \"$1\" | \"$0\" hook > /dev/full; \"$0\" hook <&-"
+    done = subprocess.run(["sh", "-ec", line, world.cx, json.dumps(good)], env=world.environment(), capture_output=True)
+    equal((done.returncode, done.stdout, done.stderr), (0, b"", b""))
+
+
+def setup_takes_away_only_its_own(world):
+    before = '{ "model" : "m",\r\n\t"hooks": {"PreToolUse": [ ]} }'
+    world.write(".claude/settings.json", before)
+    for arguments in ([], ["--remove"]):
+        subprocess.run([world.cx, "setup", "claude", "--yes", *arguments], env=world.environment(), check=True,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S)
+    with open(world.path(".claude/settings.json"), newline="", encoding="utf-8") as file:
+        equal(file.read(), before)
 
 
 def main():
@@ -229,23 +267,21 @@ def main():
     parser.add_argument("--cx", default=os.path.join(HERE, "../../target/debug/cx"), help="the program to check")
     parser.add_argument("-k", default="", metavar="WORD", help="only the cases whose name holds it")
     options = parser.parse_args()
-    client = os.environ.get("CX_TEST_CLAUDE") or shutil.which("claude")
-    if not client:
-        print("skipped: no Claude Code here (install it, or name one by CX_TEST_CLAUDE)")
-        return SKIPPED
     cx = os.path.realpath(options.cx)
     if not os.access(cx, os.X_OK):
         print("no program at %s; run `cargo build`, or name one by --cx" % cx)
         return 1
+    client = os.environ.get("CX_TEST_CLAUDE") or shutil.which("claude")
+    checks = [(f.__name__, lambda world, _, f=f: f(world)) for f in
+              (strange_input_is_answered_with_nothing, setup_takes_away_only_its_own)]
     failures = 0
-    for name, calls, settings, arguments, check in CASES:
+    for name, check in checks + (CASES if client else []):
+        name = name.replace("_", " ")
         if options.k not in name:
             continue
         world = World(cx)
         try:
-            if "ALIASED" in settings.get("env", {}):
-                world.write(".bashrc", "alias pytest='pytest --aliased'\n")
-            check(world.run(client, calls, settings, arguments))
+            check(world, client)
             print("ok    ", name, flush=True)
         except Exception:  # one case's failure must not hide the others
             failures += 1
@@ -253,7 +289,12 @@ def main():
             traceback.print_exc()
         finally:
             world.close()
-    return 1 if failures else 0
+    if failures:
+        return 1
+    if not client:
+        print("skipped the rest: no Claude Code here (install it, or name one by CX_TEST_CLAUDE)")
+        return SKIPPED
+    return 0
 
 
 if __name__ == "__main__":
