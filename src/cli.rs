@@ -57,6 +57,9 @@ enum Verb {
         /// Only if nobody else is at it.
         #[arg(long)]
         once: bool,
+        /// In a process of its own.
+        #[arg(long)]
+        detach: bool,
     },
     /// Serve as the agent of a node (started over ssh).
     #[command(hide = true)]
@@ -214,7 +217,11 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
         Verb::Off => switch(true, out),
         Verb::On => switch(false, out),
         Verb::Hook => anyhow::bail!("cx hook takes no arguments; Claude Code starts it and gives it JSON on stdin"),
-        Verb::Refresh { once } => {
+        Verb::Refresh { detach: true, .. } => {
+            crate::table::detach();
+            Ok(0)
+        }
+        Verb::Refresh { once, .. } => {
             let lock = crate::table::refresh_lock(&Paths::from_env()?);
             if lock.is_some() || !once {
                 pipeline::refresh()?;

@@ -234,6 +234,13 @@ fn here(request: &Request, case: Option<&Case>, reason: &str) -> i32 {
         let dirs = eligible::touched(&case.verdict.workload, &request.cwd, &ws.root);
         owners::note(&case.paths, &ws.key, &dirs, None);
     }
+    if let Some(case) = case
+        && case.verdict.class == Class::Heavy
+        && forced_local(request, &case.paths).is_none()
+    {
+        // Whoever runs here for want of a node looks for one, for the next time.
+        table::refresh_if_stale(&case.paths, &case.config);
+    }
     local::run(request)
 }
 

@@ -55,6 +55,8 @@ impl Row {
         let unusable = s.usable(now).err();
         let state = match (&unusable, &overload, age) {
             (Some(_), ..) => "unreachable",
+            // An answer clears the error.
+            _ if s.error.is_some() => "unreachable",
             (None, _, None) => "unknown",
             (None, Some(_), _) => "overloaded",
             (None, None, _) => "healthy",
@@ -85,7 +87,7 @@ impl Row {
         let json = json!({
             "name": name,
             "state": state,
-            "reachable": unusable.is_none() && age.is_some(),
+            "reachable": unusable.is_none() && s.error.is_none() && age.is_some(),
             "os": os,
             "arch": arch,
             "libc": facts.map(|f| printable(&f.platform.libc, 40)).filter(|l| !l.is_empty()),

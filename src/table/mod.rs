@@ -14,7 +14,7 @@ use crate::paths::{self, Paths};
 use crate::proto::{Facts, Load, Welcome};
 
 pub use hook_view::{HookView, hook_view, write_hook_view};
-pub use refresh::{refresh_if_stale, refresh_lock};
+pub use refresh::{detach, refresh_if_stale, refresh_lock};
 
 /// Version of the file; one of another version counts as missing.
 pub const VERSION: u32 = 1;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::fs::FlockOperation;
 
@@ -28,14 +28,26 @@ pub fn refresh_if_stale(paths: &Paths, config: &Config) {
     if !stale || refresh_lock(paths).is_none() {
         return;
     }
-    let Ok(exe) = std::env::current_exe() else { return };
-    // In a process group of its own and with no descriptor of ours: nothing of the caller waits for it.
-    let _ = Command::new(exe)
-        .args(["refresh", "--once"])
+    // By way of a process that ends at once: the command that may take this one's place must not find itself with a child that
+    // it never started.
+    if let Ok(mut child) = start(&["refresh", "--detach"]) {
+        let _ = child.wait();
+    }
+}
+
+/// Starts the one that refreshes, and leaves it alone.
+pub fn detach() {
+    let _ = start(&["refresh", "--once"]);
+}
+
+/// Starts this program in a process group of its own and with no descriptor of ours: nothing of the caller waits for it.
+fn start(args: &[&str]) -> std::io::Result<Child> {
+    Command::new(std::env::current_exe()?)
+        .args(args)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0)
-        .spawn();
+        .spawn()
 }
