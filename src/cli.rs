@@ -89,7 +89,12 @@ struct RunArgs {
     #[arg(short, long)]
     quiet: bool,
     /// The command and its arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
     command: Vec<OsString>,
 }
 
@@ -133,7 +138,12 @@ struct ExplainArgs {
     #[arg(long)]
     json: bool,
     /// A command line, as it would be typed.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
     command: Vec<String>,
 }
 
@@ -169,7 +179,12 @@ pub fn main() -> ExitCode {
     let status = match dispatch(cli.verb) {
         Ok(status) => status,
         // Whoever read our output has had enough.
-        Err(e) if e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => 0,
+        Err(e)
+            if e.downcast_ref::<std::io::Error>()
+                .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) =>
+        {
+            0
+        }
         Err(e) => {
             let _ = writeln!(std::io::stderr(), "cx: {e:#}");
             1
@@ -186,7 +201,9 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
             let demands = Demands {
                 on: a.on,
                 os: a.os.map(|s| s.to_lowercase()),
-                arch: a.arch.map(|s| crate::node::agents::platform_of(&format!("x {s}")).1),
+                arch: a
+                    .arch
+                    .map(|s| crate::node::agents::platform_of(&format!("x {s}")).1),
                 local: a.local,
                 require_remote: a.require_remote,
                 quiet: a.quiet,
@@ -216,7 +233,9 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
         Verb::Demo => demo::run(out),
         Verb::Off => switch(true, out),
         Verb::On => switch(false, out),
-        Verb::Hook => anyhow::bail!("cx hook takes no arguments; Claude Code starts it and gives it JSON on stdin"),
+        Verb::Hook => {
+            anyhow::bail!("cx hook takes no arguments; Claude Code starts it and gives it JSON on stdin")
+        }
         Verb::Refresh { detach: true, .. } => {
             crate::table::detach();
             Ok(0)
@@ -235,19 +254,37 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
 fn request(argv: Vec<OsString>, demands: Demands) -> anyhow::Result<Request> {
     let cwd = std::env::current_dir()
         .map_err(|e| anyhow::anyhow!("the current directory is gone ({e}); change to one that exists"))?;
-    Ok(Request { origin: if under_an_agent() { Origin::Agent } else { Origin::Shell }, argv, cwd, demands })
+    Ok(Request {
+        origin: if under_an_agent() {
+            Origin::Agent
+        } else {
+            Origin::Shell
+        },
+        argv,
+        cwd,
+        demands,
+    })
 }
 
 /// Whether a coding agent's tool started this process.
 pub fn under_an_agent() -> bool {
-    ["CLAUDECODE", "CLAUDE_CODE_SESSION_ID", "CODEX_SANDBOX", "GEMINI_CLI", "CURSOR_AGENT"]
-        .iter()
-        .any(|v| std::env::var_os(v).is_some_and(|x| !x.is_empty()))
+    [
+        "CLAUDECODE",
+        "CLAUDE_CODE_SESSION_ID",
+        "CODEX_SANDBOX",
+        "GEMINI_CLI",
+        "CURSOR_AGENT",
+    ]
+    .iter()
+    .any(|v| std::env::var_os(v).is_some_and(|x| !x.is_empty()))
 }
 
 /// What widens where commands may run is for a person to say.
 fn refuse_under_an_agent(what: &str) -> anyhow::Result<()> {
-    anyhow::ensure!(!under_an_agent(), "`{what}` is for a person: run it in a terminal of your own, not through an agent");
+    anyhow::ensure!(
+        !under_an_agent(),
+        "`{what}` is for a person: run it in a terminal of your own, not through an agent"
+    );
     Ok(())
 }
 
@@ -272,7 +309,10 @@ fn switch(off: bool, out: &mut impl Write) -> anyhow::Result<i32> {
 /// # Errors
 /// When there is no terminal to ask on.
 pub fn confirm(question: &str, how_else: &str) -> anyhow::Result<bool> {
-    anyhow::ensure!(std::io::stdin().is_terminal(), "{question} There is no terminal to ask on; {how_else}");
+    anyhow::ensure!(
+        std::io::stdin().is_terminal(),
+        "{question} There is no terminal to ask on; {how_else}"
+    );
     write!(std::io::stderr(), "{question} [y/N] ")?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

@@ -170,14 +170,22 @@ impl TryFrom<toml::Value> for Size {
                 let s = s.trim();
                 let at = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
                 let n: u64 = s[..at].parse().map_err(|_| bad())?;
-                let shift = match s[at..].trim().to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
+                let shift = match s[at..]
+                    .trim()
+                    .to_ascii_uppercase()
+                    .trim_end_matches("IB")
+                    .trim_end_matches('B')
+                {
                     "" => 0,
                     "K" => 10,
                     "M" => 20,
                     "G" => 30,
                     _ => return Err(bad()),
                 };
-                n.checked_shl(shift).filter(|r| r >> shift == n).map(Size).ok_or_else(bad)
+                n.checked_shl(shift)
+                    .filter(|r| r >> shift == n)
+                    .map(Size)
+                    .ok_or_else(bad)
             }
             _ => Err(bad()),
         }
@@ -218,7 +226,9 @@ impl Config {
             }
             let t = tables.remove(&name).unwrap_or_default();
             if t.slots == Some(0) {
-                bail!("[node.{name}] slots = 0 would never run anything; take the node out of `nodes` instead");
+                bail!(
+                    "[node.{name}] slots = 0 would never run anything; take the node out of `nodes` instead"
+                );
             }
             let lower = |s: String| s.to_lowercase();
             let embedded = t.embedded.map(|p| expand(&p, paths));
@@ -234,7 +244,9 @@ impl Config {
             nodes.push(node);
         }
         if let Some(name) = tables.keys().next() {
-            bail!("[node.{name}] is about a node that `nodes` does not name; add {name:?} there or remove the table");
+            bail!(
+                "[node.{name}] is about a node that `nodes` does not name; add {name:?} there or remove the table"
+            );
         }
         let p = file.policy;
         let d = Policy::default();
@@ -304,7 +316,9 @@ pub fn valid_node_name(name: &str) -> Result<(), String> {
 /// When the file can't be understood or written.
 pub fn add_node(paths: &Paths, name: &str) -> anyhow::Result<()> {
     edit(paths, |doc| {
-        let nodes = doc.entry("nodes").or_insert(toml_edit::value(toml_edit::Array::new()));
+        let nodes = doc
+            .entry("nodes")
+            .or_insert(toml_edit::value(toml_edit::Array::new()));
         let nodes = nodes.as_array_mut().context("`nodes` is not a list")?;
         if !nodes.iter().any(|v| v.as_str() == Some(name)) {
             nodes.push(name);
@@ -329,7 +343,10 @@ pub fn remove_node(paths: &Paths, name: &str) -> anyhow::Result<()> {
     })
 }
 
-fn edit(paths: &Paths, change: impl FnOnce(&mut toml_edit::DocumentMut) -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn edit(
+    paths: &Paths,
+    change: impl FnOnce(&mut toml_edit::DocumentMut) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     // A symlinked config (dotfiles) stays one.
     let path = std::fs::canonicalize(&paths.config_file).unwrap_or_else(|_| paths.config_file.clone());
     let text = match std::fs::read_to_string(&path) {
@@ -337,8 +354,9 @@ fn edit(paths: &Paths, change: impl FnOnce(&mut toml_edit::DocumentMut) -> anyho
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(e) => return Err(e).with_context(|| format!("failed to read {}", path.display())),
     };
-    let mut doc: toml_edit::DocumentMut =
-        text.parse().with_context(|| format!("{} is not valid TOML; it was left as it is", path.display()))?;
+    let mut doc: toml_edit::DocumentMut = text
+        .parse()
+        .with_context(|| format!("{} is not valid TOML; it was left as it is", path.display()))?;
     change(&mut doc)?;
     paths::write_atomic(&path, doc.to_string().as_bytes(), 0o600)
         .with_context(|| format!("failed to write {}", path.display()))
@@ -394,7 +412,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::under(dir.path());
         add_node(&paths, "a").unwrap();
-        let text = "# mine\nnodes = [\"a\"] # these\n\n[node.a]\nslots = 2\n\n[policy]\nbusy_cpu = 50 # half\n";
+        let text =
+            "# mine\nnodes = [\"a\"] # these\n\n[node.a]\nslots = 2\n\n[policy]\nbusy_cpu = 50 # half\n";
         std::fs::write(&paths.config_file, text).unwrap();
         add_node(&paths, "b").unwrap();
         add_node(&paths, "b").unwrap();
@@ -403,7 +422,11 @@ mod tests {
         remove_node(&paths, "a").unwrap();
         let c = Config::load(&paths).unwrap();
         assert_eq!(c.nodes.len(), 1);
-        assert!(std::fs::read_to_string(&paths.config_file).unwrap().contains("# half"));
+        assert!(
+            std::fs::read_to_string(&paths.config_file)
+                .unwrap()
+                .contains("# half")
+        );
         std::fs::write(&paths.config_file, "nodes = [").unwrap();
         assert!(format!("{:#}", add_node(&paths, "c").unwrap_err()).contains("left as it is"));
     }

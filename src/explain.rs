@@ -6,9 +6,9 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::plan::Class;
 use crate::plan::classify::Judged;
 use crate::plan::shell::{self, Unparsed};
-use crate::plan::Class;
 
 /// One part as `--json` prints it. The keys are stable; new ones may come.
 #[derive(Debug, Serialize)]

@@ -59,7 +59,13 @@ impl Entry {
                 Origin::Mcp => "mcp",
             },
             session: std::env::var("CLAUDE_CODE_SESSION_ID").ok(),
-            command: redact(request.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect()),
+            command: redact(
+                request
+                    .argv
+                    .iter()
+                    .map(|a| a.to_string_lossy().into_owned())
+                    .collect(),
+            ),
             cwd: request.cwd.display().to_string(),
             workspace: workspace.map(|w| w.display().to_string()),
             place: place.to_owned(),
@@ -87,7 +93,9 @@ fn redact(mut argv: Vec<String>) -> Vec<String> {
             "…".clone_into(arg);
             continue;
         }
-        let (name, value) = arg.split_once('=').map_or((arg.as_str(), None), |(n, v)| (n, Some(v)));
+        let (name, value) = arg
+            .split_once('=')
+            .map_or((arg.as_str(), None), |(n, v)| (n, Some(v)));
         let bare = name.trim_start_matches('-').replace('-', "_");
         let secret = crate::client::cross::looks_secret(&bare, value.unwrap_or(""));
         match value {
@@ -112,7 +120,12 @@ pub fn append(paths: &Paths, entry: &Entry) -> std::io::Result<()> {
     }
     let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');
-    File::options().create(true).append(true).mode(0o600).open(path)?.write_all(&line)
+    File::options()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(&line)
 }
 
 #[cfg(test)]
@@ -121,8 +134,29 @@ mod tests {
 
     #[test]
     fn secrets_do_not_get_into_the_history() {
-        let argv = ["x", "--token", "abc", "--password=abc", "API_KEY=abc", "ghp_123", "--verbose", "y"];
+        let argv = [
+            "x",
+            "--token",
+            "abc",
+            "--password=abc",
+            "API_KEY=abc",
+            "ghp_123",
+            "--verbose",
+            "y",
+        ];
         let got = redact(argv.iter().map(|s| (*s).to_owned()).collect());
-        assert_eq!(got, ["x", "--token", "…", "--password=…", "API_KEY=…", "…", "--verbose", "y"]);
+        assert_eq!(
+            got,
+            [
+                "x",
+                "--token",
+                "…",
+                "--password=…",
+                "API_KEY=…",
+                "…",
+                "--verbose",
+                "y"
+            ]
+        );
     }
 }

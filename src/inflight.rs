@@ -14,7 +14,10 @@ pub struct Inflight(Option<(File, PathBuf)>);
 
 fn dir(paths: &Paths, node: &str) -> PathBuf {
     // A node's name may hold what a file's may not.
-    paths.cache.join("inflight").join(&blake3::hash(node.as_bytes()).to_hex()[..16])
+    paths
+        .cache
+        .join("inflight")
+        .join(&blake3::hash(node.as_bytes()).to_hex()[..16])
 }
 
 impl Inflight {
@@ -30,12 +33,17 @@ impl Inflight {
 
     /// How many runs are under way on each of `nodes`. Files that dead processes left are removed.
     pub fn count(paths: &Paths, nodes: &[&str]) -> HashMap<String, u32> {
-        nodes.iter().map(|n| ((*n).to_owned(), living(paths, n))).collect()
+        nodes
+            .iter()
+            .map(|n| ((*n).to_owned(), living(paths, n)))
+            .collect()
     }
 }
 
 fn living(paths: &Paths, node: &str) -> u32 {
-    let Ok(entries) = std::fs::read_dir(dir(paths, node)) else { return 0 };
+    let Ok(entries) = std::fs::read_dir(dir(paths, node)) else {
+        return 0;
+    };
     entries
         .flatten()
         .filter(|e| {

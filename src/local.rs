@@ -9,7 +9,9 @@ use crate::request::Request;
 
 /// Replaces this process by the command. Returns only if that fails, with the exit status a shell would show.
 pub fn run(request: &Request) -> i32 {
-    let Some((program, args)) = request.argv.split_first() else { return 0 };
+    let Some((program, args)) = request.argv.split_first() else {
+        return 0;
+    };
     let mut command = Command::new(program);
     command.args(args).current_dir(&request.cwd);
     let e = command.exec();
@@ -29,7 +31,10 @@ pub fn run(request: &Request) -> i32 {
 /// Ends this process by `signal`, as the command was ended, so that the caller sees the same.
 pub fn die_by(signal: i32) -> i32 {
     // No core file of cx where the command's own would be.
-    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     // SAFETY: resetting a signal to its default action and raising it touches no memory of ours.
     unsafe {

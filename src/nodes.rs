@@ -39,14 +39,21 @@ pub fn add(aliases: &[String], yes: bool, out: &mut dyn Write) -> anyhow::Result
                     config::add_node(&paths, alias)?;
                 }
                 Table::update(&paths, |t| {
-                    t.nodes.entry(alias.clone()).or_default().answered(&welcome, rtt, crate::agent::now_ms());
+                    t.nodes
+                        .entry(alias.clone())
+                        .or_default()
+                        .answered(&welcome, rtt, crate::agent::now_ms());
                 })?;
                 let what = if known { "is in" } else { "added to" };
                 writeln!(out, "{alias}: {what} {}", paths.config_file.display())?;
             }
             Err(e) => {
                 failed += 1;
-                writeln!(std::io::stderr(), "{alias}: not added: {e}\n  next: {}", e.hint(alias))?;
+                writeln!(
+                    std::io::stderr(),
+                    "{alias}: not added: {e}\n  next: {}",
+                    e.hint(alias)
+                )?;
             }
         }
     }
@@ -63,7 +70,10 @@ async fn check(
 ) -> Result<(Welcome, Duration), LinkError> {
     let here = |e: std::io::Error| LinkError::Here(e.to_string());
     let node = config.nodes.iter().find(|n| n.name == alias).cloned();
-    let node = node.unwrap_or_else(|| NodeConfig { name: alias.to_owned(), ..NodeConfig::default() });
+    let node = node.unwrap_or_else(|| NodeConfig {
+        name: alias.to_owned(),
+        ..NodeConfig::default()
+    });
     if node.embedded.is_none() {
         let ssh = Ssh::new(alias, config.ssh_config.as_deref(), paths)?;
         let uname = agents::uname(&ssh).await?;
@@ -100,10 +110,17 @@ fn tell(alias: &str, w: &Welcome, out: &mut dyn Write) -> std::io::Result<()> {
         f.slots
     )?;
     let tools: Vec<String> = f.tools.iter().map(|(n, _)| printable(n, 30)).collect();
-    let tools = if tools.is_empty() { "none that cx knows".to_owned() } else { tools.join(" ") };
+    let tools = if tools.is_empty() {
+        "none that cx knows".to_owned()
+    } else {
+        tools.join(" ")
+    };
     writeln!(out, "{alias}: tools: {tools}")?;
     if l.disk_free < 2 << 30 {
-        writeln!(out, "{alias}: little disk is left where mirrors go (~/.cache/cx there); free some before heavy use")?;
+        writeln!(
+            out,
+            "{alias}: little disk is left where mirrors go (~/.cache/cx there); free some before heavy use"
+        )?;
     }
     Ok(())
 }
@@ -128,15 +145,25 @@ pub fn remove(alias: &str, purge: bool, out: &mut dyn Write) -> anyhow::Result<i
             let deadline = Instant::now() + Duration::from_secs(15);
             let link = Link::open(&node, &config, &paths, deadline, Install::Never)
                 .await
-                .map_err(|e| anyhow!("{e}; nothing was removed. Without --purge the node is only taken out of the config"))?;
-            let up = Up::Purge { client: Some(paths.client_key()?) };
+                .map_err(|e| {
+                    anyhow!(
+                        "{e}; nothing was removed. Without --purge the node is only taken out of the config"
+                    )
+                })?;
+            let up = Up::Purge {
+                client: Some(paths.client_key()?),
+            };
             match link.ask(&up, Duration::from_secs(120)).await {
                 Ok(Down::Purged(bytes)) => writeln!(out, "{alias}: freed {:.1} MB", bytes as f64 / 1e6)?,
-                _ => anyhow::bail!("{alias} did not say that it freed anything; nothing was removed from the config"),
+                _ => anyhow::bail!(
+                    "{alias} did not say that it freed anything; nothing was removed from the config"
+                ),
             }
         }
         if node.embedded.is_none() {
-            Ssh::new(alias, config.ssh_config.as_deref(), &paths)?.close().await;
+            Ssh::new(alias, config.ssh_config.as_deref(), &paths)?
+                .close()
+                .await;
         }
         anyhow::Ok(())
     })?;
@@ -165,12 +192,15 @@ pub fn list(out: &mut dyn Write) -> anyhow::Result<i32> {
             || "never reached".to_owned(),
             |f| format!("{} {} {} cores", f.platform.os, f.platform.arch, f.cores),
         );
-        let tags = if n.tags.is_empty() { String::new() } else { format!("  tags {}", n.tags.join(",")) };
+        let tags = if n.tags.is_empty() {
+            String::new()
+        } else {
+            format!("  tags {}", n.tags.join(","))
+        };
         let slots = n.slots.or(known.and_then(|s| s.facts.as_ref()).map(|f| f.slots));
         let slots = slots.map_or(String::new(), |s| format!("  slots {s}"));
         let embedded = if n.embedded.is_some() { "  embedded" } else { "" };
-        writeln!(out, "{}  {what}{slots}{tags}{embedded}  mirror path", n.name)
-            .context("failed to print")?;
+        writeln!(out, "{}  {what}{slots}{tags}{embedded}  mirror path", n.name).context("failed to print")?;
     }
     Ok(0)
 }

@@ -46,7 +46,8 @@ impl Paths {
             .or_else(|| directories::BaseDirs::new().map(|d| d.home_dir().to_owned()))
             .context("there is no home directory: set HOME to an absolute path")?;
         let mut paths = Paths::under(&home);
-        let place = |name: &str, default: &Path| absolute(name).map_or_else(|| default.to_owned(), |d| d.join("cx"));
+        let place =
+            |name: &str, default: &Path| absolute(name).map_or_else(|| default.to_owned(), |d| d.join("cx"));
         paths.state = place("XDG_STATE_HOME", &paths.state);
         paths.cache = place("XDG_CACHE_HOME", &paths.cache);
         paths.data = place("XDG_DATA_HOME", &paths.data);
@@ -79,7 +80,9 @@ impl Paths {
 
     /// Why everything stays here, if the user switched cx off.
     pub fn switched_off(&self) -> Option<String> {
-        self.off_file().exists().then(|| "`cx off` is in force (`cx on` ends it)".into())
+        self.off_file()
+            .exists()
+            .then(|| "`cx off` is in force (`cx on` ends it)".into())
     }
 
     /// The directory for control sockets, made if need be. In the cache, or, where that path is too long for a socket, under
@@ -122,7 +125,8 @@ impl Paths {
         h.update(&crate::agent::now_ms().to_le_bytes());
         let key = h.finalize().to_hex()[..16].to_owned();
         private_dir(&self.state)?;
-        write_atomic(&file, key.as_bytes(), 0o600).with_context(|| format!("failed to write {}", file.display()))?;
+        write_atomic(&file, key.as_bytes(), 0o600)
+            .with_context(|| format!("failed to write {}", file.display()))?;
         Ok(key)
     }
 }
@@ -152,7 +156,11 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let tmp = dir.join(format!(".{name}.{}.{:x}", std::process::id(), nonce()));
     let write = || {
-        let mut file = File::options().write(true).create_new(true).mode(mode).open(&tmp)?;
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&tmp)?;
         file.write_all(bytes)?;
         std::fs::rename(&tmp, path)
     };
@@ -164,7 +172,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// A number that no other thread or process uses now.
 pub fn nonce() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
 }
 
 /// Opens (and makes) a lock file of cx's own.
@@ -175,7 +185,12 @@ pub fn lock_file(path: &Path) -> io::Result<File> {
     if let Some(dir) = path.parent() {
         private_dir(dir)?;
     }
-    File::options().create(true).truncate(false).write(true).mode(0o600).open(path)
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Why a file that widens what cx does is not to be trusted: others can write it, or it lies in the workspace that a repository
@@ -187,11 +202,21 @@ pub fn untrusted(path: &Path, workspace: Option<&Path>) -> Option<String> {
         return Some(format!("{} belongs to another user", path.display()));
     }
     if meta.mode() & 0o022 != 0 {
-        return Some(format!("{} can be written by others (mend: chmod go-w {0})", path.display()));
+        return Some(format!(
+            "{} can be written by others (mend: chmod go-w {0})",
+            path.display()
+        ));
     }
     let real = std::fs::canonicalize(path).ok()?;
-    let inside = workspace.and_then(|w| std::fs::canonicalize(w).ok()).is_some_and(|w| real.starts_with(w));
-    inside.then(|| format!("{} lies inside the workspace it would apply to; move it out", path.display()))
+    let inside = workspace
+        .and_then(|w| std::fs::canonicalize(w).ok())
+        .is_some_and(|w| real.starts_with(w));
+    inside.then(|| {
+        format!(
+            "{} lies inside the workspace it would apply to; move it out",
+            path.display()
+        )
+    })
 }
 
 #[cfg(test)]
@@ -216,7 +241,11 @@ mod tests {
         let file = dir.path().join("config.toml");
         write_atomic(&file, b"", 0o600).unwrap();
         assert_eq!(untrusted(&file, None), None);
-        assert!(untrusted(&file, Some(dir.path())).unwrap().contains("inside the workspace"));
+        assert!(
+            untrusted(&file, Some(dir.path()))
+                .unwrap()
+                .contains("inside the workspace")
+        );
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(untrusted(&file, None).unwrap().contains("written by others"));
     }
@@ -224,7 +253,13 @@ mod tests {
     #[test]
     fn a_path_too_long_for_sockets_is_named() {
         let mut paths = Paths::under(Path::new(&format!("/{}", "x".repeat(100))));
-        assert!(paths.ctl_dir().unwrap_err().to_string().contains("XDG_RUNTIME_DIR"));
+        assert!(
+            paths
+                .ctl_dir()
+                .unwrap_err()
+                .to_string()
+                .contains("XDG_RUNTIME_DIR")
+        );
         let dir = tempfile::tempdir().unwrap();
         paths.runtime = Some(dir.path().to_owned());
         assert_eq!(paths.ctl_dir().unwrap(), dir.path().join("cx"));

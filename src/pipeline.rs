@@ -70,7 +70,9 @@ pub fn run(request: Request) -> anyhow::Result<i32> {
     };
     match &case.route {
         Route::Local { reason, .. } if request.demands.require_remote => {
-            report::line(&format!("not run: it would run here ({reason}), which --require-remote forbids"));
+            report::line(&format!(
+                "not run: it would run here ({reason}), which --require-remote forbids"
+            ));
             Ok(NO_NODE)
         }
         Route::Local { reason, .. } => Ok(here(&request, Some(&case), reason)),
@@ -106,7 +108,10 @@ enum End {
 /// # Errors
 /// When the system gives no more descriptors.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")
 }
 
 /// Classifies and routes.
@@ -116,15 +121,29 @@ fn judge(request: &Request) -> anyhow::Result<Case> {
     let config = Config::load(&paths)?;
     config.check_trusted(ws.as_ref().ok().map(|w| w.root.as_path()))?;
     let config = Arc::new(config);
-    let words: Vec<Word> = request.argv.iter().map(|a| Word::Static(a.to_string_lossy().into_owned())).collect();
+    let words: Vec<Word> = request
+        .argv
+        .iter()
+        .map(|a| Word::Static(a.to_string_lossy().into_owned()))
+        .collect();
     let verdict = classify::classify(
         &words,
-        &RuleContext { user_rules: &config.rules, off: &config.policy.off, aliases: &[] },
+        &RuleContext {
+            user_rules: &config.rules,
+            off: &config.policy.off,
+            aliases: &[],
+        },
     );
     let no_workspace = ws.as_ref().err().cloned();
     let ws = ws.ok();
     let pinned = request.demands.is_pinned();
-    let mut fit = eligible::look(&request.argv, &verdict.workload, &request.cwd, ws.as_ref(), &paths);
+    let mut fit = eligible::look(
+        &request.argv,
+        &verdict.workload,
+        &request.cwd,
+        ws.as_ref(),
+        &paths,
+    );
     if pinned {
         // Who names a node knows what lies there.
         fit.must_be_local = None;
@@ -133,7 +152,15 @@ fn judge(request: &Request) -> anyhow::Result<Case> {
     }
     let table = Table::load(&paths).0;
     let route = decide(request, &paths, &config, &table, &verdict, &fit, ws.as_ref());
-    Ok(Case { paths, config, table, verdict, ws, fit, route })
+    Ok(Case {
+        paths,
+        config,
+        table,
+        verdict,
+        ws,
+        fit,
+        route,
+    })
 }
 
 /// Asks the one policy function.
@@ -156,7 +183,11 @@ fn decide(
         .map(|n| {
             let mirror = ws.is_some_and(|w| !records.load(&w.key, &n.name).manifest.is_empty());
             let in_flight = in_flight.get(&n.name).copied().unwrap_or(0);
-            NodeView { in_flight, mirror, ..node_view(n, table.nodes.get(&n.name), now) }
+            NodeView {
+                in_flight,
+                mirror,
+                ..node_view(n, table.nodes.get(&n.name), now)
+            }
         })
         .collect();
     route::route(&RouteInput {
@@ -198,15 +229,27 @@ fn forced_local(request: &Request, paths: &Paths) -> Option<String> {
 }
 
 fn local_view(paths: &Paths, table: &Table) -> LocalView {
-    let facts = table.local.facts.clone().unwrap_or_else(|| probe::own_facts(paths));
+    let facts = table
+        .local
+        .facts
+        .clone()
+        .unwrap_or_else(|| probe::own_facts(paths));
     let load = probe::load_kept(&paths.cache.join("cpu"), &paths.cache);
-    LocalView { platform: facts.platform, cores: facts.cores, cpu: load.cpu }
+    LocalView {
+        platform: facts.platform,
+        cores: facts.cores,
+        cpu: load.cpu,
+    }
 }
 
 /// What the table and the config say of a node.
 fn node_view(node: &NodeConfig, state: Option<&NodeState>, now: u64) -> NodeView {
     let state = state.cloned().unwrap_or_default();
-    let overloaded = state.load.as_ref().zip(state.facts.as_ref()).and_then(|(l, f)| table::overloaded(l, f));
+    let overloaded = state
+        .load
+        .as_ref()
+        .zip(state.facts.as_ref())
+        .and_then(|(l, f)| table::overloaded(l, f));
     NodeView {
         name: node.name.clone(),
         tags: node.tags.clone(),
@@ -273,7 +316,14 @@ fn tell_history(
             Err(_) => return,
         },
     };
-    let entry = history::Entry::new(request, place, reason, status, outcome, case.and_then(|c| c.ws.as_ref()).map(|w| w.root.as_path()));
+    let entry = history::Entry::new(
+        request,
+        place,
+        reason,
+        status,
+        outcome,
+        case.and_then(|c| c.ws.as_ref()).map(|w| w.root.as_path()),
+    );
     // A full disk must not keep the command from running.
     let _ = history::append(&paths, &entry);
 }
@@ -284,8 +334,10 @@ async fn remote(request: &Request, case: &Case, names: &[String], started: Insta
         Ok(s) => s,
         Err(e) => return End::Here(format!("signals can't be handled: {e}")),
     };
-    let mut open: Vec<NodeConfig> =
-        names.iter().filter_map(|n| case.config.nodes.iter().find(|c| c.name == *n).cloned()).collect();
+    let mut open: Vec<NodeConfig> = names
+        .iter()
+        .filter_map(|n| case.config.nodes.iter().find(|c| c.name == *n).cloned())
+        .collect();
     let pinned = request.demands.is_pinned();
     let limit = if pinned { reach::NAMED } else { reach::TOGETHER };
     let tree = tokio::task::spawn_blocking({
@@ -302,7 +354,9 @@ async fn remote(request: &Request, case: &Case, names: &[String], started: Insta
     let mut tries = 0;
     let deadline = Instant::now() + limit;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(800));
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(800));
         let waiting = open.is_empty() && !full.is_empty();
         if waiting {
             if !pinned && !may_wait(case) {
@@ -320,11 +374,22 @@ async fn remote(request: &Request, case: &Case, names: &[String], started: Insta
         for (i, e) in &reached.failed {
             why.insert(open[*i].name.clone(), e.to_string());
         }
-        note_failures(case, reached.failed.iter().map(|(i, e)| (open[*i].name.as_str(), e.to_string())));
-        let dead: Vec<String> = reached.failed.iter().map(|(i, _)| open[*i].name.clone()).collect();
+        note_failures(
+            case,
+            reached
+                .failed
+                .iter()
+                .map(|(i, e)| (open[*i].name.as_str(), e.to_string())),
+        );
+        let dead: Vec<String> = reached
+            .failed
+            .iter()
+            .map(|(i, _)| open[*i].name.clone())
+            .collect();
         let Some((i, link)) = reached.link else {
             for n in &open {
-                why.entry(n.name.clone()).or_insert_with(|| "no answer in time".into());
+                why.entry(n.name.clone())
+                    .or_insert_with(|| "no answer in time".into());
             }
             break;
         };
@@ -355,16 +420,34 @@ async fn remote(request: &Request, case: &Case, names: &[String], started: Insta
         job.id = run_id();
         let _flight = Inflight::enter(&case.paths, &node.name);
         let allow_overload = case.config.policy.allow_overload;
-        let terms = Terms { slots: node.slots, allow_overload, insist: pinned || waiting, scope: scope(node.write_back) };
+        let terms = Terms {
+            slots: node.slots,
+            allow_overload,
+            insist: pinned || waiting,
+            scope: scope(node.write_back),
+        };
         let mut progress = Telling { request };
         tries += 1;
-        let mut caller =
-            Caller { output: &output, input: &mut input, signals: &mut signals, progress: &mut progress };
-        let again = Again { node: &node, config: &case.config, paths: &case.paths };
+        let mut caller = Caller {
+            output: &output,
+            input: &mut input,
+            signals: &mut signals,
+            progress: &mut progress,
+        };
+        let again = Again {
+            node: &node,
+            config: &case.config,
+            paths: &case.paths,
+        };
         let result = run::run(link, again, job, &terms, &mut caller).await;
         match result {
             Ok(ran) => return finished(request, case, &node, job, ran, started),
-            Err(RunError::NotStarted { why: reason, load, full: is_full, broken }) => {
+            Err(RunError::NotStarted {
+                why: reason,
+                load,
+                full: is_full,
+                broken,
+            }) => {
                 if let Some(load) = load {
                     note_load(case, &node.name, load);
                 }
@@ -424,10 +507,19 @@ fn away(why: &BTreeMap<String, String>) -> String {
     format!("no node took it ({})", parts.join("; "))
 }
 
-fn scan(ws: Workspace, cwd: &Path, verdict: &Verdict, config: &Config, paths: Arc<Paths>) -> Result<Tree, String> {
+fn scan(
+    ws: Workspace,
+    cwd: &Path,
+    verdict: &Verdict,
+    config: &Config,
+    paths: Arc<Paths>,
+) -> Result<Tree, String> {
     // What a killed cx left half applied comes first.
     for (root, _) in sync::recover(&paths.cache.join("incoming")).unwrap_or_default() {
-        report::line(&format!("finished taking in what an interrupted cx had left for {}", root.display()));
+        report::line(&format!(
+            "finished taking in what an interrupted cx had left for {}",
+            root.display()
+        ));
     }
     let options = ScanOptions {
         index: Some(paths.cache.join("index").join(&ws.key)),
@@ -436,7 +528,10 @@ fn scan(ws: Workspace, cwd: &Path, verdict: &Verdict, config: &Config, paths: Ar
     };
     paths::private_dir(&paths.cache.join("index")).map_err(|e| e.to_string())?;
     let scan = sync::scan(&ws.root, ws.git, &options).map_err(|e| e.to_string())?;
-    let dir = cwd.strip_prefix(&ws.root).map(|d| d.as_os_str().as_bytes().to_vec()).unwrap_or_default();
+    let dir = cwd
+        .strip_prefix(&ws.root)
+        .map(|d| d.as_os_str().as_bytes().to_vec())
+        .unwrap_or_default();
     let key = MirrorKey {
         client: paths.client_key().map_err(|e| format!("{e:#}"))?,
         workspace: ws.key.clone(),
@@ -444,30 +539,55 @@ fn scan(ws: Workspace, cwd: &Path, verdict: &Verdict, config: &Config, paths: Ar
     };
     let back = BackSpec {
         // What no rule knows may leave anything.
-        brings: if verdict.class == Class::Heavy { verdict.workload.brings.clone() } else { Brings::Ignored },
+        brings: if verdict.class == Class::Heavy {
+            verdict.workload.brings.clone()
+        } else {
+            Brings::Ignored
+        },
         extra_ignore: scan.extra_ignore.clone(),
         exist_here: scan.unsent.clone(),
         limit: config.policy.back_limit,
         scope: 2,
     };
     // Without it only git's own answers differ there.
-    let repository = if ws.git { sync::snapshot(&ws.root, &paths.cache.join("repositories")).ok().flatten() } else { None };
-    Ok(Tree { key, dir, scan, back, repository, paths, ws })
+    let repository = if ws.git {
+        sync::snapshot(&ws.root, &paths.cache.join("repositories"))
+            .ok()
+            .flatten()
+    } else {
+        None
+    };
+    Ok(Tree {
+        key,
+        dir,
+        scan,
+        back,
+        repository,
+        paths,
+        ws,
+    })
 }
 
 fn make_job(request: &Request, case: &Case, tree: Option<Tree>) -> Job {
     let session = std::env::var("CLAUDE_CODE_SESSION_ID").ok();
     let assigned = match request.origin {
-        Origin::Agent => session.and_then(|s| note::read(&case.paths.state, &s)).map(|n| n.assigned).unwrap_or_default(),
+        Origin::Agent => session
+            .and_then(|s| note::read(&case.paths.state, &s))
+            .map(|n| n.assigned)
+            .unwrap_or_default(),
         _ => typed_variables(),
     };
-    let rules = cross::Rules { pass: &case.config.env_pass, assigned: &assigned };
+    let rules = cross::Rules {
+        pass: &case.config.env_pass,
+        assigned: &assigned,
+    };
     Job {
         id: String::new(),
         argv: request.argv.iter().map(|a| a.as_bytes().to_vec()).collect(),
         env: cross::crossing(std::env::vars_os(), &rules),
         path_prefix: case.fit.path_prefix.clone(),
-        stdin: case.verdict.workload.stdin || (request.origin == Origin::Shell && case.verdict.class != Class::Heavy),
+        stdin: case.verdict.workload.stdin
+            || (request.origin == Origin::Shell && case.verdict.class != Class::Heavy),
         one_pipe: stdio::same_output(),
         needs: case.fit.needs.clone(),
         needs_dirs: case.fit.needs_dirs.clone(),
@@ -490,7 +610,11 @@ fn typed_variables() -> Vec<String> {
         return Vec::new();
     }
     let before = std::fs::read(format!("{parent}/environ")).unwrap_or_default();
-    if before.is_empty() { Vec::new() } else { cross::changed_since(&before, std::env::vars_os()) }
+    if before.is_empty() {
+        Vec::new()
+    } else {
+        cross::changed_since(&before, std::env::vars_os())
+    }
 }
 
 /// A background job that reads the terminal would be stopped; its input stays unread, as long as nobody asks for it.
@@ -513,7 +637,12 @@ fn scope(w: WriteBack) -> u8 {
 
 /// A unique id: time, process and chance.
 fn run_id() -> String {
-    format!("{:x}-{:x}-{:x}", crate::agent::now_ms(), std::process::id(), paths::nonce() & 0xffff_ffff)
+    format!(
+        "{:x}-{:x}-{:x}",
+        crate::agent::now_ms(),
+        std::process::id(),
+        paths::nonce() & 0xffff_ffff
+    )
 }
 
 fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: Ran, started: Instant) -> End {
@@ -524,13 +653,24 @@ fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: R
     }
     let mut notes = ran.back.notes;
     let (stayed, n) = &ran.exit.stayed;
-    let here: Vec<_> = stayed.iter().filter(|p| exists(case, p.as_bytes())).cloned().collect();
+    let here: Vec<_> = stayed
+        .iter()
+        .filter(|p| exists(case, p.as_bytes()))
+        .cloned()
+        .collect();
     if !here.is_empty() && *n > 0 {
         notes.push(format!("stale here: {}", tree::list(&here)));
     }
     let failed = !matches!(ran.exit.ending, Ending::Code(0));
-    if let Some(tree) = job.tree.as_ref().filter(|t| failed && !t.scan.withheld.is_empty()) {
-        notes.push(format!("secrets that stayed here: {}", tree::list(&tree.scan.withheld)));
+    if let Some(tree) = job
+        .tree
+        .as_ref()
+        .filter(|t| failed && !t.scan.withheld.is_empty())
+    {
+        notes.push(format!(
+            "secrets that stayed here: {}",
+            tree::list(&tree.scan.withheld)
+        ));
     }
     let run_time = Duration::from_millis(ran.exit.ran_ms);
     let outcome = Outcome {
@@ -547,7 +687,14 @@ fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: R
     };
     tell(request, &report::summary(&outcome));
     let status = ran.exit.ending.shell_status();
-    tell_history(request, Some(case), &node.name, &outcome.reason, Some(status), Some(&outcome));
+    tell_history(
+        request,
+        Some(case),
+        &node.name,
+        &outcome.reason,
+        Some(status),
+        Some(&outcome),
+    );
     let _ = started;
     table::refresh_if_stale(&case.paths, &case.config);
     match ran.exit.ending {
@@ -558,13 +705,19 @@ fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: R
 
 fn exists(case: &Case, path: &[u8]) -> bool {
     use std::os::unix::ffi::OsStringExt;
-    case.ws.as_ref().is_some_and(|w| w.root.join(OsString::from_vec(path.to_vec())).exists())
+    case.ws
+        .as_ref()
+        .is_some_and(|w| w.root.join(OsString::from_vec(path.to_vec())).exists())
 }
 
 fn note_answer(case: &Case, link: &Link) {
     // The table is a help, not a need: a full disk loses no run.
     let _ = Table::update(&case.paths, |t| {
-        t.nodes.entry(link.node.clone()).or_default().answered(&link.welcome, link.rtt, crate::agent::now_ms());
+        t.nodes.entry(link.node.clone()).or_default().answered(
+            &link.welcome,
+            link.rtt,
+            crate::agent::now_ms(),
+        );
     });
 }
 
@@ -583,7 +736,10 @@ fn note_failures<'a>(case: &Case, failed: impl Iterator<Item = (&'a str, String)
     }
     let _ = Table::update(&case.paths, |t| {
         for (node, what) in &failed {
-            t.nodes.entry((*node).to_owned()).or_default().failed(what, crate::agent::now_ms());
+            t.nodes
+                .entry((*node).to_owned())
+                .or_default()
+                .failed(what, crate::agent::now_ms());
         }
     });
 }
@@ -592,7 +748,12 @@ fn note_failures<'a>(case: &Case, failed: impl Iterator<Item = (&'a str, String)
 fn signals() -> std::io::Result<mpsc::Receiver<i32>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (tx, rx) = mpsc::channel(16);
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()] {
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+        SignalKind::quit(),
+    ] {
         let mut s = signal(kind)?;
         let tx = tx.clone();
         tokio::spawn(async move {
@@ -629,7 +790,8 @@ pub fn refresh() -> anyhow::Result<()> {
     let links = runtime.block_on(reach::all(&config.nodes, &config, &paths, Duration::from_secs(5)));
     let now = crate::agent::now_ms();
     Table::update(&paths, |t| {
-        t.nodes.retain(|name, _| config.nodes.iter().any(|n| n.name == *name));
+        t.nodes
+            .retain(|name, _| config.nodes.iter().any(|n| n.name == *name));
         for (node, link) in config.nodes.iter().zip(&links) {
             let state = t.nodes.entry(node.name.clone()).or_default();
             match link {
@@ -662,7 +824,11 @@ pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i3
     let config = Config::load(&paths)?;
     config.check_trusted(ws.as_ref().ok().map(|w| w.root.as_path()))?;
     let table = Table::load(&paths).0;
-    let context = RuleContext { user_rules: &config.rules, off: &config.policy.off, aliases: &[] };
+    let context = RuleContext {
+        user_rules: &config.rules,
+        off: &config.policy.off,
+        aliases: &[],
+    };
     let judged = classify::classify_script(text, Dialect::Bash, &context);
     let decide_one = |judged: &classify::Judged| -> (String, String) {
         let verdict = &judged.verdict;
@@ -676,7 +842,12 @@ pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i3
                 Word::Dynamic => OsString::from("?"),
             })
             .collect();
-        let request = Request { origin: Origin::Agent, argv, cwd: cwd.clone(), demands: Default::default() };
+        let request = Request {
+            origin: Origin::Agent,
+            argv,
+            cwd: cwd.clone(),
+            demands: Default::default(),
+        };
         let mut fit = eligible::look(&request.argv, &verdict.workload, &cwd, ws.as_ref().ok(), &paths);
         if let Err(why) = &ws
             && verdict.class != Class::Light
@@ -684,9 +855,14 @@ pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i3
             fit.must_be_local = Some(why.clone());
         }
         match decide(&request, &paths, &config, &table, verdict, &fit, ws.as_ref().ok()) {
-            Route::Nodes { candidates, reason, .. } => {
+            Route::Nodes {
+                candidates, reason, ..
+            } => {
                 let first = &candidates[0];
-                (first.name.clone(), format!("{reason}; {}: {}", first.name, first.reason))
+                (
+                    first.name.clone(),
+                    format!("{reason}; {}: {}", first.name, first.reason),
+                )
             }
             Route::Local { reason, .. } | Route::Impossible { reason, .. } => ("local".into(), reason),
         }

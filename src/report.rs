@@ -52,12 +52,20 @@ pub fn summary(o: &Outcome) -> String {
 }
 
 fn files(n: u64) -> String {
-    if n == 1 { "1 file".into() } else { format!("{n} files") }
+    if n == 1 {
+        "1 file".into()
+    } else {
+        format!("{n} files")
+    }
 }
 
 fn seconds(d: Duration) -> String {
     let s = d.as_secs_f64();
-    if s < 60.0 { format!("{s:.1}s") } else { format!("{}m{:02}s", s as u64 / 60, s as u64 % 60) }
+    if s < 60.0 {
+        format!("{s:.1}s")
+    } else {
+        format!("{}m{:02}s", s as u64 / 60, s as u64 % 60)
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +87,10 @@ mod tests {
             run_time: Duration::from_millis(18_200),
             notes: vec![],
         };
-        assert_eq!(summary(&o), "tower · sync 12 files 0.2s · ran 18.2s · exit 1 · 2 files back");
+        assert_eq!(
+            summary(&o),
+            "tower · sync 12 files 0.2s · ran 18.2s · exit 1 · 2 files back"
+        );
         o.sent = (1, 1);
         o.back = (0, 0);
         o.ending = Some(Ending::Signal(9));

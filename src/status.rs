@@ -27,15 +27,38 @@ pub fn print(as_json: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
     let rows: Vec<Row> = std::iter::once(Row::new("local", None, &table.local, 0, now))
         .chain(config.nodes.iter().map(|n| {
             let state = table.nodes.get(&n.name).cloned().unwrap_or_default();
-            Row::new(&n.name, Some(n), &state, under_way.get(&n.name).copied().unwrap_or(0), now)
+            Row::new(
+                &n.name,
+                Some(n),
+                &state,
+                under_way.get(&n.name).copied().unwrap_or(0),
+                now,
+            )
         }))
         .collect();
     if as_json {
-        let all = json!({ "version": 1, "now_ms": now, "nodes": rows.iter().map(|r| &r.json).collect::<Vec<_>>() });
+        let all =
+            json!({ "version": 1, "now_ms": now, "nodes": rows.iter().map(|r| &r.json).collect::<Vec<_>>() });
         writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
     } else {
-        let head = ["NODE", "STATE", "PLATFORM", "CORES", "CPU", "LOAD", "MEMORY FREE", "DISK FREE", "SLOTS", "SEEN", "NOTE"];
-        write_columns(out, &head.map(str::to_owned), &rows.iter().map(|r| r.cells.clone()).collect::<Vec<_>>())?;
+        let head = [
+            "NODE",
+            "STATE",
+            "PLATFORM",
+            "CORES",
+            "CPU",
+            "LOAD",
+            "MEMORY FREE",
+            "DISK FREE",
+            "SLOTS",
+            "SEEN",
+            "NOTE",
+        ];
+        write_columns(
+            out,
+            &head.map(str::to_owned),
+            &rows.iter().map(|r| r.cells.clone()).collect::<Vec<_>>(),
+        )?;
         if config.nodes.is_empty() {
             writeln!(out, "no nodes are configured; `cx nodes add ALIAS` adds one")?;
         }
@@ -51,7 +74,11 @@ struct Row {
 impl Row {
     fn new(name: &str, config: Option<&NodeConfig>, s: &NodeState, under_way: u32, now: u64) -> Row {
         let age = (s.seen_ms > 0).then(|| now.saturating_sub(s.seen_ms));
-        let overload = s.load.as_ref().zip(s.facts.as_ref()).and_then(|(l, f)| table::overloaded(l, f));
+        let overload = s
+            .load
+            .as_ref()
+            .zip(s.facts.as_ref())
+            .and_then(|(l, f)| table::overloaded(l, f));
         let unusable = s.usable(now).err();
         let state = match (&unusable, &overload, age) {
             (Some(_), ..) => "unreachable",
@@ -63,18 +90,26 @@ impl Row {
         };
         let facts = s.facts.as_ref();
         let load = s.load.as_ref();
-        let os = config.and_then(|c| c.os.clone()).or(facts.map(|f| printable(&f.platform.os, 20)));
-        let arch = config.and_then(|c| c.arch.clone()).or(facts.map(|f| printable(&f.platform.arch, 20)));
+        let os = config
+            .and_then(|c| c.os.clone())
+            .or(facts.map(|f| printable(&f.platform.os, 20)));
+        let arch = config
+            .and_then(|c| c.arch.clone())
+            .or(facts.map(|f| printable(&f.platform.arch, 20)));
         let slots = config.and_then(|c| c.slots).or(facts.map(|f| f.slots));
         let running = load.map_or(0, |l| l.running).max(under_way);
         let free = slots.map(|n| n.saturating_sub(running));
         let note = unusable.clone().or_else(|| overload.clone());
-        let note = note.or_else(|| s.error.as_ref().map(|e| e.what.clone())).map(|n| printable(&n, 200));
+        let note = note
+            .or_else(|| s.error.as_ref().map(|e| e.what.clone()))
+            .map(|n| printable(&n, 200));
         let dash = || "-".to_owned();
         let cells = vec![
             name.to_owned(),
             state.to_owned(),
-            os.as_ref().zip(arch.as_ref()).map_or_else(dash, |(o, a)| format!("{o} {a}")),
+            os.as_ref()
+                .zip(arch.as_ref())
+                .map_or_else(dash, |(o, a)| format!("{o} {a}")),
             facts.map_or_else(dash, |f| f.cores.to_string()),
             load.map_or_else(dash, |l| format!("{:.0} %", l.cpu)),
             load.map_or_else(dash, |l| format!("{:.2}", l.load1)),
@@ -130,10 +165,20 @@ fn ago(ms: u64) -> String {
 
 /// Writes rows under a head, each column as wide as its widest cell.
 fn write_columns(out: &mut dyn Write, head: &[String], rows: &[Vec<String>]) -> std::io::Result<()> {
-    let width = |i: usize| rows.iter().chain([&head.to_vec()]).map(|r| r[i].chars().count()).max().unwrap_or(0);
+    let width = |i: usize| {
+        rows.iter()
+            .chain([&head.to_vec()])
+            .map(|r| r[i].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     for row in std::iter::once(head).chain(rows.iter().map(Vec::as_slice)) {
-        let line: Vec<String> = row.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}", w = *w)).collect();
+        let line: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(c, w)| format!("{c:<w$}", w = *w))
+            .collect();
         writeln!(out, "{}", line.join("  ").trim_end())?;
     }
     Ok(())
@@ -147,12 +192,26 @@ mod tests {
     #[test]
     fn every_state_has_its_word() {
         let now = 100_000;
-        let facts = Facts { cores: 4, slots: 2, memory: 8 << 30, ..Facts::default() };
+        let facts = Facts {
+            cores: 4,
+            slots: 2,
+            memory: 8 << 30,
+            ..Facts::default()
+        };
         let mut s = NodeState::default();
-        let state = |s: &NodeState| Row::new("n", None, s, 0, now).json["state"].as_str().unwrap().to_owned();
+        let state = |s: &NodeState| {
+            Row::new("n", None, s, 0, now).json["state"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
         assert_eq!(state(&s), "unknown");
         s.facts = Some(facts);
-        s.load = Some(Load { memory_free: 4 << 30, running: 1, ..Load::default() });
+        s.load = Some(Load {
+            memory_free: 4 << 30,
+            running: 1,
+            ..Load::default()
+        });
         s.seen_ms = now - 5000;
         assert_eq!(state(&s), "healthy");
         let row = Row::new("n", None, &s, 0, now);
@@ -162,6 +221,11 @@ mod tests {
         assert_eq!(state(&s), "overloaded");
         s.failed("connection refused", now);
         assert_eq!(state(&s), "unreachable");
-        assert!(Row::new("n", None, &s, 0, now).json["reason"].as_str().unwrap().contains("refused"));
+        assert!(
+            Row::new("n", None, &s, 0, now).json["reason"]
+                .as_str()
+                .unwrap()
+                .contains("refused")
+        );
     }
 }

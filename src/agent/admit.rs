@@ -23,7 +23,12 @@ pub struct Slot(#[expect(dead_code, reason = "holds the lock")] File);
 fn slot_file(base: &Path, n: u32) -> std::io::Result<File> {
     let dir = base.join("slots");
     super::private_dir(&dir)?;
-    File::options().create(true).truncate(false).write(true).mode(0o600).open(dir.join(n.to_string()))
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(dir.join(n.to_string()))
 }
 
 /// Takes a free slot of `slots`, or says how many are held.
@@ -42,7 +47,9 @@ pub fn take_slot(base: &Path, slots: u32) -> std::io::Result<Result<Slot, u32>> 
 
 /// How many slots are held, looking at no more than the files that exist.
 fn held_slots(base: &Path) -> u32 {
-    let Ok(dir) = std::fs::read_dir(base.join("slots")) else { return 0 };
+    let Ok(dir) = std::fs::read_dir(base.join("slots")) else {
+        return 0;
+    };
     dir.flatten()
         .filter(|e| {
             File::open(e.path())
@@ -84,7 +91,9 @@ pub fn login_env(base: &Path) -> Vec<(OsString, OsString)> {
 
 /// PATH of an environment.
 pub fn path_of(env: &[(OsString, OsString)]) -> &OsStr {
-    env.iter().find(|(k, _)| k == "PATH").map_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"), |(_, v)| v)
+    env.iter()
+        .find(|(k, _)| k == "PATH")
+        .map_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"), |(_, v)| v)
 }
 
 /// Whether load or disk forbid a further run.
@@ -92,7 +101,9 @@ pub fn too_busy(load: &Load, facts: &Facts, allow_overload: bool) -> Option<Refu
     if load.disk_free < MIN_DISK {
         return Some(Refusal::Disk(format!("{} MB of disk left", load.disk_free >> 20)));
     }
-    table::crushed(load, facts).filter(|_| !allow_overload).map(Refusal::Overloaded)
+    table::crushed(load, facts)
+        .filter(|_| !allow_overload)
+        .map(Refusal::Overloaded)
 }
 
 /// Whether every need that does not lie in the mirror is met in `env`.

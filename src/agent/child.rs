@@ -47,7 +47,12 @@ pub fn start(
     if let Some(name) = run.argv.first() {
         command.arg0(os(name));
     }
-    command.args(run.argv.iter().skip(1).map(os)).env_clear().envs(env.iter().cloned()).current_dir(dir).process_group(0);
+    command
+        .args(run.argv.iter().skip(1).map(os))
+        .env_clear()
+        .envs(env.iter().cloned())
+        .current_dir(dir)
+        .process_group(0);
     let mut outputs = Vec::new();
     let (out, out_end) = io::pipe()?;
     outputs.push((1, File::from(std::os::fd::OwnedFd::from(out))));
@@ -58,14 +63,23 @@ pub fn start(
         outputs.push((2, File::from(std::os::fd::OwnedFd::from(err))));
         command.stderr(err_end);
     }
-    command.stdout(out_end).stdin(if run.stdin { Stdio::piped() } else { Stdio::null() });
+    command
+        .stdout(out_end)
+        .stdin(if run.stdin { Stdio::piped() } else { Stdio::null() });
     // The umask is the process's; every file of cx's own is made with an explicit mode.
     let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(run.umask as _));
     let child = command.spawn();
     rustix::process::umask(before);
     let mut child = child?;
-    let stdin = child.stdin.take().map(|s| File::from(std::os::fd::OwnedFd::from(s)));
-    Ok(Started { child, stdin, outputs })
+    let stdin = child
+        .stdin
+        .take()
+        .map(|s| File::from(std::os::fd::OwnedFd::from(s)));
+    Ok(Started {
+        child,
+        stdin,
+        outputs,
+    })
 }
 
 /// Copies one output into the log until its end, and says so then. Once bit `fd` of `closed` is set the pipe is dropped
@@ -179,7 +193,9 @@ fn descendants() -> Vec<i32> {
 /// `(pid, parent)` of every process that is not a zombie.
 #[cfg(target_os = "linux")]
 fn processes() -> Vec<(i32, i32)> {
-    let Ok(dir) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(dir) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     dir.flatten()
         .filter_map(|e| {
             let pid: i32 = e.file_name().to_str()?.parse().ok()?;
@@ -195,7 +211,12 @@ fn processes() -> Vec<(i32, i32)> {
 /// `(pid, parent)` of every process that is not a zombie, as `ps` tells it.
 #[cfg(not(target_os = "linux"))]
 fn processes() -> Vec<(i32, i32)> {
-    let Ok(out) = Command::new("/bin/ps").args(["-A", "-o", "pid=,ppid=,stat="]).output() else { return Vec::new() };
+    let Ok(out) = Command::new("/bin/ps")
+        .args(["-A", "-o", "pid=,ppid=,stat="])
+        .output()
+    else {
+        return Vec::new();
+    };
     String::from_utf8_lossy(&out.stdout)
         .lines()
         .filter_map(|l| {

@@ -83,8 +83,17 @@ impl Log {
     /// # Errors
     /// When the file can't be made.
     pub fn new(path: &Path, stream: UnixStream, events: Sender<Event>) -> io::Result<Log> {
-        let file = File::options().read(true).write(true).create_new(true).open(path)?;
-        let log = Log(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), file, events }));
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
+        let log = Log(Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            file,
+            events,
+        }));
         log.attach(stream, 0);
         let sender = log.clone();
         std::thread::spawn(move || sender.send_loop());
@@ -142,7 +151,10 @@ impl Log {
     fn record_head(&self, at: u64) -> io::Result<(u8, usize)> {
         let mut head = [0; 5];
         self.0.file.read_exact_at(&mut head, at)?;
-        Ok((head[0], u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize))
+        Ok((
+            head[0],
+            u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize,
+        ))
     }
 
     /// Keeps a piece of output, waiting while the attached stream is too far behind.
@@ -151,7 +163,11 @@ impl Log {
     /// When the file can't be written (a full disk).
     pub fn append(&self, fd: u8, data: &[u8]) -> io::Result<()> {
         let mut s = self.state();
-        while if s.stream.is_some() { s.len - s.sent > WINDOW } else { s.len > KEEP } {
+        while if s.stream.is_some() {
+            s.len - s.sent > WINDOW
+        } else {
+            s.len > KEEP
+        } {
             s = self.wait(s);
         }
         let mut record = Vec::with_capacity(data.len() + 5);
@@ -188,7 +204,10 @@ impl Log {
 
     /// Sets what follows the last byte of output: the pack in `back`, then `exit`.
     pub fn finish(&self, back: Option<PathBuf>, exit: &Down) {
-        self.state().tail = Some(Tail { back, exit: proto::encode(1, exit) });
+        self.state().tail = Some(Tail {
+            back,
+            exit: proto::encode(1, exit),
+        });
         self.0.changed.notify_all();
     }
 
@@ -197,8 +216,15 @@ impl Log {
         let deadline = Instant::now() + limit;
         let mut s = self.state();
         while !s.delivered && s.stream.is_some() {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
-            s = self.0.changed.wait_timeout(s, left).unwrap_or_else(PoisonError::into_inner).0;
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                break;
+            };
+            s = self
+                .0
+                .changed
+                .wait_timeout(s, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         s.delivered
     }
@@ -333,7 +359,10 @@ pub fn listen(dir: &Path, log: Log) -> io::Result<()> {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { continue };
-            let first = proto::read_packet(&mut stream).ok().flatten().and_then(|(_, b)| proto::decode(&b).ok());
+            let first = proto::read_packet(&mut stream)
+                .ok()
+                .flatten()
+                .and_then(|(_, b)| proto::decode(&b).ok());
             if let Some(Up::Attach { have, .. }) = first {
                 log.attach(stream, have);
             }

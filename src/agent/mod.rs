@@ -23,7 +23,11 @@ use anyhow::Context;
 /// # Errors
 /// When neither variable names an absolute directory.
 pub fn base_dir() -> anyhow::Result<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
     let cache = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|h| h.join(".cache")));
     Ok(cache.context("HOME is not set on this node")?.join("cx/node"))
 }

@@ -70,7 +70,10 @@ pub fn serve() -> anyhow::Result<()> {
                     s
                 }
                 Err(e) => {
-                    let failed = Down::Failed { message: format!("{e:#}"), started: false };
+                    let failed = Down::Failed {
+                        message: format!("{e:#}"),
+                        started: false,
+                    };
                     let _ = proto::write_packet(&mut *lock(&out), run, &failed);
                     continue;
                 }
@@ -79,7 +82,9 @@ pub fn serve() -> anyhow::Result<()> {
         // A supervisor that ended has said so itself.
         let _ = forward(&mut supervisor, &body);
     }
-    let silence = start.elapsed().saturating_sub(Duration::from_millis(heard.load(Ordering::Relaxed)));
+    let silence = start
+        .elapsed()
+        .saturating_sub(Duration::from_millis(heard.load(Ordering::Relaxed)));
     if silence < FRESH {
         let gone = proto::encode(1, &Up::Gone);
         for s in lock(&runs).values_mut() {
@@ -111,12 +116,17 @@ fn beat(out: Out, runs: Runs, heard: Arc<AtomicU64>, start: Instant) {
         let packet = proto::encode(0, &Down::Beat);
         loop {
             std::thread::sleep(Duration::from_secs(1));
-            let silence = start.elapsed().saturating_sub(Duration::from_millis(heard.load(Ordering::Relaxed)));
+            let silence = start
+                .elapsed()
+                .saturating_sub(Duration::from_millis(heard.load(Ordering::Relaxed)));
             if silence > SILENT {
                 for s in lock(&runs).values() {
                     let _ = s.shutdown(std::net::Shutdown::Both);
                 }
-                #[expect(clippy::exit, reason = "stdin may block for ever on a dead link; nothing is left to clean up")]
+                #[expect(
+                    clippy::exit,
+                    reason = "stdin may block for ever on a dead link; nothing is left to clean up"
+                )]
                 std::process::exit(0);
             }
             // A writer that waits for a slow link holds the lock; its data is as good as a beat.
@@ -132,7 +142,10 @@ fn open_supervisor(base: &std::path::Path, body: &[u8]) -> anyhow::Result<UnixSt
     match proto::decode::<Up>(body)? {
         Up::Run(_) => {
             let (ours, theirs) = UnixStream::pair()?;
-            let log = std::fs::OpenOptions::new().append(true).create(true).open(base.join("supervisors.log"))?;
+            let log = std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(base.join("supervisors.log"))?;
             let mut child = Command::new(std::env::current_exe()?)
                 .args(["agent", "--supervise"])
                 .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -161,7 +174,11 @@ fn relay(run: u32, mut from: UnixStream, out: Out, runs: Runs) {
         while let Ok(Some((_, body))) = proto::read_packet(&mut from) {
             let mut o = lock(&out);
             let head = [(body.len() as u32).to_le_bytes(), run.to_le_bytes()].concat();
-            if o.write_all(&head).and_then(|()| o.write_all(&body)).and_then(|()| o.flush()).is_err() {
+            if o.write_all(&head)
+                .and_then(|()| o.write_all(&body))
+                .and_then(|()| o.flush())
+                .is_err()
+            {
                 break;
             }
         }

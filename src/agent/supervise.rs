@@ -70,19 +70,39 @@ pub fn supervise() -> anyhow::Result<()> {
     let socket: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned()?;
     let mut stream = UnixStream::from(socket);
     let first = proto::read_packet(&mut stream)?.context("no packet arrived")?;
-    let Up::Run(run) = proto::decode(&first.1)? else { anyhow::bail!("the first packet is not a run") };
+    let Up::Run(run) = proto::decode(&first.1)? else {
+        anyhow::bail!("the first packet is not a run")
+    };
 
     let dir = log::run_dir(&base, &run.id)?;
     super::private_dir(&base.join("runs"))?;
     // The id is unique; a directory that exists means that this very run was started already.
     if let Err(e) = std::fs::create_dir(&dir) {
-        let message = format!("run {} was started before or its directory can't be made: {e}", run.id);
-        proto::write_packet(&mut stream, 1, &Down::Failed { message, started: false })?;
+        let message = format!(
+            "run {} was started before or its directory can't be made: {e}",
+            run.id
+        );
+        proto::write_packet(
+            &mut stream,
+            1,
+            &Down::Failed {
+                message,
+                started: false,
+            },
+        )?;
         return Ok(());
     }
     let (tx, events) = mpsc::channel();
     let log = Log::new(&dir.join("log"), stream, tx.clone())?;
-    let mut supervisor = Supervisor { base, dir, run: *run, log, events, tx, interrupted: false };
+    let mut supervisor = Supervisor {
+        base,
+        dir,
+        run: *run,
+        log,
+        events,
+        tx,
+        interrupted: false,
+    };
     let keep = supervisor.own();
     if !keep {
         let _ = std::fs::remove_dir_all(&supervisor.dir);
@@ -136,7 +156,10 @@ impl Supervisor {
     }
 
     fn fail(&self, e: &anyhow::Error, started: bool) {
-        self.log.say(&Down::Failed { message: format!("{e:#}"), started });
+        self.log.say(&Down::Failed {
+            message: format!("{e:#}"),
+            started,
+        });
     }
 
     /// Admission, sync, and the last word on whether it may start.
@@ -157,7 +180,13 @@ impl Supervisor {
             None => None,
         };
         let root = mirror.as_ref().map(|m| m.root().to_owned());
-        let env = admit::run_env(login, &self.run.env, &self.run.path_prefix, root.as_deref(), &self.run.id);
+        let env = admit::run_env(
+            login,
+            &self.run.env,
+            &self.run.path_prefix,
+            root.as_deref(),
+            &self.run.id,
+        );
         if let Some(why) = admit::lacks(&self.base, &self.run.needs, &env) {
             return Err(Stop::Refuse(why));
         }
@@ -168,20 +197,41 @@ impl Supervisor {
             self.log.say(&Down::Admitted);
         }
 
-        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| "/".into());
-        let at = spec.as_ref().zip(root.as_deref()).map(|(s, r)| (r, s.dir.as_slice()));
+        let home = std::env::var_os("HOME")
+            .map(PathBuf::from)
+            .unwrap_or_else(|| "/".into());
+        let at = spec
+            .as_ref()
+            .zip(root.as_deref())
+            .map(|(s, r)| (r, s.dir.as_slice()));
         let dir = child::run_directory(at, &home);
         if !dir.is_dir() {
-            return Err(Stop::Refuse(Refusal::Lacks(format!("no directory {}", dir.display()))));
+            return Err(Stop::Refuse(Refusal::Lacks(format!(
+                "no directory {}",
+                dir.display()
+            ))));
         }
         self.check_inside(&dir, &env)?;
         let program = self.run.argv.first().map_or(&[][..], Vec::as_slice);
         let program = admit::find(program, &dir, &env).ok_or_else(|| {
-            Stop::Refuse(Refusal::Lacks(format!("no `{}`", String::from_utf8_lossy(program).escape_default())))
+            Stop::Refuse(Refusal::Lacks(format!(
+                "no `{}`",
+                String::from_utf8_lossy(program).escape_default()
+            )))
         })?;
         self.run.mirror = spec;
         self.wait_for_go()?;
-        Ok((Held { slot, facts, mirror, share }, program, env, dir))
+        Ok((
+            Held {
+                slot,
+                facts,
+                mirror,
+                share,
+            },
+            program,
+            env,
+            dir,
+        ))
     }
 
     /// Takes a slot; one that insists waits for it.
@@ -224,7 +274,10 @@ impl Supervisor {
                     let bytes = crate::sync::manifest_bytes(&manifest)?;
                     let mut pieces = bytes.chunks(CHUNK).peekable();
                     while let Some(piece) = pieces.next() {
-                        self.log.say(&Down::Differs { data: piece.to_vec(), last: pieces.peek().is_none() });
+                        self.log.say(&Down::Differs {
+                            data: piece.to_vec(),
+                            last: pieces.peek().is_none(),
+                        });
                     }
                 }
             }
@@ -246,7 +299,13 @@ impl Supervisor {
 
     /// Stages the pack that the client sends.
     fn receive(&self, mirror: &Mirror) -> Result<crate::sync::Staged, Stop> {
-        let mut input = PackInput { events: &self.events, piece: Vec::new(), at: 0, quit: false, ended: false };
+        let mut input = PackInput {
+            events: &self.events,
+            piece: Vec::new(),
+            at: 0,
+            quit: false,
+            ended: false,
+        };
         let staged = stage(&mut input, &mirror.stage_dir(), u64::MAX);
         if !input.quit {
             input.drain();
@@ -263,7 +322,10 @@ impl Supervisor {
         for need in &self.run.needs_dirs {
             let name = std::ffi::OsStr::from_bytes(need);
             if !dir.join(name).exists() {
-                return Err(Stop::Refuse(Refusal::Lacks(format!("no {} in the mirror", name.display()))));
+                return Err(Stop::Refuse(Refusal::Lacks(format!(
+                    "no {} in the mirror",
+                    name.display()
+                ))));
             }
         }
         for spec in self.run.needs.iter().filter(|n| n.need.program.contains('/')) {
@@ -307,7 +369,11 @@ impl Supervisor {
 
     /// Watches the command to its end, collects what changed, and delivers both.
     fn watch(&mut self, held: Held, started: child::Started) -> Result<bool, Stop> {
-        let child::Started { child, stdin, outputs } = started;
+        let child::Started {
+            child,
+            stdin,
+            outputs,
+        } = started;
         let pid = child.id();
         let begin = Instant::now();
         let (done_tx, done) = mpsc::channel();
@@ -363,7 +429,8 @@ impl Supervisor {
                     closed.fetch_or(1 << fd, Ordering::Relaxed);
                 }
                 Ok(Event::Up(Up::Signal(n))) => {
-                    self.interrupted |= matches!(n, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT);
+                    self.interrupted |=
+                        matches!(n, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT);
                     child::signal_group(pid, n);
                 }
                 Ok(Event::Up(Up::Cancel)) => child::end_all(Some(pid)),
@@ -383,13 +450,22 @@ impl Supervisor {
 
     /// Collects what the command changed and waits until somebody has got everything.
     fn deliver(&mut self, held: Held, ending: Ending, ran_ms: u64) -> Result<bool, Stop> {
-        let Held { slot, facts, mirror, share } = held;
+        let Held {
+            slot,
+            facts,
+            mirror,
+            share,
+        } = held;
         let mut generation = None;
         let mut stayed = (Vec::new(), 0);
         let mut back = None;
         if let (Some(mut mirror), Some(spec)) = (mirror, &self.run.mirror) {
             let path = self.dir.join("back");
-            let mut file = File::options().create_new(true).write(true).mode(0o600).open(&path)?;
+            let mut file = File::options()
+                .create_new(true)
+                .write(true)
+                .mode(0o600)
+                .open(&path)?;
             let collected = mirror
                 .collect(&spec.back, &spec.dir, &mut file)
                 .context("the command ended, but what it changed could not be collected")?;
@@ -402,7 +478,17 @@ impl Supervisor {
         drop(slot);
         let load = admit::load(&self.base, facts.slots);
         let output = self.log.total();
-        self.log.finish(back, &Down::Exit(Box::new(Exit { ending, ran_ms, output, generation, stayed, load })));
+        self.log.finish(
+            back,
+            &Down::Exit(Box::new(Exit {
+                ending,
+                ran_ms,
+                output,
+                generation,
+                stayed,
+                load,
+            })),
+        );
 
         let grace = Duration::from_secs(u64::from(self.run.link_grace));
         let since = Instant::now();
@@ -415,7 +501,10 @@ impl Supervisor {
                 Err(RecvTimeoutError::Disconnected) => return Ok(false),
                 _ => {}
             }
-            let alone = self.log.lost_since().map_or(Duration::ZERO, |t| t.elapsed().min(since.elapsed()));
+            let alone = self
+                .log
+                .lost_since()
+                .map_or(Duration::ZERO, |t| t.elapsed().min(since.elapsed()));
             if alone > grace {
                 return Ok(self.run.detached);
             }
@@ -424,7 +513,11 @@ impl Supervisor {
 }
 
 fn cannot_start(run: &RunStart, e: &std::io::Error) -> Stop {
-    let name = run.argv.first().map(|a| String::from_utf8_lossy(a).escape_default().to_string()).unwrap_or_default();
+    let name = run
+        .argv
+        .first()
+        .map(|a| String::from_utf8_lossy(a).escape_default().to_string())
+        .unwrap_or_default();
     match e.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
             Stop::Refuse(Refusal::Lacks(format!("`{name}` can't be started: {e}")))

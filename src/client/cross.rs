@@ -5,35 +5,159 @@ use std::os::unix::ffi::OsStrExt;
 
 /// Names (or prefixes, with `*`) of harmless developers' variables that go along.
 const CROSS: &[&str] = &[
-    "CI", "NODE_ENV", "RUST_*", "RUSTFLAGS", "RUSTDOCFLAGS", "CARGO_TERM_*", "CARGO_PROFILE_*", "CARGO_INCREMENTAL",
-    "CARGO_BUILD_JOBS", "CARGO_NET_OFFLINE", "PYTEST_*", "PYTHONHASHSEED", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE",
-    "PYTHONUNBUFFERED", "PYTHONOPTIMIZE", "PYTHONUTF8", "PYTHONIOENCODING", "TOX_*", "NOX_*", "COVERAGE_*", "HYPOTHESIS_*",
-    "DJANGO_SETTINGS_MODULE", "FLASK_ENV", "FLASK_DEBUG", "RAILS_ENV", "RACK_ENV", "MIX_ENV", "JEST_*", "VITEST_*",
-    "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES", "TERM", "COLORTERM", "TZ", "LANG", "LANGUAGE",
-    "LC_*", "GOFLAGS", "GOOS", "GOARCH", "CGO_ENABLED", "GO111MODULE", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "CC",
-    "CXX", "AR", "MAKEFLAGS", "V", "VERBOSE", "DEBUG", "CMAKE_BUILD_TYPE", "CMAKE_BUILD_PARALLEL_LEVEL", "CTEST_*",
-    "GTEST_*", "NINJA_STATUS", "SOURCE_DATE_EPOCH", "DOTNET_CLI_TELEMETRY_OPTOUT", "GRADLE_OPTS", "MAVEN_OPTS",
-    "JAVA_TOOL_OPTIONS", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS", "MALLOC_*", "TEST_*", "INSTA_*",
-    "PROPTEST_*", "QUICKCHECK_*", "NEXTEST_*", "CRITERION_*",
+    "CI",
+    "NODE_ENV",
+    "RUST_*",
+    "RUSTFLAGS",
+    "RUSTDOCFLAGS",
+    "CARGO_TERM_*",
+    "CARGO_PROFILE_*",
+    "CARGO_INCREMENTAL",
+    "CARGO_BUILD_JOBS",
+    "CARGO_NET_OFFLINE",
+    "PYTEST_*",
+    "PYTHONHASHSEED",
+    "PYTHONWARNINGS",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONUNBUFFERED",
+    "PYTHONOPTIMIZE",
+    "PYTHONUTF8",
+    "PYTHONIOENCODING",
+    "TOX_*",
+    "NOX_*",
+    "COVERAGE_*",
+    "HYPOTHESIS_*",
+    "DJANGO_SETTINGS_MODULE",
+    "FLASK_ENV",
+    "FLASK_DEBUG",
+    "RAILS_ENV",
+    "RACK_ENV",
+    "MIX_ENV",
+    "JEST_*",
+    "VITEST_*",
+    "FORCE_COLOR",
+    "NO_COLOR",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "COLUMNS",
+    "LINES",
+    "TERM",
+    "COLORTERM",
+    "TZ",
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "GOFLAGS",
+    "GOOS",
+    "GOARCH",
+    "CGO_ENABLED",
+    "GO111MODULE",
+    "CFLAGS",
+    "CXXFLAGS",
+    "CPPFLAGS",
+    "LDFLAGS",
+    "CC",
+    "CXX",
+    "AR",
+    "MAKEFLAGS",
+    "V",
+    "VERBOSE",
+    "DEBUG",
+    "CMAKE_BUILD_TYPE",
+    "CMAKE_BUILD_PARALLEL_LEVEL",
+    "CTEST_*",
+    "GTEST_*",
+    "NINJA_STATUS",
+    "SOURCE_DATE_EPOCH",
+    "DOTNET_CLI_TELEMETRY_OPTOUT",
+    "GRADLE_OPTS",
+    "MAVEN_OPTS",
+    "JAVA_TOOL_OPTIONS",
+    "ASAN_OPTIONS",
+    "UBSAN_OPTIONS",
+    "TSAN_OPTIONS",
+    "LSAN_OPTIONS",
+    "MALLOC_*",
+    "TEST_*",
+    "INSTA_*",
+    "PROPTEST_*",
+    "QUICKCHECK_*",
+    "NEXTEST_*",
+    "CRITERION_*",
 ];
 
 /// Names that never cross, whatever else says so.
 const NEVER: &[&str] = &[
-    "ANTHROPIC_*", "CLAUDE*", "CX_*", "SSH_*", "LD_*", "DYLD_*", "GPG_*", "XDG_*", "DBUS_*", "DISPLAY", "WAYLAND_DISPLAY",
-    "HOME", "USER", "LOGNAME", "SHELL", "PATH", "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "HOSTNAME", "MAIL", "BASH_ENV",
-    "ENV", "SUDO_*", "TMUX*", "STY", "VIRTUAL_ENV", "CONDA_*", "PYENV_*",
+    "ANTHROPIC_*",
+    "CLAUDE*",
+    "CX_*",
+    "SSH_*",
+    "LD_*",
+    "DYLD_*",
+    "GPG_*",
+    "XDG_*",
+    "DBUS_*",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "PATH",
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
+    "_",
+    "TMPDIR",
+    "HOSTNAME",
+    "MAIL",
+    "BASH_ENV",
+    "ENV",
+    "SUDO_*",
+    "TMUX*",
+    "STY",
+    "VIRTUAL_ENV",
+    "CONDA_*",
+    "PYENV_*",
 ];
 
 /// Words in a name that make it look like a secret.
 const SECRET: &[&str] = &[
-    "SECRET", "TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "APIKEY", "API_KEY", "ACCESS_KEY", "PRIVATE_KEY",
-    "AUTH", "COOKIE", "SESSION_KEY", "SIGNING_KEY", "DSN",
+    "SECRET",
+    "TOKEN",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "CREDENTIAL",
+    "APIKEY",
+    "API_KEY",
+    "ACCESS_KEY",
+    "PRIVATE_KEY",
+    "AUTH",
+    "COOKIE",
+    "SESSION_KEY",
+    "SIGNING_KEY",
+    "DSN",
 ];
 
 /// Beginnings of values that are tokens, whatever the variable is called.
 const TOKENS: &[&str] = &[
-    "sk-", "ghp_", "gho_", "ghs_", "ghu_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "AKIA", "ASIA", "AIza", "npm_", "pypi-",
-    "eyJ", "-----BEGIN",
+    "sk-",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "AKIA",
+    "ASIA",
+    "AIza",
+    "npm_",
+    "pypi-",
+    "eyJ",
+    "-----BEGIN",
 ];
 
 /// What decides beyond the built-in lists.
@@ -50,7 +174,11 @@ pub fn crossing(vars: impl Iterator<Item = (OsString, OsString)>, rules: &Rules)
     let mut out: Vec<(Vec<u8>, Vec<u8>)> = vars
         .filter(|(k, v)| crosses(k, v, rules))
         .map(|(k, v)| {
-            let v = if k == "MAKEFLAGS" { without_jobserver(&v) } else { v.as_bytes().to_vec() };
+            let v = if k == "MAKEFLAGS" {
+                without_jobserver(&v)
+            } else {
+                v.as_bytes().to_vec()
+            };
             (k.as_bytes().to_vec(), v)
         })
         .collect();
@@ -59,7 +187,9 @@ pub fn crossing(vars: impl Iterator<Item = (OsString, OsString)>, rules: &Rules)
 }
 
 fn crosses(key: &OsStr, value: &OsStr, rules: &Rules) -> bool {
-    let (Some(name), value) = (key.to_str(), value.to_string_lossy()) else { return false };
+    let (Some(name), value) = (key.to_str(), value.to_string_lossy()) else {
+        return false;
+    };
     let named = |list: &[String]| list.iter().any(|p| matches(p, name));
     if NEVER.iter().any(|p| matches(p, name)) {
         return false;
@@ -93,7 +223,9 @@ pub fn looks_secret(name: &str, value: &str) -> bool {
 fn has_credentials(value: &str) -> bool {
     value.split_once("://").is_some_and(|(_, rest)| {
         let authority = rest.split('/').next().unwrap_or(rest);
-        authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+        authority
+            .rsplit_once('@')
+            .is_some_and(|(user, _)| user.contains(':'))
     })
 }
 
@@ -113,15 +245,32 @@ pub fn local_services(vars: impl Iterator<Item = (OsString, OsString)>) -> Vec<S
     let mut found: Vec<String> = vars
         .filter_map(|(k, v)| {
             let (name, value) = (k.to_str()?.to_owned(), v.to_str()?.to_owned());
-            let skip = ["ANTHROPIC_", "CLAUDE", "SSH_", "XDG_", "DBUS_", "CX_", "DISPLAY", "npm_", "OLLAMA_"];
+            let skip = [
+                "ANTHROPIC_",
+                "CLAUDE",
+                "SSH_",
+                "XDG_",
+                "DBUS_",
+                "CX_",
+                "DISPLAY",
+                "npm_",
+                "OLLAMA_",
+            ];
             if skip.iter().any(|p| name.starts_with(p)) || name.to_ascii_lowercase().contains("proxy") {
                 return None;
             }
             let is_url = value.split_once("://").is_some_and(|(_, rest)| {
-                let host = rest.split('/').next().unwrap_or("").rsplit('@').next().unwrap_or("");
+                let host = rest
+                    .split('/')
+                    .next()
+                    .unwrap_or("")
+                    .rsplit('@')
+                    .next()
+                    .unwrap_or("");
                 is_here(host)
             });
-            let is_host = (name.ends_with("_HOST") || name == "PGHOST" || name.ends_with("_ADDR")) && is_here(&value);
+            let is_host =
+                (name.ends_with("_HOST") || name == "PGHOST" || name.ends_with("_ADDR")) && is_here(&value);
             (is_url || is_host).then_some(name)
         })
         .collect();
@@ -130,10 +279,10 @@ pub fn local_services(vars: impl Iterator<Item = (OsString, OsString)>) -> Vec<S
 }
 
 fn is_here(host: &str) -> bool {
-    let host = host.strip_prefix('[').and_then(|h| h.split_once(']')).map_or_else(
-        || host.split(':').next().unwrap_or(host),
-        |(v6, _)| v6,
-    );
+    let host = host
+        .strip_prefix('[')
+        .and_then(|h| h.split_once(']'))
+        .map_or_else(|| host.split(':').next().unwrap_or(host), |(v6, _)| v6);
     matches!(host, "localhost" | "127.0.0.1" | "::1" | "0.0.0.0")
 }
 
@@ -143,7 +292,9 @@ pub fn changed_since(before: &[u8], now: impl Iterator<Item = (OsString, OsStrin
     let before: std::collections::HashSet<&[u8]> = before.split(|b| *b == 0).collect();
     now.filter_map(|(k, v)| {
         let pair = [k.as_bytes(), b"=", v.as_bytes()].concat();
-        (!before.contains(pair.as_slice())).then(|| k.to_str().map(str::to_owned)).flatten()
+        (!before.contains(pair.as_slice()))
+            .then(|| k.to_str().map(str::to_owned))
+            .flatten()
     })
     .collect()
 }
@@ -154,7 +305,10 @@ mod tests {
 
     fn names(vars: &[(&str, &str)], rules: &Rules) -> Vec<String> {
         let vars = vars.iter().map(|(k, v)| (OsString::from(k), OsString::from(v)));
-        crossing(vars, rules).into_iter().map(|(k, _)| String::from_utf8(k).unwrap()).collect()
+        crossing(vars, rules)
+            .into_iter()
+            .map(|(k, _)| String::from_utf8(k).unwrap())
+            .collect()
     }
 
     #[test]
@@ -176,8 +330,26 @@ mod tests {
         let assigned = ["FOO".to_owned(), "LD_PRELOAD".into(), "GITHUB_TOKEN".into()];
         let pass = ["GITHUB_TOKEN".to_owned(), "ANTHROPIC_*".into()];
         assert_eq!(names(&vars, &Rules::default()), ["CI", "RUST_LOG"]);
-        assert_eq!(names(&vars, &Rules { assigned: &assigned, pass: &[] }), ["CI", "FOO", "RUST_LOG"]);
-        assert_eq!(names(&vars, &Rules { assigned: &[], pass: &pass }), ["CI", "GITHUB_TOKEN", "RUST_LOG"]);
+        assert_eq!(
+            names(
+                &vars,
+                &Rules {
+                    assigned: &assigned,
+                    pass: &[]
+                }
+            ),
+            ["CI", "FOO", "RUST_LOG"]
+        );
+        assert_eq!(
+            names(
+                &vars,
+                &Rules {
+                    assigned: &[],
+                    pass: &pass
+                }
+            ),
+            ["CI", "GITHUB_TOKEN", "RUST_LOG"]
+        );
     }
 
     #[test]

@@ -13,7 +13,9 @@ use crate::proto::NeedSpec;
 use crate::sync::Workspace;
 
 /// Absolute places that every machine has for itself.
-const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib64", "/dev", "/proc", "/sys", "/etc"];
+const SYSTEM: &[&str] = &[
+    "/usr", "/bin", "/sbin", "/lib", "/lib64", "/dev", "/proc", "/sys", "/etc",
+];
 
 /// What was found out.
 #[derive(Debug, Default)]
@@ -35,11 +37,22 @@ pub fn look(argv: &[OsString], work: &Workload, cwd: &Path, ws: Option<&Workspac
     let mut fit = Fit::default();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let Some(ws) = ws else {
-        fit.needs = work.needs.iter().map(|n| NeedSpec { need: n.clone(), version: None }).collect();
+        fit.needs = work
+            .needs
+            .iter()
+            .map(|n| NeedSpec {
+                need: n.clone(),
+                version: None,
+            })
+            .collect();
         return fit;
     };
     fit.path_prefix = std::env::split_paths(&path)
-        .filter_map(|d| d.strip_prefix(&ws.root).ok().map(|r| r.as_os_str().as_bytes().to_vec()))
+        .filter_map(|d| {
+            d.strip_prefix(&ws.root)
+                .ok()
+                .map(|r| r.as_os_str().as_bytes().to_vec())
+        })
         .collect();
     fit.must_be_local = argv
         .iter()
@@ -58,19 +71,25 @@ pub fn look(argv: &[OsString], work: &Workload, cwd: &Path, ws: Option<&Workspac
                 fit.must_be_local.get_or_insert(why);
             }
             if let Ok(rel) = found.strip_prefix(&ws.root) {
-                fit.needs_dirs.push(upwards(cwd, &ws.root, rel.parent().unwrap_or(Path::new(""))));
+                fit.needs_dirs
+                    .push(upwards(cwd, &ws.root, rel.parent().unwrap_or(Path::new(""))));
             } else if need.same_version {
                 version = probe::version_of(&found, &paths.cache.join("versions"));
             }
         }
-        fit.needs.push(NeedSpec { need: need.clone(), version });
+        fit.needs.push(NeedSpec {
+            need: need.clone(),
+            version,
+        });
     }
     for dir in &work.reads {
         let full = normal(&cwd.join(dir));
         if !full.exists() || cwd.starts_with(&full) {
             continue;
         }
-        let Ok(rel) = full.strip_prefix(&ws.root).map(Path::to_owned) else { continue };
+        let Ok(rel) = full.strip_prefix(&ws.root).map(Path::to_owned) else {
+            continue;
+        };
         match owners::of(paths, &ws.key, &rel) {
             Some(node) => {
                 fit.needs_dirs.push(dir.as_bytes().to_vec());
@@ -90,12 +109,24 @@ pub fn look(argv: &[OsString], work: &Workload, cwd: &Path, ws: Option<&Workspac
 /// Whether git has a directory for source: not ignored, and nothing in it says that a tool made it.
 fn is_source(root: &Path, rel: &Path) -> bool {
     let dir = root.join(rel);
-    let made = ["CMakeCache.txt", "build.ninja", "meson-info", "CACHEDIR.TAG", "pyvenv.cfg", ".package-lock.json"];
+    let made = [
+        "CMakeCache.txt",
+        "build.ninja",
+        "meson-info",
+        "CACHEDIR.TAG",
+        "pyvenv.cfg",
+        ".package-lock.json",
+    ];
     let name = rel.file_name().unwrap_or_default();
     if made.iter().any(|m| dir.join(m).exists()) || name == "node_modules" || name == ".venv" {
         return false;
     }
-    let ignored = std::process::Command::new("git").arg("-C").arg(root).args(["check-ignore", "-q", "--"]).arg(rel).status();
+    let ignored = std::process::Command::new("git")
+        .arg("-C")
+        .arg(root)
+        .args(["check-ignore", "-q", "--"])
+        .arg(rel)
+        .status();
     !ignored.is_ok_and(|s| s.success())
 }
 
@@ -163,7 +194,12 @@ fn from_environment(name: &str, found: &Path, root: &Path) -> Option<String> {
     ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().find_map(|var| {
         let env = std::env::var_os(var).map(PathBuf::from)?;
         let tied = found.starts_with(&env) && !env.starts_with(root) && !env.as_os_str().is_empty();
-        tied.then(|| format!("`{name}` comes from the environment {}, which nodes lack", env.display()))
+        tied.then(|| {
+            format!(
+                "`{name}` comes from the environment {}, which nodes lack",
+                env.display()
+            )
+        })
     })
 }
 
@@ -190,7 +226,12 @@ fn outside_dependency(argv: &[OsString], cwd: &Path, root: &Path) -> Option<Stri
         quoted_paths(&text).find_map(|p| {
             let full = normal(&dir.join(p));
             let out = !full.starts_with(root) && full.exists();
-            out.then(|| format!("{} depends on {p}, which lies outside the workspace", f.strip_prefix(root).unwrap_or(f).display()))
+            out.then(|| {
+                format!(
+                    "{} depends on {p}, which lies outside the workspace",
+                    f.strip_prefix(root).unwrap_or(f).display()
+                )
+            })
         })
     })
 }
@@ -200,12 +241,18 @@ fn quoted_paths(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .filter(|l| l.contains("../"))
         .flat_map(|l| l.split(|c: char| c.is_whitespace() || "\"'=,{}[]".contains(c)))
-        .map(|w| w.strip_prefix("file:").or_else(|| w.strip_prefix("link:")).unwrap_or(w))
+        .map(|w| {
+            w.strip_prefix("file:")
+                .or_else(|| w.strip_prefix("link:"))
+                .unwrap_or(w)
+        })
         .filter(|w| w.starts_with("../"))
 }
 
 fn manifests(dir: &Path, name: &str, depth: u32, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
     for e in entries.flatten() {
         if found.len() >= 200 {
             return;
@@ -237,7 +284,10 @@ pub mod owners {
     }
 
     fn load(paths: &Paths, workspace: &str) -> Owners {
-        std::fs::read(file(paths, workspace)).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
+        std::fs::read(file(paths, workspace))
+            .ok()
+            .and_then(|b| serde_json::from_slice(&b).ok())
+            .unwrap_or_default()
     }
 
     /// The node that made `dir` (relative to the workspace), if a node did.
@@ -314,9 +364,16 @@ mod tests {
         let argv = [OsString::from("cargo"), "test".into()];
         std::fs::write(root.join("crates/a/Cargo.toml"), "b = { path = \"../b\" }\n").unwrap();
         assert_eq!(outside_dependency(&argv, &root, &root), None);
-        std::fs::write(root.join("crates/a/Cargo.toml"), "b = { path = \"../../../lib\" }\n").unwrap();
+        std::fs::write(
+            root.join("crates/a/Cargo.toml"),
+            "b = { path = \"../../../lib\" }\n",
+        )
+        .unwrap();
         let why = outside_dependency(&argv, &root, &root).unwrap();
-        assert!(why.contains("crates/a/Cargo.toml depends on ../../../lib"), "{why}");
+        assert!(
+            why.contains("crates/a/Cargo.toml depends on ../../../lib"),
+            "{why}"
+        );
     }
 
     #[test]

@@ -32,7 +32,12 @@ pub struct Reached {
 }
 
 /// Connects to the first of `nodes` (best first) that answers within `limit`.
-pub async fn first(nodes: &[NodeConfig], config: &Arc<Config>, paths: &Arc<Paths>, limit: Duration) -> Reached {
+pub async fn first(
+    nodes: &[NodeConfig],
+    config: &Arc<Config>,
+    paths: &Arc<Paths>,
+    limit: Duration,
+) -> Reached {
     let deadline = Instant::now() + limit;
     let mut set = JoinSet::new();
     let mut failed: Vec<(usize, LinkError)> = Vec::new();
@@ -42,7 +47,12 @@ pub async fn first(nodes: &[NodeConfig], config: &Arc<Config>, paths: &Arc<Paths
         if next < nodes.len() && (set.is_empty() || Instant::now() >= at) {
             let (node, config, paths) = (nodes[next].clone(), config.clone(), paths.clone());
             let i = next;
-            set.spawn(async move { (i, Link::open(&node, &config, &paths, deadline, Install::Quietly).await) });
+            set.spawn(async move {
+                (
+                    i,
+                    Link::open(&node, &config, &paths, deadline, Install::Quietly).await,
+                )
+            });
             next += 1;
             at = Instant::now() + STAGGER;
             continue;
@@ -50,7 +60,11 @@ pub async fn first(nodes: &[NodeConfig], config: &Arc<Config>, paths: &Arc<Paths
         if set.is_empty() {
             return Reached { link: None, failed };
         }
-        let wake = if next < nodes.len() { at } else { deadline + INSTALLING };
+        let wake = if next < nodes.len() {
+            at
+        } else {
+            deadline + INSTALLING
+        };
         tokio::select! {
             Some(done) = set.join_next() => match done {
                 Ok((i, Ok(link))) => {
@@ -73,12 +87,22 @@ pub async fn first(nodes: &[NodeConfig], config: &Arc<Config>, paths: &Arc<Paths
 const INSTALLING: Duration = Duration::from_secs(60);
 
 /// Asks all of `nodes` at once how they are; dead ones cost one time-out together.
-pub async fn all(nodes: &[NodeConfig], config: &Arc<Config>, paths: &Arc<Paths>, limit: Duration) -> Vec<Result<Link, LinkError>> {
+pub async fn all(
+    nodes: &[NodeConfig],
+    config: &Arc<Config>,
+    paths: &Arc<Paths>,
+    limit: Duration,
+) -> Vec<Result<Link, LinkError>> {
     let deadline = Instant::now() + limit;
     let mut set = JoinSet::new();
     for (i, node) in nodes.iter().cloned().enumerate() {
         let (config, paths) = (config.clone(), paths.clone());
-        set.spawn(async move { (i, Link::open(&node, &config, &paths, deadline, Install::Quietly).await) });
+        set.spawn(async move {
+            (
+                i,
+                Link::open(&node, &config, &paths, deadline, Install::Quietly).await,
+            )
+        });
     }
     let mut out: Vec<Option<Result<Link, LinkError>>> = nodes.iter().map(|_| None).collect();
     while let Some(done) = set.join_next().await {
@@ -86,5 +110,7 @@ pub async fn all(nodes: &[NodeConfig], config: &Arc<Config>, paths: &Arc<Paths>,
             out[i] = Some(r);
         }
     }
-    out.into_iter().map(|r| r.unwrap_or_else(|| Err(LinkError::Here("the question was dropped".into())))).collect()
+    out.into_iter()
+        .map(|r| r.unwrap_or_else(|| Err(LinkError::Here("the question was dropped".into()))))
+        .collect()
 }

@@ -19,9 +19,7 @@ use crate::node::link::{Install, RunChannel};
 use crate::node::printable;
 use crate::paths::Paths;
 use crate::plan::manifest::Manifest;
-use crate::proto::{
-    CHUNK, Down, Exit, Load, MirrorSpec, NeedSpec, Refusal, RunStart, STDIN_WINDOW, Up,
-};
+use crate::proto::{CHUNK, Down, Exit, Load, MirrorSpec, NeedSpec, Refusal, RunStart, STDIN_WINDOW, Up};
 use crate::report;
 use crate::request::Ending;
 
@@ -117,7 +115,12 @@ pub enum RunError {
 
 impl RunError {
     fn broken(why: impl Into<String>) -> RunError {
-        RunError::NotStarted { why: why.into(), load: None, full: false, broken: true }
+        RunError::NotStarted {
+            why: why.into(),
+            load: None,
+            full: false,
+            broken: true,
+        }
     }
 }
 
@@ -210,7 +213,9 @@ struct Running<'a> {
 impl Running<'_> {
     fn stream_ended(&self) -> RunError {
         if self.started || self.start_by.is_some() {
-            RunError::Lost { why: "the connection ended".into() }
+            RunError::Lost {
+                why: "the connection ended".into(),
+            }
         } else {
             RunError::broken("the connection ended")
         }
@@ -224,14 +229,20 @@ impl Running<'_> {
         let mut mirror = None;
         let mut inline = true;
         if let Some(tree) = &self.job.tree {
-            let pack = tree.pack_for(&self.link.node, None).await.map_err(RunError::broken)?;
+            let pack = tree
+                .pack_for(&self.link.node, None)
+                .await
+                .map_err(RunError::broken)?;
             inline = pack.is_inline();
             mirror = Some(MirrorSpec {
                 key: tree.key.clone(),
                 expected: pack.from,
                 dir: tree.dir.clone(),
                 pack: if inline { pack.bytes.clone() } else { None },
-                back: crate::proto::BackSpec { scope: terms.scope, ..tree.back.clone() },
+                back: crate::proto::BackSpec {
+                    scope: terms.scope,
+                    ..tree.back.clone()
+                },
             });
             self.pack = Some(pack);
         }
@@ -262,11 +273,13 @@ impl Running<'_> {
         self.send(&up).await
     }
 
-    async fn until_exit(
-        &mut self,
-        caller: &mut Caller<'_>,
-    ) -> Result<Exit, RunError> {
-        let Caller { input, signals, progress, .. } = caller;
+    async fn until_exit(&mut self, caller: &mut Caller<'_>) -> Result<Exit, RunError> {
+        let Caller {
+            input,
+            signals,
+            progress,
+            ..
+        } = caller;
         let mut tick = tokio::time::interval(Duration::from_millis(250));
         loop {
             let room = STDIN_WINDOW.saturating_sub(self.stdin_waiting.iter().map(Vec::len).sum());
@@ -318,7 +331,11 @@ impl Running<'_> {
     fn silent(&self) -> Result<Option<String>, RunError> {
         let silence = self.link.silence();
         if self.started {
-            let limit = if self.signalled.is_some() { SILENT_BEFORE } else { SILENT_AFTER };
+            let limit = if self.signalled.is_some() {
+                SILENT_BEFORE
+            } else {
+                SILENT_AFTER
+            };
             return Ok((silence > limit).then(|| format!("no sign of life for {} s", silence.as_secs())));
         }
         // Until the start-by time has passed here it may not have passed there.
@@ -331,16 +348,27 @@ impl Running<'_> {
     /// Attaches to the run over a new stream, for as long as the run lives on without one.
     async fn attach_again(&mut self, why: &str, signals: &mut mpsc::Receiver<i32>) -> Result<(), RunError> {
         let until = Instant::now() + Duration::from_secs(u64::from(self.job.link_grace));
-        let lost = |more: &str| RunError::Lost { why: format!("{why}; {more}") };
+        let lost = |more: &str| RunError::Lost {
+            why: format!("{why}; {more}"),
+        };
         if let Some(signal) = self.signalled {
             // Told to end, and nobody there to tell: the node ends the run when the grace is over.
             return Err(RunError::Interrupted(signal));
         }
-        report::line(&format!("{}: {why}; run {} goes on there, attaching again", self.link.node, self.job.id));
+        report::line(&format!(
+            "{}: {why}; run {} goes on there, attaching again",
+            self.link.node, self.job.id
+        ));
         let mut pause = Duration::from_millis(500);
         loop {
             let deadline = (Instant::now() + Duration::from_secs(10)).min(until);
-            let opening = Link::open(self.again.node, self.again.config, self.again.paths, deadline, Install::Never);
+            let opening = Link::open(
+                self.again.node,
+                self.again.config,
+                self.again.paths,
+                deadline,
+                Install::Never,
+            );
             let opened = tokio::select! {
                 opened = opening => opened,
                 Some(signal) = signals.recv() => return Err(RunError::Interrupted(signal)),
@@ -350,13 +378,19 @@ impl Running<'_> {
                 self.link = link;
                 // What had come back in part comes again from its beginning.
                 self.incoming = None;
-                let attach = Up::Attach { id: self.job.id.clone(), have: self.got };
+                let attach = Up::Attach {
+                    id: self.job.id.clone(),
+                    have: self.got,
+                };
                 if self.channel.send(&attach).await.is_ok() {
                     return Ok(());
                 }
             }
             if Instant::now() + pause > until {
-                return Err(lost(&format!("not reached again within {} s", self.job.link_grace)));
+                return Err(lost(&format!(
+                    "not reached again within {} s",
+                    self.job.link_grace
+                )));
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -444,7 +478,11 @@ impl Running<'_> {
             Down::Refused { why, load } => return Err(refused(why, load)),
             Down::Failed { message, started } => {
                 let why = printable(&message, 300);
-                return Err(if started { RunError::Lost { why } } else { RunError::broken(why) });
+                return Err(if started {
+                    RunError::Lost { why }
+                } else {
+                    RunError::broken(why)
+                });
             }
             Down::Welcome(_) | Down::Beat | Down::Purged(_) => {}
         }
@@ -471,23 +509,34 @@ impl Running<'_> {
             return Ok(());
         }
         self.start_by = Some(Instant::now() + START_WINDOW);
-        self.send(&Up::Go { start_by: self.link.node_time(START_WINDOW) }).await
+        self.send(&Up::Go {
+            start_by: self.link.node_time(START_WINDOW),
+        })
+        .await
     }
 
     /// The mirror is not what we believed: compares with what it is.
     async fn pack_anew(&mut self) -> Result<(), RunError> {
-        let Some(tree) = &self.job.tree else { return Err(RunError::broken("it asked for a tree")) };
+        let Some(tree) = &self.job.tree else {
+            return Err(RunError::broken("it asked for a tree"));
+        };
         // The node has dropped the earlier leave to start; it waits for a new one.
         self.start_by = None;
         let bytes = std::mem::take(&mut self.differs);
-        let manifest: Manifest =
-            crate::sync::manifest_from_bytes(&bytes).map_err(|e| RunError::broken(printable(&e.to_string(), 200)))?;
-        self.pack = Some(tree.pack_for(&self.link.node, Some(manifest)).await.map_err(RunError::broken)?);
+        let manifest: Manifest = crate::sync::manifest_from_bytes(&bytes)
+            .map_err(|e| RunError::broken(printable(&e.to_string(), 200)))?;
+        self.pack = Some(
+            tree.pack_for(&self.link.node, Some(manifest))
+                .await
+                .map_err(RunError::broken)?,
+        );
         Ok(())
     }
 
     async fn send_pack(&mut self) -> Result<(), RunError> {
-        let (Some(tree), Some(mut pack)) = (&self.job.tree, self.pack.take()) else { return Ok(()) };
+        let (Some(tree), Some(mut pack)) = (&self.job.tree, self.pack.take()) else {
+            return Ok(());
+        };
         if let Some(bytes) = &pack.bytes {
             for piece in bytes.chunks(CHUNK) {
                 self.send(&Up::Pack(piece.to_vec())).await?;
@@ -516,12 +565,27 @@ impl Running<'_> {
         let sent = packed.as_ref().map_or((0, 0), |p| (p.files, p.bytes));
         if let (Some(tree), Some(incoming), Some(packed)) = (&self.job.tree, self.incoming.take(), packed) {
             back = incoming
-                .apply(tree.clone(), &self.link.node, &exit, packed.manifest, &self.job.id, self.link.clock_offset())
+                .apply(
+                    tree.clone(),
+                    &self.link.node,
+                    &exit,
+                    packed.manifest,
+                    &self.job.id,
+                    self.link.clock_offset(),
+                )
                 .await
-                .map_err(|why| RunError::Back { ending: exit.ending, why })?;
+                .map_err(|why| RunError::Back {
+                    ending: exit.ending,
+                    why,
+                })?;
         }
         let _ = self.channel.send(&Up::Done).await;
-        Ok(Ran { exit, sent, back, sync_time: self.sync_time })
+        Ok(Ran {
+            exit,
+            sent,
+            back,
+            sync_time: self.sync_time,
+        })
     }
 }
 
@@ -533,7 +597,12 @@ fn refused(why: Refusal, load: Load) -> RunError {
         Refusal::Lacks(s) | Refusal::Disk(s) | Refusal::Other(s) => printable(&s, 200),
         Refusal::TooLate => "it was too slow to start in time".into(),
     };
-    RunError::NotStarted { why, load: Some(load), full, broken: false }
+    RunError::NotStarted {
+        why,
+        load: Some(load),
+        full,
+        broken: false,
+    }
 }
 
 /// The umask of this process.

@@ -78,7 +78,13 @@ impl Output {
     /// Waits for a descriptor that nobody reads any more, once for each.
     pub async fn closed(&self) -> u8 {
         loop {
-            if let Some(fd) = self.closed.fds.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            if let Some(fd) = self
+                .closed
+                .fds
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop()
+            {
                 return fd;
             }
             self.closed.told.notified().await;

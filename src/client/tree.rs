@@ -103,25 +103,49 @@ impl Tree {
             .sum();
         let from = generation(&have);
         let repository = self.repository.as_ref().filter(|_| stale_repository).cloned();
-        let mut pack = Pack { from, bytes: None, have, repository, packed: None };
+        let mut pack = Pack {
+            from,
+            bytes: None,
+            have,
+            repository,
+            packed: None,
+        };
         if size <= IN_MEMORY {
             let mut bytes = Vec::new();
             let repository = pack.repository.as_ref();
-            pack.packed = Some(sync::write_pack_with(&self.ws.root, &d, &self.scan.manifest, repository, &mut bytes)?);
+            pack.packed = Some(sync::write_pack_with(
+                &self.ws.root,
+                &d,
+                &self.scan.manifest,
+                repository,
+                &mut bytes,
+            )?);
             pack.bytes = Some(bytes);
         }
         Ok(pack)
     }
 
     /// Packs into the channel; for packs that are too large for memory.
-    pub fn stream(self: &Arc<Self>, pack: &Pack, to: mpsc::Sender<Vec<u8>>) -> tokio::task::JoinHandle<std::io::Result<Packed>> {
+    pub fn stream(
+        self: &Arc<Self>,
+        pack: &Pack,
+        to: mpsc::Sender<Vec<u8>>,
+    ) -> tokio::task::JoinHandle<std::io::Result<Packed>> {
         let tree = self.clone();
         let (have, repository) = (pack.have.clone(), pack.repository.clone());
         tokio::task::spawn_blocking(move || {
             let d = tree.scan.delta(&have);
-            let mut out = ChannelWriter { to, piece: Vec::new() };
-            let packed =
-                sync::write_pack_with(&tree.ws.root, &d, &tree.scan.manifest, repository.as_ref(), &mut out)?;
+            let mut out = ChannelWriter {
+                to,
+                piece: Vec::new(),
+            };
+            let packed = sync::write_pack_with(
+                &tree.ws.root,
+                &d,
+                &tree.scan.manifest,
+                repository.as_ref(),
+                &mut out,
+            )?;
             out.flush()?;
             Ok(packed)
         })
@@ -148,7 +172,11 @@ impl Tree {
             if let Some(parent) = dir.parent() {
                 crate::paths::private_dir(parent).map_err(|e| e.to_string())?;
             }
-            let mut input = ChannelReader { from: rx, piece: Vec::new(), at: 0 };
+            let mut input = ChannelReader {
+                from: rx,
+                piece: Vec::new(),
+                at: 0,
+            };
             let staged = sync::stage(&mut input, &dir, limit).map_err(|e| e.to_string());
             // What follows a broken pack is read and dropped, so that the exit is still heard.
             while input.from.blocking_recv().is_some() {}
@@ -224,8 +252,9 @@ impl Tree {
         let report = sync::commit_local(&self.ws.root, staged, &context).map_err(|e| e.to_string())?;
         // Where another run changed the mirror too, the next sync asks for its manifest.
         let known = want == Some(generation(&mirror));
-        let _ = records(&self.paths)
-            .update(&self.ws.key, node, |r| r.manifest = if known { mirror } else { Manifest::new() });
+        let _ = records(&self.paths).update(&self.ws.key, node, |r| {
+            r.manifest = if known { mirror } else { Manifest::new() }
+        });
         let mut notes = Vec::new();
         if !report.conflicts.is_empty() {
             notes.push(format!(
@@ -235,12 +264,19 @@ impl Tree {
             ));
         }
         if !report.kept_deletions.is_empty() {
-            notes.push(format!("{} deleted there but changed here: kept", list(&report.kept_deletions)));
+            notes.push(format!(
+                "{} deleted there but changed here: kept",
+                list(&report.kept_deletions)
+            ));
         }
         for (path, why) in report.refused.iter().take(3) {
             notes.push(format!("{path} not taken: {why}"));
         }
-        Ok(Applied { files: (report.files, report.bytes), deleted: report.deleted, notes })
+        Ok(Applied {
+            files: (report.files, report.bytes),
+            deleted: report.deleted,
+            notes,
+        })
     }
 }
 
@@ -248,7 +284,11 @@ impl Tree {
 pub fn list(paths: &[RelPath]) -> String {
     let shown: Vec<String> = paths.iter().take(3).map(ToString::to_string).collect();
     let more = paths.len().saturating_sub(3);
-    if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
+    if more > 0 {
+        format!("{} and {more} more", shown.join(", "))
+    } else {
+        shown.join(", ")
+    }
 }
 
 /// Hands what is written on in pieces.
@@ -269,7 +309,9 @@ impl Write for ChannelWriter {
     fn flush(&mut self) -> std::io::Result<()> {
         if !self.piece.is_empty() {
             let piece = std::mem::take(&mut self.piece);
-            self.to.blocking_send(piece).map_err(|_| std::io::ErrorKind::BrokenPipe)?;
+            self.to
+                .blocking_send(piece)
+                .map_err(|_| std::io::ErrorKind::BrokenPipe)?;
         }
         Ok(())
     }

@@ -78,7 +78,10 @@ impl Stage {
             let home = self.node_home();
             self.write_private(
                 "config.toml",
-                &format!("nodes = [\"demo\"]\n{POLICY}[node.demo]\nembedded = {}\n", quoted(&home)?),
+                &format!(
+                    "nodes = [\"demo\"]\n{POLICY}[node.demo]\nembedded = {}\n",
+                    quoted(&home)?
+                ),
             )?;
             return Ok(Node::Embedded);
         }

@@ -39,7 +39,9 @@ impl Build {
     /// # Errors
     /// When the running binary can't be read.
     pub fn own() -> Result<Build, LinkError> {
-        Ok(Build { hash: own_hash_cached().map_err(|e| LinkError::Here(format!("{e:#}")))? })
+        Ok(Build {
+            hash: own_hash_cached().map_err(|e| LinkError::Here(format!("{e:#}")))?,
+        })
     }
 
     /// The name of this build's agent on every node: what platform it is for is the node's affair.
@@ -53,7 +55,14 @@ fn own_hash_cached() -> anyhow::Result<String> {
     use std::os::unix::fs::MetadataExt;
     let exe = std::env::current_exe()?;
     let m = std::fs::metadata(&exe)?;
-    let stamp = format!("{}:{}:{}:{}:{}", m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec());
+    let stamp = format!(
+        "{}:{}:{}:{}:{}",
+        m.dev(),
+        m.ino(),
+        m.size(),
+        m.mtime(),
+        m.mtime_nsec()
+    );
     let file = Paths::from_env()?.cache.join("own-hash");
     if let Ok(text) = std::fs::read_to_string(&file)
         && let Some((was, hash)) = text.split_once(' ')
@@ -98,8 +107,16 @@ pub fn platform_of(uname: &str) -> (String, String) {
 
 /// This machine's platform, as [`platform_of`] names it.
 fn own_platform() -> (String, String) {
-    let os = if cfg!(target_os = "macos") { "darwin" } else { std::env::consts::OS };
-    let arch = if std::env::consts::ARCH == "aarch64" { "arm64" } else { std::env::consts::ARCH };
+    let os = if cfg!(target_os = "macos") {
+        "darwin"
+    } else {
+        std::env::consts::OS
+    };
+    let arch = if std::env::consts::ARCH == "aarch64" {
+        "arm64"
+    } else {
+        std::env::consts::ARCH
+    };
     (os.to_owned(), arch.to_owned())
 }
 
@@ -132,7 +149,11 @@ pub fn find(uname: &str, build: &Build, paths: &Paths) -> Result<Agent, LinkErro
     if (os.clone(), arch.clone()) == own_platform() {
         let exe = std::env::current_exe().and_then(std::fs::read);
         let bytes = exe.map_err(|e| LinkError::Here(format!("failed to read this program's file: {e}")))?;
-        return Ok(Agent { bytes, hash: build.hash.clone(), file });
+        return Ok(Agent {
+            bytes,
+            hash: build.hash.clone(),
+            file,
+        });
     }
     let path = foreign_path(&os, &arch, paths);
     let Ok(bytes) = std::fs::read(&path) else {
@@ -170,7 +191,11 @@ pub async fn upload(ssh: &Ssh, agent: &Agent) -> Result<(), LinkError> {
         return Ok(());
     }
     let why = printable(&said.1, 200);
-    let why = if why.is_empty() { "the uploaded file does not run there".to_owned() } else { why };
+    let why = if why.is_empty() {
+        "the uploaded file does not run there".to_owned()
+    } else {
+        why
+    };
     Err(LinkError::Agent(format!("the agent can't be installed: {why}")))
 }
 
@@ -190,9 +215,15 @@ async fn talk(ssh: &Ssh, line: &str, input: &[u8], limit: Duration) -> Result<(S
         a.and(b).map(|_| (out, err))
     };
     match timeout(limit, work).await {
-        Ok(Ok((out, err))) => Ok((String::from_utf8_lossy(&out).into(), String::from_utf8_lossy(&err).into())),
+        Ok(Ok((out, err))) => Ok((
+            String::from_utf8_lossy(&out).into(),
+            String::from_utf8_lossy(&err).into(),
+        )),
         Ok(Err(e)) => Err(LinkError::Unreachable(format!("the connection broke: {e}"))),
-        Err(_) => Err(LinkError::Unreachable(format!("no end after {} s", limit.as_secs()))),
+        Err(_) => Err(LinkError::Unreachable(format!(
+            "no end after {} s",
+            limit.as_secs()
+        ))),
     }
 }
 
@@ -201,8 +232,13 @@ async fn talk(ssh: &Ssh, line: &str, input: &[u8], limit: Duration) -> Result<(S
 /// # Errors
 /// When it can't be reached or says nothing of the kind.
 pub async fn uname(ssh: &Ssh) -> Result<String, LinkError> {
-    let (out, err) =
-        talk(ssh, "exec sh -c 'echo; echo cx-uname $(uname -s) $(uname -m)'", b"", Duration::from_secs(15)).await?;
+    let (out, err) = talk(
+        ssh,
+        "exec sh -c 'echo; echo cx-uname $(uname -s) $(uname -m)'",
+        b"",
+        Duration::from_secs(15),
+    )
+    .await?;
     out.lines()
         .find_map(|l| l.strip_prefix("cx-uname "))
         .map(str::to_owned)
@@ -240,7 +276,10 @@ pub async fn build_there(ssh: &Ssh, uname: &str, build: &Build, paths: &Paths) -
         let said = String::from_utf8_lossy(&err);
         let tail: Vec<&str> = said.lines().rev().take(5).collect();
         let tail = tail.into_iter().rev().collect::<Vec<_>>().join(" / ");
-        return Err(LinkError::Agent(format!("the agent can't be built there: {}", printable(&tail, 400))));
+        return Err(LinkError::Agent(format!(
+            "the agent can't be built there: {}",
+            printable(&tail, 400)
+        )));
     };
     let bytes = &out[at + MARK.len()..];
     let hash = blake3::hash(bytes).to_hex().to_string();

@@ -18,6 +18,9 @@ pub fn start(home: &Path) -> Result<Child, LinkError> {
             c.env(name, v);
         }
     }
-    c.env("HOME", home).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    c.env("HOME", home)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     c.spawn().map_err(here)
 }

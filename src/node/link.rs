@@ -70,13 +70,19 @@ impl RunChannel {
 
     /// A sender for another task.
     pub fn sender(&self) -> RunSender {
-        RunSender { run: self.run, tx: self.tx.clone() }
+        RunSender {
+            run: self.run,
+            tx: self.tx.clone(),
+        }
     }
 }
 
 impl Drop for RunChannel {
     fn drop(&mut self) {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
+        self.routes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.run);
     }
 }
 
@@ -136,9 +142,9 @@ impl Link {
                 let deadline = Instant::now() + Duration::from_secs(10);
                 match Link::over_ssh(&node.name, &ssh, &build, paths, deadline).await? {
                     Greeting::Here(link) => Ok(*link),
-                    Greeting::Missing(_) => {
-                        Err(LinkError::Agent("the agent was uploaded but is not found there".into()))
-                    }
+                    Greeting::Missing(_) => Err(LinkError::Agent(
+                        "the agent was uploaded but is not found there".into(),
+                    )),
                 }
             }
             Greeting::Missing(_) => Err(LinkError::Agent("the agent is not installed there".into())),
@@ -163,9 +169,18 @@ impl Link {
         paths: &Paths,
         deadline: Instant,
     ) -> Result<Greeting, LinkError> {
-        let pipes = ssh.open(&agents::start_command(build, name, paths), deadline).await?;
+        let pipes = ssh
+            .open(&agents::start_command(build, name, paths), deadline)
+            .await?;
         let holds: Box<dyn std::any::Any + Send> = Box::new((pipes.stderr, pipes.session));
-        let greeting = greet(name, Box::pin(pipes.stdin), Box::pin(pipes.stdout), holds, deadline).await;
+        let greeting = greet(
+            name,
+            Box::pin(pipes.stdin),
+            Box::pin(pipes.stdout),
+            holds,
+            deadline,
+        )
+        .await;
         if matches!(greeting, Err(LinkError::Unreachable(_))) {
             ssh.forget_all();
         }
@@ -176,12 +191,23 @@ impl Link {
     pub fn channel(&self) -> RunChannel {
         let run = self.next.fetch_add(1, Ordering::Relaxed);
         let (tx, rx) = mpsc::channel(QUEUE);
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).insert(run, tx);
+        self.routes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(run, tx);
         if *self.ended.borrow() {
             // The reader is gone and would never close this channel.
-            self.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+            self.routes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&run);
         }
-        RunChannel { run, tx: self.tx.clone(), rx, routes: self.routes.clone() }
+        RunChannel {
+            run,
+            tx: self.tx.clone(),
+            rx,
+            routes: self.routes.clone(),
+        }
     }
 
     /// Time since the node was last heard.
@@ -207,10 +233,16 @@ impl Link {
     /// When the stream ends or nothing comes within `limit`.
     pub async fn ask(&self, up: &Up, limit: Duration) -> Result<Down, LinkError> {
         let (tx, mut rx) = mpsc::channel(4);
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).insert(0, tx);
+        self.routes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(0, tx);
         let sent = self.tx.send(proto::encode(0, up)).await;
         let answer = tokio::time::timeout(limit, rx.recv()).await;
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(&0);
+        self.routes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&0);
         match (sent, answer) {
             (Ok(()), Ok(Some(down))) => Ok(down),
             _ => Err(LinkError::Unreachable("no answer".into())),
@@ -244,20 +276,35 @@ async fn greet(
     let body = match packet {
         Ok(Ok((_, body))) => body,
         Ok(Err(platform)) => return Ok(Greeting::Missing(platform)),
-        Err(e) => return Err(LinkError::Agent(format!("no agent's greeting came from there: {e}"))),
+        Err(e) => {
+            return Err(LinkError::Agent(format!(
+                "no agent's greeting came from there: {e}"
+            )));
+        }
     };
     let welcome = match proto::decode::<Down>(&body) {
         Ok(Down::Welcome(w)) if w.version == proto::VERSION => *w,
         Ok(Down::Welcome(w)) => {
-            let why = format!("the agent speaks version {} of the protocol, this cx {}", w.version, proto::VERSION);
+            let why = format!(
+                "the agent speaks version {} of the protocol, this cx {}",
+                w.version,
+                proto::VERSION
+            );
             return Err(LinkError::Agent(why));
         }
-        _ => return Err(LinkError::Agent("the agent's greeting can't be understood".into())),
+        _ => {
+            return Err(LinkError::Agent(
+                "the agent's greeting can't be understood".into(),
+            ));
+        }
     };
     let greeted = Instant::now();
     let (tx, out) = mpsc::channel(QUEUE);
     let routes = Routes::default();
-    let heard = Arc::new(Heard { start: greeted, millis: AtomicU64::new(0) });
+    let heard = Arc::new(Heard {
+        start: greeted,
+        millis: AtomicU64::new(0),
+    });
     let (ended_tx, ended) = watch::channel(false);
     tokio::spawn(write_loop(stdin, out));
     tokio::spawn(read_loop(stdout, routes.clone(), heard.clone(), ended_tx));
@@ -288,7 +335,11 @@ async fn skip_noise(stdout: &mut Reading) -> std::io::Result<Noise> {
     while seen.len() < proto::MAX_NOISE {
         if stdout.read(&mut byte).await? == 0 {
             let said = printable(&String::from_utf8_lossy(&seen), 200);
-            let said = if said.is_empty() { "it closed at once".to_owned() } else { format!("it said: {said}") };
+            let said = if said.is_empty() {
+                "it closed at once".to_owned()
+            } else {
+                format!("it said: {said}")
+            };
             return Err(std::io::Error::other(said));
         }
         seen.push(byte[0]);
@@ -321,12 +372,20 @@ async fn read(stdout: &mut Reading) -> std::io::Result<(u32, Vec<u8>)> {
 
 async fn read_loop(mut stdout: Reading, routes: Routes, heard: Arc<Heard>, ended: watch::Sender<bool>) {
     while let Ok((run, body)) = read(&mut stdout).await {
-        heard.millis.store(heard.start.elapsed().as_millis() as u64, Ordering::Relaxed);
-        let Ok(down) = proto::decode::<Down>(&body) else { break };
+        heard
+            .millis
+            .store(heard.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+        let Ok(down) = proto::decode::<Down>(&body) else {
+            break;
+        };
         if matches!(down, Down::Beat) {
             continue;
         }
-        let to = routes.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned();
+        let to = routes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&run)
+            .cloned();
         if let Some(to) = to {
             // A run that reads slowly holds the stream back, and with it the node.
             let _ = to.send(down).await;

@@ -43,9 +43,16 @@ impl LinkError {
                 "log in once with `ssh {node}` and check the key's fingerprint; if the key has really changed, \
                  `ssh-keygen -R` removes the old one"
             ),
-            LinkError::Unreachable(_) => format!("check that the machine is on and that `ssh {node} true` answers"),
-            LinkError::Unknown(_) => format!("give {node} a Host entry in ~/.ssh/config, or correct the name"),
-            LinkError::Agent(_) => format!("`cx nodes add {node}` installs the agent and says what is missing"),
+            LinkError::Unreachable(_) => {
+                format!("check that the machine is on and that `ssh {node} true` answers")
+            }
+            LinkError::Unknown(_) => {
+                format!("give {node} a Host entry in ~/.ssh/config, or correct the name")
+            }
+            LinkError::Agent(_) => format!(
+                "`cx nodes add {node}` installs the agent; for a platform other than this one it has it built there, which needs \
+                 cargo and its registry on {node}"
+            ),
             LinkError::Here(_) => "mend that here, then try again".to_owned(),
         }
     }
@@ -53,8 +60,11 @@ impl LinkError {
 
 /// Text of a node or of ssh, made fit for one line on a terminal: printable, one line, at most `max` characters.
 pub fn printable(text: &str, max: usize) -> String {
-    let line: String =
-        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    let line: String = text
+        .trim()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect::<String>();
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(max) {
         Some((at, _)) => format!("{}…", &line[..at]),

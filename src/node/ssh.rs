@@ -62,7 +62,11 @@ impl Ssh {
     /// When there is no directory short enough for the sockets.
     pub fn new(alias: &str, config: Option<&Path>, paths: &Paths) -> Result<Ssh, LinkError> {
         let ctl = paths.ctl_dir().map_err(|e| LinkError::Here(format!("{e:#}")))?;
-        Ok(Ssh { alias: alias.to_owned(), config: config.map(Path::to_owned), ctl })
+        Ok(Ssh {
+            alias: alias.to_owned(),
+            config: config.map(Path::to_owned),
+            ctl,
+        })
     }
 
     /// The socket of this node's master `n`.
@@ -99,7 +103,9 @@ impl Ssh {
                 }
             }
         }
-        Err(LinkError::Unreachable(format!("all {MAX_MASTERS} connections are full or break at once")))
+        Err(LinkError::Unreachable(format!(
+            "all {MAX_MASTERS} connections are full or break at once"
+        )))
     }
 
     async fn ask(&self, socket: &Path, command: &str) -> Opened {
@@ -108,17 +114,28 @@ impl Ssh {
         }
         let session = std::sync::Arc::new(Session::resume_mux(socket.into(), None));
         let mut cmd = session.clone().arc_raw_command(command);
-        cmd.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::piped());
+        cmd.stdin(openssh::Stdio::piped())
+            .stdout(openssh::Stdio::piped())
+            .stderr(openssh::Stdio::piped());
         match cmd.spawn().await {
             Ok(mut child) => {
                 let pipes = (child.stdin().take(), child.stdout().take(), child.stderr().take());
-                let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { return Opened::NoMaster };
-                Opened::Yes(Box::new(Pipes { stdin, stdout, stderr, session: child }))
+                let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+                    return Opened::NoMaster;
+                };
+                Opened::Yes(Box::new(Pipes {
+                    stdin,
+                    stdout,
+                    stderr,
+                    session: child,
+                }))
             }
             Err(e) => {
                 // The mux protocol tells a refused session only in words.
                 let text = format!("{e:?}");
-                if text.contains("refused by peer") || text.contains("RequestFailure") || text.contains("PermissionDenied")
+                if text.contains("refused by peer")
+                    || text.contains("RequestFailure")
+                    || text.contains("PermissionDenied")
                 {
                     Opened::Full
                 } else {
@@ -255,17 +272,33 @@ impl Ssh {
 fn classify(said: &str) -> LinkError {
     let said_lower = said.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|w| said_lower.contains(w));
-    let last = said.lines().map(str::trim).rfind(|l| !l.is_empty()).unwrap_or("ssh said nothing");
+    let last = said
+        .lines()
+        .map(str::trim)
+        .rfind(|l| !l.is_empty())
+        .unwrap_or("ssh said nothing");
     let last = printable(last, 200);
     if has(&["identification has changed"]) {
         LinkError::HostKey("the host key is not the one known before".into())
-    } else if has(&["host key verification failed", "host key is known for", "key is not known"]) {
+    } else if has(&[
+        "host key verification failed",
+        "host key is known for",
+        "key is not known",
+    ]) {
         LinkError::HostKey("the host key is not known here".into())
-    } else if has(&["permission denied", "too many authentication failures", "no supported authentication"]) {
+    } else if has(&[
+        "permission denied",
+        "too many authentication failures",
+        "no supported authentication",
+    ]) {
         LinkError::Auth(last)
     } else if has(&["could not resolve", "name or service not known"]) {
         LinkError::Unknown(last)
-    } else if has(&["bad configuration option", "can't open user config", "bad owner or permissions"]) {
+    } else if has(&[
+        "bad configuration option",
+        "can't open user config",
+        "bad owner or permissions",
+    ]) {
         LinkError::Here(last)
     } else if has(&["connection refused"]) {
         LinkError::Unreachable("connection refused".into())
@@ -287,10 +320,22 @@ mod tests {
         let cases = [
             ("cx@h: Permission denied (publickey).\n", "login refused"),
             ("Host key verification failed.\r\n", "not known"),
-            ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", "known before"),
-            ("ssh: connect to host h port 22: Connection refused", "connection refused"),
-            ("ssh: Could not resolve hostname x: Name or service not known", "resolve hostname x"),
-            ("ssh: connect to host h port 22: Connection timed out", "timed out"),
+            (
+                "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
+                "known before",
+            ),
+            (
+                "ssh: connect to host h port 22: Connection refused",
+                "connection refused",
+            ),
+            (
+                "ssh: Could not resolve hostname x: Name or service not known",
+                "resolve hostname x",
+            ),
+            (
+                "ssh: connect to host h port 22: Connection timed out",
+                "timed out",
+            ),
             ("", "ssh said nothing"),
         ];
         for (said, want) in cases {

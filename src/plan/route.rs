@@ -152,19 +152,27 @@ impl Route {
     /// Why, in one clause.
     pub fn reason(&self) -> &str {
         match self {
-            Route::Nodes { reason, .. } | Route::Local { reason, .. } | Route::Impossible { reason, .. } => reason,
+            Route::Nodes { reason, .. } | Route::Local { reason, .. } | Route::Impossible { reason, .. } => {
+                reason
+            }
         }
     }
 }
 
 /// Decides where a command runs.
 pub fn route(input: &RouteInput) -> Route {
-    let local = |reason: String| Route::Local { reason, rejected: Vec::new() };
+    let local = |reason: String| Route::Local {
+        reason,
+        rejected: Vec::new(),
+    };
     let wishes = input.demands;
     let pinned = wishes.on.is_some() || wishes.os.is_some() || wishes.arch.is_some();
     if let Some(why) = &input.off {
         return if pinned {
-            Route::Impossible { reason: format!("{why}, yet a node was asked for"), rejected: Vec::new() }
+            Route::Impossible {
+                reason: format!("{why}, yet a node was asked for"),
+                rejected: Vec::new(),
+            }
         } else {
             local(why.clone())
         };
@@ -172,21 +180,40 @@ pub fn route(input: &RouteInput) -> Route {
     if let Some(name) = wishes.on
         && !input.nodes.iter().any(|n| n.name == name)
     {
-        let reason = format!("{name} is not a configured node (`cx nodes list` shows them, `cx nodes add {name}` adds it)");
-        return Route::Impossible { reason, rejected: Vec::new() };
+        let reason = format!(
+            "{name} is not a configured node (`cx nodes list` shows them, `cx nodes add {name}` adds it)"
+        );
+        return Route::Impossible {
+            reason,
+            rejected: Vec::new(),
+        };
     }
     if !pinned && let Some(reason) = stays(input) {
         return local(reason);
     }
     if input.nodes.is_empty() {
         let reason = "no nodes are configured (`cx nodes add ALIAS` adds one)".to_owned();
-        return if pinned { Route::Impossible { reason, rejected: Vec::new() } } else { local(reason) };
+        return if pinned {
+            Route::Impossible {
+                reason,
+                rejected: Vec::new(),
+            }
+        } else {
+            local(reason)
+        };
     }
     let mut candidates = Vec::new();
     let mut rejected = Vec::new();
-    for node in input.nodes.iter().filter(|n| wishes.on.is_none_or(|on| n.name == on)) {
+    for node in input
+        .nodes
+        .iter()
+        .filter(|n| wishes.on.is_none_or(|on| n.name == on))
+    {
         match ineligible(input, node, pinned) {
-            Some(reason) => rejected.push(Rejected { name: node.name.clone(), reason }),
+            Some(reason) => rejected.push(Rejected {
+                name: node.name.clone(),
+                reason,
+            }),
             None => {
                 let mut c = estimate(node);
                 if is_overloaded(input, node) {
@@ -197,21 +224,36 @@ pub fn route(input: &RouteInput) -> Route {
         }
     }
     if candidates.is_empty() {
-        let whys: Vec<String> = rejected.iter().map(|r| format!("{}: {}", r.name, r.reason)).collect();
+        let whys: Vec<String> = rejected
+            .iter()
+            .map(|r| format!("{}: {}", r.name, r.reason))
+            .collect();
         let reason = format!("no node can take it ({})", whys.join("; "));
-        return if pinned { Route::Impossible { reason, rejected } } else { Route::Local { reason, rejected } };
+        return if pinned {
+            Route::Impossible { reason, rejected }
+        } else {
+            Route::Local { reason, rejected }
+        };
     }
     // Nothing is won by moving from an idle machine to overloaded ones.
-    if !pinned && input.local.cpu <= input.busy_cpu && candidates.iter().all(|(n, _)| is_overloaded(input, n)) {
+    if !pinned && input.local.cpu <= input.busy_cpu && candidates.iter().all(|(n, _)| is_overloaded(input, n))
+    {
         let whys: Vec<String> = candidates
             .iter()
             .map(|(n, _)| format!("{}: {}", n.name, n.overloaded.as_deref().unwrap_or_default()))
             .collect();
-        return Route::Local { reason: format!("every node is overloaded ({})", whys.join("; ")), rejected };
+        return Route::Local {
+            reason: format!("every node is overloaded ({})", whys.join("; ")),
+            rejected,
+        };
     }
     let candidates = order(candidates, input.seed);
     let reason = why_it_leaves(input, pinned);
-    Route::Nodes { candidates, rejected, reason }
+    Route::Nodes {
+        candidates,
+        rejected,
+        reason,
+    }
 }
 
 /// Why a command that nobody pinned stays here, before any node is looked at.
@@ -231,8 +273,13 @@ fn stays(input: &RouteInput) -> Option<String> {
 fn why_it_leaves(input: &RouteInput, pinned: bool) -> String {
     match (pinned, input.verdict.class) {
         (true, _) => "the caller asked for it".into(),
-        (_, Class::Unknown) if input.typed => format!("{}, and a person typed cx in front of it", input.verdict.reason),
-        (_, Class::Unknown) => format!("{}, but this machine is busy (cpu {:.0} %)", input.verdict.reason, input.local.cpu),
+        (_, Class::Unknown) if input.typed => {
+            format!("{}, and a person typed cx in front of it", input.verdict.reason)
+        }
+        (_, Class::Unknown) => format!(
+            "{}, but this machine is busy (cpu {:.0} %)",
+            input.verdict.reason, input.local.cpu
+        ),
         _ => input.verdict.reason.clone(),
     }
 }
@@ -245,8 +292,14 @@ fn ineligible(input: &RouteInput, node: &NodeView, pinned: bool) -> Option<Strin
     {
         return Some(why.clone());
     }
-    let os = node.os.as_deref().or(node.facts.as_ref().map(|f| f.platform.os.as_str()));
-    let arch = node.arch.as_deref().or(node.facts.as_ref().map(|f| f.platform.arch.as_str()));
+    let os = node
+        .os
+        .as_deref()
+        .or(node.facts.as_ref().map(|f| f.platform.os.as_str()));
+    let arch = node
+        .arch
+        .as_deref()
+        .or(node.facts.as_ref().map(|f| f.platform.arch.as_str()));
     for (what, wanted, is) in [("os", input.demands.os, os), ("arch", input.demands.arch, arch)] {
         if let Some(wanted) = wanted
             && is != Some(wanted)
@@ -270,7 +323,10 @@ fn ineligible(input: &RouteInput, node: &NodeView, pinned: bool) -> Option<Strin
     }
     if let Some(facts) = &node.facts
         && !facts.tools.is_empty()
-        && let Some(need) = work.needs.iter().find(|n| is_known_tool(facts, input, &n.program))
+        && let Some(need) = work
+            .needs
+            .iter()
+            .find(|n| is_known_tool(facts, input, &n.program))
     {
         return Some(format!("no `{}`", need.program));
     }
@@ -285,24 +341,39 @@ fn is_overloaded(input: &RouteInput, node: &NodeView) -> bool {
 /// Whether the probe looks for `program` and did not find it there.
 fn is_known_tool(facts: &Facts, _input: &RouteInput, program: &str) -> bool {
     const PROBED: &[&str] = &[
-        "make", "cmake", "ninja", "meson", "ctest", "cargo", "rustc", "go", "gcc", "g++", "clang", "python3", "pytest", "tox",
-        "nox", "uv", "poetry", "node", "npm", "pnpm", "yarn", "bun", "java", "mvn", "gradle", "bazel", "dotnet", "docker", "podman",
-        "swift", "zig", "ruby", "just",
+        "make", "cmake", "ninja", "meson", "ctest", "cargo", "rustc", "go", "gcc", "g++", "clang", "python3",
+        "pytest", "tox", "nox", "uv", "poetry", "node", "npm", "pnpm", "yarn", "bun", "java", "mvn",
+        "gradle", "bazel", "dotnet", "docker", "podman", "swift", "zig", "ruby", "just",
     ];
     PROBED.contains(&program) && !facts.tools.iter().any(|(t, _)| t == program)
 }
 
 /// Why the node's platform does not fit. A command whose result is a verdict or text is tied to the system and architecture too
 /// until the user says otherwise for the workspace; one whose programs come back needs a libc that is no newer than here.
-fn foreign(input: &RouteInput, tie: PlatformTie, os: Option<&str>, arch: Option<&str>, node: &NodeView) -> Option<String> {
+fn foreign(
+    input: &RouteInput,
+    tie: PlatformTie,
+    os: Option<&str>,
+    arch: Option<&str>,
+    node: &NodeView,
+) -> Option<String> {
     let here = &input.local.platform;
-    let (Some(os), Some(arch)) = (os, arch) else { return None };
+    let (Some(os), Some(arch)) = (os, arch) else {
+        return None;
+    };
     if os != here.os || arch != here.arch {
         return Some(format!("is {os} {arch}, here is {} {}", here.os, here.arch));
     }
     let there = &node.facts.as_ref()?.platform.libc;
-    if tie == PlatformTie::Same && !there.is_empty() && !here.libc.is_empty() && !libc_runs_here(there, &here.libc) {
-        return Some(format!("its {there} is not fit for programs that are to run on {}", here.libc));
+    if tie == PlatformTie::Same
+        && !there.is_empty()
+        && !here.libc.is_empty()
+        && !libc_runs_here(there, &here.libc)
+    {
+        return Some(format!(
+            "its {there} is not fit for programs that are to run on {}",
+            here.libc
+        ));
     }
     None
 }
@@ -311,7 +382,10 @@ fn foreign(input: &RouteInput, tie: PlatformTie, os: Option<&str>, arch: Option<
 fn libc_runs_here(there: &str, here: &str) -> bool {
     let split = |s: &str| -> Option<(String, Vec<u32>)> {
         let (name, version) = s.split_once(' ')?;
-        Some((name.to_owned(), version.split('.').map_while(|p| p.parse().ok()).collect()))
+        Some((
+            name.to_owned(),
+            version.split('.').map_while(|p| p.parse().ok()).collect(),
+        ))
     };
     match (split(there), split(here)) {
         (Some((a, va)), Some((b, vb))) => a == b && va <= vb,
@@ -323,9 +397,17 @@ fn libc_runs_here(there: &str, here: &str) -> bool {
 fn estimate(node: &NodeView) -> Candidate {
     let cores = f64::from(node.facts.as_ref().map_or(4, |f| f.cores).max(1));
     let load = node.load.clone().unwrap_or_default();
-    let slots = node.slots.or(node.facts.as_ref().map(|f| f.slots)).unwrap_or(1).max(1);
+    let slots = node
+        .slots
+        .or(node.facts.as_ref().map(|f| f.slots))
+        .unwrap_or(1)
+        .max(1);
     let running = load.running.max(node.in_flight);
-    let queue = if running >= slots { USUAL_S * f64::from(running - slots + 1) / f64::from(slots) } else { 0.0 };
+    let queue = if running >= slots {
+        USUAL_S * f64::from(running - slots + 1) / f64::from(slots)
+    } else {
+        0.0
+    };
     let busy = f64::from(load.cpu / 100.0).clamp(0.0, 1.0) * cores;
     let ours = f64::from(running) * (cores / f64::from(slots)).min(cores) / 2.0;
     let free = (cores - busy.max(ours)).max(0.5);
@@ -337,12 +419,20 @@ fn estimate(node: &NodeView) -> Candidate {
     let mut reason = if node.facts.is_none() {
         "never reached yet".to_owned()
     } else {
-        format!("{} of {slots} slots free, {cores} cores, cpu {:.0} %", slots.saturating_sub(running), load.cpu)
+        format!(
+            "{} of {slots} slots free, {cores} cores, cpu {:.0} %",
+            slots.saturating_sub(running),
+            load.cpu
+        )
     };
     if node.mirror {
         reason.push_str(", has a mirror");
     }
-    Candidate { name: node.name.clone(), finish_s, reason }
+    Candidate {
+        name: node.name.clone(),
+        finish_s,
+        reason,
+    }
 }
 
 /// Best first; what is as good as equal goes in random order, and so does all of an old table past its best of two.
@@ -381,7 +471,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn verdict(class: Class) -> Verdict {
-        Verdict { class, rule: "r".into(), reason: "because".into(), workload: Workload::default() }
+        Verdict {
+            class,
+            rule: "r".into(),
+            reason: "because".into(),
+            workload: Workload::default(),
+        }
     }
 
     fn node(name: &str) -> NodeView {
@@ -390,11 +485,18 @@ mod tests {
             facts: Some(Facts {
                 cores: 8,
                 slots: 4,
-                platform: Platform { os: "linux".into(), arch: "x86_64".into(), libc: "glibc 2.36".into() },
+                platform: Platform {
+                    os: "linux".into(),
+                    arch: "x86_64".into(),
+                    libc: "glibc 2.36".into(),
+                },
                 tools: vec![("make".into(), String::new())],
                 ..Facts::default()
             }),
-            load: Some(Load { slots: 4, ..Load::default() }),
+            load: Some(Load {
+                slots: 4,
+                ..Load::default()
+            }),
             ..NodeView::default()
         }
     }
@@ -411,7 +513,11 @@ mod tests {
             must_be_local: None,
             owner: None,
             local: LocalView {
-                platform: Platform { os: "linux".into(), arch: "x86_64".into(), libc: "glibc 2.36".into() },
+                platform: Platform {
+                    os: "linux".into(),
+                    arch: "x86_64".into(),
+                    libc: "glibc 2.36".into(),
+                },
                 cores: 4,
                 cpu: 5.0,
             },
@@ -431,7 +537,11 @@ mod tests {
 
     #[test]
     fn classes() {
-        let (light, unknown, heavy) = (verdict(Class::Light), verdict(Class::Unknown), verdict(Class::Heavy));
+        let (light, unknown, heavy) = (
+            verdict(Class::Light),
+            verdict(Class::Unknown),
+            verdict(Class::Heavy),
+        );
         let nodes = || vec![node("a")];
         assert_eq!(ask(&input(&light, nodes())), "local: because");
         assert_eq!(ask(&input(&unknown, nodes())), "local: because");
@@ -464,15 +574,28 @@ mod tests {
         assert!(with(&|i| i.owner = Some("b".into())).contains("made on b"));
         assert!(with(&|i| i.nodes[0].unusable = Some("refused".into())).contains("a: refused"));
         assert!(with(&|i| i.nodes[0].overloaded = Some("cpu 99 %".into())).contains("overloaded"));
-        assert_eq!(with(&|i| (i.nodes[0].overloaded, i.local.cpu) = (Some("cpu 99 %".into()), 80.0)), "a");
-        assert_eq!(with(&|i| (i.nodes[0].overloaded, i.allow_overload) = (Some("cpu".into()), true)), "a");
-        assert!(with(&|i| i.local.platform.arch = "arm64".into()).contains("is linux x86_64, here is linux arm64"));
+        assert_eq!(
+            with(&|i| (i.nodes[0].overloaded, i.local.cpu) = (Some("cpu 99 %".into()), 80.0)),
+            "a"
+        );
+        assert_eq!(
+            with(&|i| (i.nodes[0].overloaded, i.allow_overload) = (Some("cpu".into()), true)),
+            "a"
+        );
+        assert!(
+            with(&|i| i.local.platform.arch = "arm64".into())
+                .contains("is linux x86_64, here is linux arm64")
+        );
         let mut i = input(&v, vec![node("a")]);
         i.off = Some("CX_LOCAL is set".into());
         i.demands.on = Some("a");
         assert!(ask(&i).starts_with("impossible"));
 
-        v.workload.needs = vec![Need { program: "cargo".into(), module: None, same_version: false }];
+        v.workload.needs = vec![Need {
+            program: "cargo".into(),
+            module: None,
+            same_version: false,
+        }];
         assert!(ask(&input(&v, vec![node("a")])).contains("no `cargo`"));
         v.workload.needs[0].program = "make".into();
         assert_eq!(ask(&input(&v, vec![node("a")])), "a");
@@ -484,9 +607,14 @@ mod tests {
     fn programs_come_back_only_from_a_libc_that_is_no_newer() {
         let mut v = verdict(Class::Heavy);
         v.workload.platform = PlatformTie::Same;
-        for (there, ok) in
-            [("glibc 2.36", true), ("glibc 2.31", true), ("glibc 2.39", false), ("musl", false), ("", true), ("glibc 2.4", true)]
-        {
+        for (there, ok) in [
+            ("glibc 2.36", true),
+            ("glibc 2.31", true),
+            ("glibc 2.39", false),
+            ("musl", false),
+            ("", true),
+            ("glibc 2.4", true),
+        ] {
             let mut n = node("a");
             n.facts.as_mut().unwrap().platform.libc = there.into();
             assert_eq!(ask(&input(&v, vec![n.clone()])) == "a", ok, "{there}");
@@ -500,7 +628,11 @@ mod tests {
     fn requirements_choose_the_platform_and_never_fall_back() {
         let v = verdict(Class::Light);
         let mut mac = node("mac");
-        mac.facts.as_mut().unwrap().platform = Platform { os: "darwin".into(), arch: "arm64".into(), libc: String::new() };
+        mac.facts.as_mut().unwrap().platform = Platform {
+            os: "darwin".into(),
+            arch: "arm64".into(),
+            libc: String::new(),
+        };
         let mut i = input(&v, vec![node("a"), mac]);
         i.demands.os = Some("darwin");
         assert_eq!(ask(&i), "mac");
@@ -517,7 +649,10 @@ mod tests {
         busy.load.as_mut().unwrap().cpu = 80.0;
         let mut warm = node("warm");
         warm.mirror = true;
-        assert_eq!(ask(&input(&v, vec![full.clone(), busy.clone(), node("free")])), "free");
+        assert_eq!(
+            ask(&input(&v, vec![full.clone(), busy.clone(), node("free")])),
+            "free"
+        );
         assert_eq!(ask(&input(&v, vec![node("free"), warm.clone()])), "warm");
         // A warm mirror is not worth waiting for all its slots.
         warm.in_flight = 8;

@@ -18,15 +18,43 @@ const MAX_AGE_MS: u64 = 24 * 3600 * 1000;
 
 /// Files that say what a login shell's environment is, below the home directory.
 const RC: &[&str] = &[
-    ".profile", ".bash_profile", ".bash_login", ".bashrc", ".zshenv", ".zprofile", ".zshrc", ".zlogin", ".config/fish/config.fish",
-    ".cshrc", ".tcshrc", ".login", ".kshrc",
+    ".profile",
+    ".bash_profile",
+    ".bash_login",
+    ".bashrc",
+    ".zshenv",
+    ".zprofile",
+    ".zshrc",
+    ".zlogin",
+    ".config/fish/config.fish",
+    ".cshrc",
+    ".tcshrc",
+    ".login",
+    ".kshrc",
 ];
 
 /// The same for everybody.
-const SYSTEM_RC: &[&str] = &["/etc/profile", "/etc/environment", "/etc/bash.bashrc", "/etc/zsh/zshenv", "/etc/zsh/zprofile"];
+const SYSTEM_RC: &[&str] = &[
+    "/etc/profile",
+    "/etc/environment",
+    "/etc/bash.bashrc",
+    "/etc/zsh/zshenv",
+    "/etc/zsh/zprofile",
+];
 
 /// Variables that belong to the capture itself, or to the session it ran in.
-const DROP: &[&str] = &["SHLVL", "_", "PWD", "OLDPWD", "BASH_FUNC_", "SSH_", "CX_", "TERM_SESSION_ID", "XDG_SESSION_ID", "PS1"];
+const DROP: &[&str] = &[
+    "SHLVL",
+    "_",
+    "PWD",
+    "OLDPWD",
+    "BASH_FUNC_",
+    "SSH_",
+    "CX_",
+    "TERM_SESSION_ID",
+    "XDG_SESSION_ID",
+    "PS1",
+];
 
 /// Prints this process's environment between two lines that hold `mark`.
 ///
@@ -75,10 +103,22 @@ fn read_cache(cache: &Path, stamp: &str) -> Option<Vec<(OsString, OsString)>> {
 fn stamp() -> String {
     let mut h = blake3::Hasher::new();
     let home = std::env::var_os("HOME").unwrap_or_default();
-    let files = RC.iter().map(|f| Path::new(&home).join(f)).chain(SYSTEM_RC.iter().map(Into::into));
+    let files = RC
+        .iter()
+        .map(|f| Path::new(&home).join(f))
+        .chain(SYSTEM_RC.iter().map(Into::into));
     for file in files {
         if let Ok(m) = std::fs::metadata(&file) {
-            h.update(format!("{}:{}:{}:{};", file.display(), m.size(), m.mtime(), m.mtime_nsec()).as_bytes());
+            h.update(
+                format!(
+                    "{}:{}:{}:{};",
+                    file.display(),
+                    m.size(),
+                    m.mtime(),
+                    m.mtime_nsec()
+                )
+                .as_bytes(),
+            );
         }
     }
     for name in ["PATH", "SHELL", "HOME", "LANG"] {
@@ -91,7 +131,9 @@ fn stamp() -> String {
 /// Asks the shell: as login and interactive one first, because many put PATH behind a test for that.
 fn capture() -> Option<Vec<(OsString, OsString)>> {
     let exe = std::env::current_exe().ok()?;
-    let shell = std::env::var_os("SHELL").filter(|s| Path::new(s).is_absolute()).unwrap_or_else(|| "/bin/sh".into());
+    let shell = std::env::var_os("SHELL")
+        .filter(|s| Path::new(s).is_absolute())
+        .unwrap_or_else(|| "/bin/sh".into());
     let name = Path::new(&shell).file_name()?.to_string_lossy().into_owned();
     let ways: &[&[&str]] = match name.as_str() {
         "bash" | "zsh" | "fish" => &[&["-l", "-i", "-c"], &["-l", "-c"], &["-c"]],
@@ -99,7 +141,10 @@ fn capture() -> Option<Vec<(OsString, OsString)>> {
         _ => &[&["-l", "-c"], &["-c"]],
     };
     let mark = format!("cx-env-{:x}-{}", crate::paths::nonce(), std::process::id());
-    let line = format!("'{}' agent --print-env {mark}", exe.to_str().filter(|e| !e.contains('\''))?);
+    let line = format!(
+        "'{}' agent --print-env {mark}",
+        exe.to_str().filter(|e| !e.contains('\''))?
+    );
     ways.iter().find_map(|flags| {
         let mut command = Command::new(&shell);
         command.args(*flags).arg(&line);
@@ -126,7 +171,10 @@ fn parse(bytes: &[u8]) -> Vec<(OsString, OsString)> {
         .split(|b| *b == 0)
         .filter_map(|pair| {
             let at = pair.iter().position(|b| *b == b'=')?;
-            Some((OsString::from_vec(pair[..at].to_vec()), OsString::from_vec(pair[at + 1..].to_vec())))
+            Some((
+                OsString::from_vec(pair[..at].to_vec()),
+                OsString::from_vec(pair[at + 1..].to_vec()),
+            ))
         })
         .collect()
 }
@@ -134,7 +182,8 @@ fn parse(bytes: &[u8]) -> Vec<(OsString, OsString)> {
 fn clean(env: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
     let dropped = |k: &OsStr| {
         let k = k.to_string_lossy();
-        DROP.iter().any(|d| k == *d || (d.ends_with('_') && d.len() > 1 && k.starts_with(d)))
+        DROP.iter()
+            .any(|d| k == *d || (d.ends_with('_') && d.len() > 1 && k.starts_with(d)))
     };
     env.into_iter().filter(|(k, _)| !dropped(k)).collect()
 }

@@ -11,7 +11,14 @@ const SAMPLE_MS: (u64, u64) = (200, 60_000);
 /// Slots are left at 0.
 pub fn load_kept(kept: &Path, disk: &Path) -> Load {
     let (load1, memory_free) = (load1(), memory_free());
-    Load { cpu: cpu(kept), load1, memory_free, disk_free: disk_free(disk), running: 0, slots: 0 }
+    Load {
+        cpu: cpu(kept),
+        load1,
+        memory_free,
+        disk_free: disk_free(disk),
+        running: 0,
+        slots: 0,
+    }
 }
 
 fn cpu(kept: &Path) -> f32 {
@@ -42,7 +49,11 @@ fn cpu(kept: &Path) -> f32 {
         }
     };
     let (busy, total) = (now.0.saturating_sub(was.0), now.1.saturating_sub(was.1));
-    let percent = if total == 0 { 0.0 } else { (busy as f32 * 100.0 / total as f32).clamp(0.0, 100.0) };
+    let percent = if total == 0 {
+        0.0
+    } else {
+        (busy as f32 * 100.0 / total as f32).clamp(0.0, 100.0)
+    };
     let text = format!("{now_ms} {} {} {}", now.0, now.1, (percent * 10.0) as u64);
     let _ = crate::paths::write_atomic(kept, text.as_bytes(), 0o600);
     percent
@@ -74,7 +85,13 @@ pub fn cpu_at_a_glance(kept: &Path) -> f32 {
 #[cfg(target_os = "linux")]
 fn ticks() -> Option<(u64, u64)> {
     let text = std::fs::read_to_string("/proc/stat").ok()?;
-    let n: Vec<u64> = text.lines().next()?.split_whitespace().skip(1).filter_map(|w| w.parse().ok()).collect();
+    let n: Vec<u64> = text
+        .lines()
+        .next()?
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|w| w.parse().ok())
+        .collect();
     // user nice system idle iowait irq softirq steal; guest time is counted in user already.
     let total: u64 = n.iter().take(8).sum();
     let idle = n.get(3)? + n.get(4).unwrap_or(&0);
@@ -90,7 +107,10 @@ fn ticks() -> Option<(u64, u64)> {
 #[cfg(target_os = "linux")]
 fn load1() -> f32 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().and_then(|w| w.parse().ok()).unwrap_or(0.0)
+    text.split_whitespace()
+        .next()
+        .and_then(|w| w.parse().ok())
+        .unwrap_or(0.0)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -101,7 +121,14 @@ fn load1() -> f32 {
 #[cfg(target_os = "linux")]
 fn meminfo(key: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kb = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':')?.split_whitespace().next()?.parse::<u64>().ok());
+    let kb = text.lines().find_map(|l| {
+        l.strip_prefix(key)?
+            .strip_prefix(':')?
+            .split_whitespace()
+            .next()?
+            .parse::<u64>()
+            .ok()
+    });
     kb.unwrap_or(0) * 1024
 }
 

@@ -24,7 +24,11 @@ pub fn facts(path: &OsStr) -> Facts {
     let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
     let (os, arch) =
         crate::node::agents::platform_of(&format!("{} {}", text(uname.sysname()), text(uname.machine())));
-    let libc = if os == "linux" { libc_version() } else { String::new() };
+    let libc = if os == "linux" {
+        libc_version()
+    } else {
+        String::new()
+    };
     let hostname = text(uname.nodename());
     Facts {
         machine: machine_id(&hostname),
@@ -65,15 +69,26 @@ fn machine_id(hostname: &str) -> String {
 
 /// The C library of a Linux machine, found without starting anything: this program is static and can't ask its own.
 fn libc_version() -> String {
-    let dirs = ["/lib64", "/lib", "/usr/lib64", "/usr/lib", "/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu"];
-    for dir in dirs.into_iter().chain(["/lib/riscv64-linux-gnu", "/lib/arm-linux-gnueabihf"]) {
+    let dirs = [
+        "/lib64",
+        "/lib",
+        "/usr/lib64",
+        "/usr/lib",
+        "/lib/x86_64-linux-gnu",
+        "/lib/aarch64-linux-gnu",
+    ];
+    for dir in dirs
+        .into_iter()
+        .chain(["/lib/riscv64-linux-gnu", "/lib/arm-linux-gnueabihf"])
+    {
         let file = Path::new(dir).join("libc.so.6");
         if let Some(v) = std::fs::read(&file).ok().and_then(|b| glibc_in(&b)) {
             return format!("glibc {v}");
         }
     }
     let musl = std::fs::read_dir("/lib").is_ok_and(|d| {
-        d.flatten().any(|e| e.file_name().to_string_lossy().starts_with("ld-musl-"))
+        d.flatten()
+            .any(|e| e.file_name().to_string_lossy().starts_with("ld-musl-"))
     });
     if musl { "musl".into() } else { String::new() }
 }
@@ -85,8 +100,11 @@ fn glibc_in(bytes: &[u8]) -> Option<String> {
     let at = find(bytes, BANNER)?;
     let rest = &bytes[at..(at + 200).min(bytes.len())];
     let at = find(rest, RELEASE)? + RELEASE.len();
-    let version: String =
-        rest[at..].iter().map(|b| *b as char).take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    let version: String = rest[at..]
+        .iter()
+        .map(|b| *b as char)
+        .take_while(|c| c.is_ascii_digit() || *c == '.')
+        .collect();
     let version = version.trim_end_matches('.').to_owned();
     (!version.is_empty()).then_some(version)
 }
@@ -121,6 +139,10 @@ mod tests {
         let f = own_facts(&Paths::under(Path::new("/nonexistent")));
         assert_eq!(f.platform.os, "linux");
         assert!(f.cores >= 1 && f.memory > 1 << 20 && !f.hostname.is_empty());
-        assert!(f.platform.libc.starts_with("glibc 2.") || f.platform.libc == "musl", "{:?}", f.platform);
+        assert!(
+            f.platform.libc.starts_with("glibc 2.") || f.platform.libc == "musl",
+            "{:?}",
+            f.platform
+        );
     }
 }

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 /// Tools worth telling of.
 const TOOLS: &[&str] = &[
-    "make", "cmake", "ninja", "meson", "ctest", "cargo", "rustc", "go", "gcc", "g++", "clang", "python3", "python", "pytest",
-    "tox", "nox", "uv", "poetry", "node", "npm", "pnpm", "yarn", "bun", "tsc", "java", "mvn", "gradle", "bazel", "dotnet", "docker",
-    "podman", "git", "rsync", "swift", "zig", "ccache", "ruby", "just",
+    "make", "cmake", "ninja", "meson", "ctest", "cargo", "rustc", "go", "gcc", "g++", "clang", "python3",
+    "python", "pytest", "tox", "nox", "uv", "poetry", "node", "npm", "pnpm", "yarn", "bun", "tsc", "java",
+    "mvn", "gradle", "bazel", "dotnet", "docker", "podman", "git", "rsync", "swift", "zig", "ccache", "ruby",
+    "just",
 ];
 
 /// Those of [`TOOLS`] that are in `path`. Versions are left empty: asking for them starts processes.
@@ -40,8 +41,10 @@ pub fn find_program(name: &OsStr, path: &OsStr) -> Option<PathBuf> {
 pub fn version_of(program: &Path, cache: &Path) -> Option<String> {
     let meta = std::fs::metadata(program).ok()?;
     let key = format!("{}:{}:{}", program.display(), meta.size(), meta.mtime());
-    let mut known: BTreeMap<String, String> =
-        std::fs::read(cache).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+    let mut known: BTreeMap<String, String> = std::fs::read(cache)
+        .ok()
+        .and_then(|b| serde_json::from_slice(&b).ok())
+        .unwrap_or_default();
     if let Some(v) = known.get(&key) {
         return Some(v.clone()).filter(|v| !v.is_empty());
     }
@@ -62,18 +65,22 @@ pub fn version_of(program: &Path, cache: &Path) -> Option<String> {
 
 /// The first `N.M` in a text.
 fn major_minor(text: &str) -> Option<String> {
-    text.split(|c: char| !(c.is_ascii_digit() || c == '.')).find_map(|w| {
-        let mut n = w.split('.').filter(|p| !p.is_empty());
-        let (a, b) = (n.next()?, n.next()?);
-        (a.len() < 6 && b.len() < 6).then(|| format!("{a}.{b}"))
-    })
+    text.split(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .find_map(|w| {
+            let mut n = w.split('.').filter(|p| !p.is_empty());
+            let (a, b) = (n.next()?, n.next()?);
+            (a.len() < 6 && b.len() < 6).then(|| format!("{a}.{b}"))
+        })
 }
 
 /// Whether a Python can import `module` in this environment. Nothing of the module is run but the packages above it.
 pub fn has_module(python: &Path, module: &str, env: &[(OsString, OsString)]) -> bool {
     let code = "import importlib.util,sys\ntry:\n s=importlib.util.find_spec(sys.argv[1])\nexcept Exception:\n s=None\nprint('yes' if s else 'no')";
     let mut command = Command::new(python);
-    command.args(["-c", code, module]).env_clear().envs(env.iter().cloned());
+    command
+        .args(["-c", code, module])
+        .env_clear()
+        .envs(env.iter().cloned());
     output(&mut command, Duration::from_secs(5)).is_some_and(|o| o.trim() == "yes")
 }
 
@@ -81,7 +88,11 @@ pub fn has_module(python: &Path, module: &str, env: &[(OsString, OsString)]) -> 
 pub fn output(command: &mut Command, limit: Duration) -> Option<String> {
     let (mut from, to) = std::io::pipe().ok()?;
     let err = to.try_clone().ok()?;
-    command.stdin(Stdio::null()).stdout(to).stderr(err).process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(to)
+        .stderr(err)
+        .process_group(0);
     let mut child = command.spawn().ok()?;
     // The command holds the pipe's other end; ours has to go, or there is no end of input.
     command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -127,9 +138,15 @@ mod tests {
     #[test]
     fn a_program_that_does_not_end_is_left() {
         let t = Instant::now();
-        assert_eq!(output(Command::new("sleep").arg("60"), Duration::from_millis(100)), None);
+        assert_eq!(
+            output(Command::new("sleep").arg("60"), Duration::from_millis(100)),
+            None
+        );
         assert!(t.elapsed() < Duration::from_secs(30));
-        assert_eq!(output(Command::new("echo").arg("hi"), Duration::from_secs(20)).as_deref(), Some("hi\n"));
+        assert_eq!(
+            output(Command::new("echo").arg("hi"), Duration::from_secs(20)).as_deref(),
+            Some("hi\n")
+        );
     }
 
     #[test]

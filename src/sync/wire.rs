@@ -29,7 +29,8 @@ pub fn manifest_bytes(manifest: &Manifest) -> io::Result<Vec<u8>> {
 pub fn manifest_from_bytes(bytes: &[u8]) -> io::Result<Manifest> {
     let mut plain = Vec::new();
     DeflateDecoder::new(bytes).take(MAX).read_to_end(&mut plain)?;
-    postcard::from_bytes(&plain).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("not a manifest: {e}")))
+    postcard::from_bytes(&plain)
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("not a manifest: {e}")))
 }
 
 #[cfg(test)]
@@ -41,7 +42,12 @@ mod tests {
     fn a_manifest_survives_the_wire_and_a_hostile_one_does_not() {
         let mut m = Manifest::new();
         m.insert(RelPath::new("a/b").unwrap(), Entry::Dir { mode: 0o755 });
-        m.insert(RelPath::new(vec![0xff]).unwrap(), Entry::Symlink { target: b"/x".to_vec() });
+        m.insert(
+            RelPath::new(vec![0xff]).unwrap(),
+            Entry::Symlink {
+                target: b"/x".to_vec(),
+            },
+        );
         let bytes = manifest_bytes(&m).unwrap();
         assert_eq!(manifest_from_bytes(&bytes).unwrap(), m);
         assert!(manifest_from_bytes(b"nonsense").is_err());

@@ -66,7 +66,10 @@ impl HookView {
 /// rewritten, where the config can't be read or is not to be trusted.
 pub fn hook_view(paths: &Paths) -> HookView {
     let view = known(paths).unwrap_or_default();
-    HookView { cpu_file: paths.cache.join("cpu"), ..view }
+    HookView {
+        cpu_file: paths.cache.join("cpu"),
+        ..view
+    }
 }
 
 fn known(paths: &Paths) -> Option<HookView> {
@@ -76,7 +79,11 @@ fn known(paths: &Paths) -> Option<HookView> {
         && view.version == VERSION
         && view.config == Some(now)
     {
-        let rules = if view.has_rules { Config::load(paths).ok()?.rules } else { Vec::new() };
+        let rules = if view.has_rules {
+            Config::load(paths).ok()?.rules
+        } else {
+            Vec::new()
+        };
         return Some(HookView { rules, ..view });
     }
     let config = Config::load(paths).ok()?;
@@ -93,7 +100,10 @@ fn make(paths: &Paths, config: &Config, table: &Table) -> HookView {
         .iter()
         .map(|n| {
             let state = table.nodes.get(&n.name);
-            state.filter(|s| s.usable(now).is_err()).and_then(|s| s.breaker).map_or(0, |b| b.until_ms)
+            state
+                .filter(|s| s.usable(now).is_err())
+                .and_then(|s| s.breaker)
+                .map_or(0, |b| b.until_ms)
         })
         .min()
         .unwrap_or(0);

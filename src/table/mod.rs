@@ -83,13 +83,22 @@ impl Table {
         let why = match std::fs::read(&file) {
             Ok(bytes) => match serde_json::from_slice::<Table>(&bytes) {
                 Ok(t) if t.version == VERSION => return (t, None),
-                Ok(t) => format!("the load table is of version {}, not {VERSION}; it is made anew", t.version),
+                Ok(t) => format!(
+                    "the load table is of version {}, not {VERSION}; it is made anew",
+                    t.version
+                ),
                 Err(e) => format!("the load table can't be read ({e}); it is made anew"),
             },
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => "there is no load table yet".to_owned(),
             Err(e) => format!("the load table can't be read ({e})"),
         };
-        (Table { version: VERSION, ..Table::default() }, Some(why))
+        (
+            Table {
+                version: VERSION,
+                ..Table::default()
+            },
+            Some(why),
+        )
     }
 
     /// Changes the table under its lock, and the hook's summary with it.
@@ -97,12 +106,14 @@ impl Table {
     /// # Errors
     /// When it can't be written.
     pub fn update(paths: &Paths, change: impl FnOnce(&mut Table)) -> anyhow::Result<()> {
-        let lock = paths::lock_file(&paths.cache.join("table.lock")).context("failed to lock the load table")?;
+        let lock =
+            paths::lock_file(&paths.cache.join("table.lock")).context("failed to lock the load table")?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive).context("failed to lock the load table")?;
         let mut table = Table::load(paths).0;
         change(&mut table);
         let bytes = serde_json::to_vec(&table)?;
-        paths::write_atomic(&paths.cache.join("table.json"), &bytes, 0o600).context("failed to write the load table")?;
+        paths::write_atomic(&paths.cache.join("table.json"), &bytes, 0o600)
+            .context("failed to write the load table")?;
         hook_view::after_update(paths, &table);
         Ok(())
     }
@@ -129,8 +140,14 @@ impl NodeState {
             Some(b) => (b.pause_s * 2).min(PAUSE_S.1),
             None => PAUSE_S.0,
         };
-        self.error = Some(NodeError { what: what.to_owned(), at_ms: now_ms });
-        self.breaker = Some(Breaker { until_ms: now_ms + u64::from(pause_s) * 1000, pause_s });
+        self.error = Some(NodeError {
+            what: what.to_owned(),
+            at_ms: now_ms,
+        });
+        self.breaker = Some(Breaker {
+            until_ms: now_ms + u64::from(pause_s) * 1000,
+            pause_s,
+        });
     }
 
     /// Whether the node may be tried now; otherwise why not.
@@ -141,7 +158,10 @@ impl NodeState {
         match self.breaker {
             Some(b) if now_ms < b.until_ms => {
                 let what = self.error.as_ref().map_or("it failed", |e| e.what.as_str());
-                Err(format!("{what}; tried again in {} s", (b.until_ms - now_ms).div_ceil(1000)))
+                Err(format!(
+                    "{what}; tried again in {} s",
+                    (b.until_ms - now_ms).div_ceil(1000)
+                ))
             }
             _ => Ok(()),
         }
@@ -184,10 +204,23 @@ mod tests {
         let mut s = NodeState::default();
         assert!(s.usable(0).is_ok());
         s.failed("connection refused", 1000);
-        assert_eq!(s.usable(2000).unwrap_err(), "connection refused; tried again in 4 s");
+        assert_eq!(
+            s.usable(2000).unwrap_err(),
+            "connection refused; tried again in 4 s"
+        );
         s.failed("connection refused", 3000);
-        assert_eq!(s.breaker.unwrap().pause_s, 5, "failures under way together count once");
-        for (at, pause) in [(10_000, 10), (30_000, 20), (60_000, 40), (200_000, 60), (400_000, 60)] {
+        assert_eq!(
+            s.breaker.unwrap().pause_s,
+            5,
+            "failures under way together count once"
+        );
+        for (at, pause) in [
+            (10_000, 10),
+            (30_000, 20),
+            (60_000, 40),
+            (200_000, 60),
+            (400_000, 60),
+        ] {
             s.failed("connection refused", at);
             assert_eq!(s.breaker.unwrap().pause_s, pause);
         }
@@ -212,11 +245,50 @@ mod tests {
 
     #[test]
     fn overload_is_named() {
-        let facts = Facts { cores: 4, memory: 8 << 30, ..Facts::default() };
-        let fine = Load { cpu: 85.0, load1: 7.0, memory_free: 4 << 30, ..Load::default() };
+        let facts = Facts {
+            cores: 4,
+            memory: 8 << 30,
+            ..Facts::default()
+        };
+        let fine = Load {
+            cpu: 85.0,
+            load1: 7.0,
+            memory_free: 4 << 30,
+            ..Load::default()
+        };
         assert_eq!(overloaded(&fine, &facts), None);
-        assert!(overloaded(&Load { load1: 9.0, ..fine.clone() }, &facts).unwrap().contains("load 9.0"));
-        assert!(overloaded(&Load { cpu: 95.0, ..fine.clone() }, &facts).unwrap().contains("cpu 95"));
-        assert!(overloaded(&Load { memory_free: 100 << 20, ..fine }, &facts).unwrap().contains("memory"));
+        assert!(
+            overloaded(
+                &Load {
+                    load1: 9.0,
+                    ..fine.clone()
+                },
+                &facts
+            )
+            .unwrap()
+            .contains("load 9.0")
+        );
+        assert!(
+            overloaded(
+                &Load {
+                    cpu: 95.0,
+                    ..fine.clone()
+                },
+                &facts
+            )
+            .unwrap()
+            .contains("cpu 95")
+        );
+        assert!(
+            overloaded(
+                &Load {
+                    memory_free: 100 << 20,
+                    ..fine
+                },
+                &facts
+            )
+            .unwrap()
+            .contains("memory")
+        );
     }
 }

@@ -117,7 +117,10 @@ fn a_rule_that_denies_the_original_is_left_to_the_client() {
     );
     let out = call(&p, "make test", "default");
     // The client judges the new text itself.
-    assert!(out.stdout().contains("updatedInput") && !out.stdout().contains("permissionDecision"), "{out:?}");
+    assert!(
+        out.stdout().contains("updatedInput") && !out.stdout().contains("permissionDecision"),
+        "{out:?}"
+    );
 }
 
 #[test]

@@ -35,7 +35,9 @@ fn adding_twice_changes_nothing_and_keeps_what_the_user_wrote() {
     env.add_nodes(&["n1"]);
     let first = fs::read_to_string(env.config_path()).unwrap();
     assert!(
-        first.contains("nodes = [\"n1\"]") && first.contains("# my own words") && first.contains("busy_cpu = 50"),
+        first.contains("nodes = [\"n1\"]")
+            && first.contains("# my own words")
+            && first.contains("busy_cpu = 50"),
         "{first}"
     );
     env.add_nodes(&["n1"]);

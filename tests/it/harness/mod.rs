@@ -189,7 +189,10 @@ impl TestEnv {
     /// Replaces cx's configuration but for its nodes: where ssh's is, then `more`.
     pub fn write_config(&self, more: &str) {
         let old = fs::read_to_string(self.config_path()).unwrap_or_default();
-        let nodes = old.lines().find(|l| l.starts_with("nodes")).unwrap_or("nodes = []");
+        let nodes = old
+            .lines()
+            .find(|l| l.starts_with("nodes"))
+            .unwrap_or("nodes = []");
         let ssh = self.ssh_config_path();
         let text = format!("{nodes}\n[ssh]\nconfig = \"{}\"\n\n{more}", ssh.display());
         self.put_config(&text);
@@ -210,7 +213,11 @@ impl TestEnv {
     pub fn append_config(&self, more: &str) {
         let old = fs::read_to_string(self.config_path()).unwrap_or_default();
         // A table may stand in a file only once.
-        let old = if more.contains("[policy]") { old.replace("[policy]\nallow_overload = true\n", "") } else { old };
+        let old = if more.contains("[policy]") {
+            old.replace("[policy]\nallow_overload = true\n", "")
+        } else {
+            old
+        };
         self.put_config(&format!("{old}\n{more}"));
     }
 
