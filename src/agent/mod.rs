@@ -1,7 +1,7 @@
 //! The agent: cx itself, started on a node over ssh's stdin and stdout.
 //!
-//! The agent proper ([`serve`]) only carries packets. Each run belongs to a process of its own, the supervisor
-//! ([`supervise`]), which takes the slot, brings the mirror up to date, starts the command, keeps its output in a log, and
+//! The agent proper (`serve.rs`) only carries packets. Each run belongs to a process of its own, the supervisor
+//! (`supervise.rs`), which takes the slot, brings the mirror up to date, starts the command, keeps its output in a log, and
 //! collects what changed. So a run outlives the stream it was started on, and one run's end touches no other.
 
 mod admit;

@@ -1,7 +1,7 @@
 //! The rule table: which programs are heavy, in which forms, and what they need and do.
 //!
 //! A built-in rule is found by a `match` on the program's base name, so that the hook pays for no table and no
-//! regular expression. What a tool needs and leaves is a [`Shape`], a constant; a family's function picks the shape by
+//! regular expression. What a tool needs and leaves is a `Shape`, a constant; a family's function picks the shape by
 //! the arguments. The user's own rules ([`UserRule`]) come first.
 
 mod args;
