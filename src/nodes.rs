@@ -190,7 +190,14 @@ pub fn list(out: &mut dyn Write) -> anyhow::Result<i32> {
         let known = table.nodes.get(&n.name);
         let what = known.and_then(|s| s.facts.as_ref()).map_or_else(
             || "never reached".to_owned(),
-            |f| format!("{} {} {} cores", f.platform.os, f.platform.arch, f.cores),
+            |f| {
+                format!(
+                    "{} {} {} cores",
+                    printable(&f.platform.os, 20),
+                    printable(&f.platform.arch, 20),
+                    f.cores
+                )
+            },
         );
         let tags = if n.tags.is_empty() {
             String::new()

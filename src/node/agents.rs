@@ -182,7 +182,7 @@ pub async fn upload(ssh: &Ssh, agent: &Agent) -> Result<(), LinkError> {
     let line = format!(
         "exec sh -c 'umask 077; D=\"{DIR}\"; T=\"$D/.up-$$\"; mkdir -p \"$D\" && cat >\"$T\" && chmod 700 \"$T\" && \
          H=$(\"$T\" agent --hash) && [ \"$H\" = {hash} ] && mv -f \"$T\" \"$D/{file}\" && echo cx-uploaded; \
-         S=$?; rm -f \"$T\"; exit $S'"
+         S=$?; rm -f \"$T\"; find \"$D\" -type f -name \"cx-*\" -mtime +30 -exec rm -f {{}} + 2>/dev/null; exit $S'"
     );
     // A megabyte a second is the slowest link worth having.
     let limit = Duration::from_secs(30 + (agent.bytes.len() >> 20) as u64);

@@ -422,3 +422,119 @@ fn bash_parses_every_snippet_before_and_after() {
     };
     assert!(ok && out.is_empty(), "{out}");
 }
+
+#[test]
+fn assignments_wrappers_and_input_are_told() {
+    let of = |text: &str, i: usize| parts(text).swap_remove(i);
+    let p = of("FOO=1 BAR=2 timeout -k 5 300 nice -n 5 pytest -x < in", 0);
+    assert_eq!(p.assignments, ["FOO", "BAR"]);
+    assert_eq!(p.wrappers, ["timeout", "nice"]);
+    assert_eq!(p.stdin, StdinFrom::File);
+    assert_eq!(p.argv, [Word::from("pytest"), Word::from("-x")]);
+    assert_eq!(of("a | make", 1).stdin, StdinFrom::Pipe);
+    assert_eq!(of("make <<X\nx\nX", 0).stdin, StdinFrom::Heredoc);
+    assert_eq!(of("make", 0).stdin, StdinFrom::Inherited);
+}
+
+/// Pieces from which shell texts of all kinds are strung together.
+const PIECES: &[&str] = &[
+    "make",
+    "pytest -x",
+    " ",
+    "&&",
+    "||",
+    "|",
+    ";",
+    "\n",
+    "(",
+    ")",
+    "{ ",
+    " }",
+    "if ",
+    "; then ",
+    "; fi",
+    "for f in ",
+    "; do ",
+    "; done",
+    "$(",
+    "`",
+    "\"",
+    "'",
+    "\\",
+    "<<E\n",
+    "\nE\n",
+    "> f",
+    "2>&1",
+    "A=1 ",
+    "timeout 5 ",
+    "$x",
+    "case x in a) ",
+    ";; esac",
+    "# c",
+    "é",
+    "\r",
+    "\0",
+    "[[ ",
+    " ]]",
+    "((",
+    "))",
+    "<(",
+    "!",
+    "&",
+    "time ",
+    "function f ",
+    "() ",
+];
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        proptest::collection::vec(proptest::sample::select(PIECES), 0..24).prop_map(|p| p.concat()),
+        (
+            proptest::sample::select(SNIPPETS),
+            any::<proptest::sample::Index>(),
+            proptest::sample::select(PIECES)
+        )
+            .prop_map(|(snippet, at, piece)| {
+                let mut s = snippet.replace('§', "");
+                let cuts: Vec<usize> = s.char_indices().map(|(i, _)| i).collect();
+                if !cuts.is_empty() {
+                    s.insert_str(cuts[at.index(cuts.len())], piece);
+                }
+                s
+            }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_text_breaks_the_parser_and_what_goes_in_comes_out(text in text()) {
+        for dialect in [Dialect::Bash, Dialect::Zsh] {
+            let Ok(script) = parse(&text, dialect) else { continue };
+            let sites: Vec<usize> =
+                script.parts.iter().filter(|p| p.left_alone.is_none() && !p.argv.is_empty()).map(|p| p.site).collect();
+            for part in &script.parts {
+                prop_assert!(part.span.end <= text.len() && text.is_char_boundary(part.site));
+            }
+            let mark = "cx ";
+            let with = insert(&text, &sites, mark);
+            prop_assert_eq!(with.len(), text.len() + sites.len() * mark.len());
+            let mut back = String::new();
+            let (mut from, mut shift) = (0, 0);
+            let mut sorted = sites.clone();
+            sorted.sort_unstable();
+            for site in sorted {
+                prop_assert_eq!(&with[site + shift..site + shift + mark.len()], mark);
+                back.push_str(&with[from..site + shift]);
+                shift += mark.len();
+                from = site + shift;
+            }
+            back.push_str(&with[from..]);
+            prop_assert_eq!(&back, &text);
+            if let Ok(rewritten) = rewrite(&text, dialect, &script, &sites, mark) {
+                let again = parse(&rewritten, dialect);
+                prop_assert!(again.is_ok_and(|s| s.parts.len() == script.parts.len()), "{:?}", rewritten);
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Makes of a request what a node gets: the scanned tree and the job.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::client::cross;
+use crate::client::run::Job;
+use crate::client::stdio;
+use crate::client::tree::Tree;
+use crate::config::{Config, WriteBack};
+use crate::hook::note;
+use crate::paths::{self, Paths};
+use crate::plan::{Brings, Class, Verdict};
+use crate::proto::{BackSpec, MirrorKey};
+use crate::report;
+use crate::request::{Origin, Request};
+use crate::sync::{self, ScanOptions, Workspace};
+
+use super::judge::Case;
+
+pub(super) fn scan(
+    ws: Workspace,
+    cwd: &Path,
+    verdict: &Verdict,
+    config: &Config,
+    paths: Arc<Paths>,
+) -> Result<Tree, String> {
+    // What a killed cx left half applied comes first.
+    for (root, _) in sync::recover(&paths.cache.join("incoming")).unwrap_or_default() {
+        report::line(&format!(
+            "finished taking in what an interrupted cx had left for {}",
+            root.display()
+        ));
+    }
+    let options = ScanOptions {
+        index: Some(paths.cache.join("index").join(&ws.key)),
+        ignored_limit: config.policy.ignored_limit,
+        ..ScanOptions::default()
+    };
+    paths::private_dir(&paths.cache.join("index")).map_err(|e| e.to_string())?;
+    let scan = sync::scan(&ws.root, ws.git, &options).map_err(|e| e.to_string())?;
+    let dir = cwd
+        .strip_prefix(&ws.root)
+        .map(|d| d.as_os_str().as_bytes().to_vec())
+        .unwrap_or_default();
+    let key = MirrorKey {
+        client: paths.client_key().map_err(|e| format!("{e:#}"))?,
+        workspace: ws.key.clone(),
+        name: ws.name.clone(),
+    };
+    let back = BackSpec {
+        // What no rule knows may leave anything.
+        brings: if verdict.class == Class::Heavy {
+            verdict.workload.brings.clone()
+        } else {
+            Brings::Ignored
+        },
+        extra_ignore: scan.extra_ignore.clone(),
+        exist_here: scan.unsent.clone(),
+        limit: config.policy.back_limit,
+        scope: 2,
+    };
+    // Without it only git's own answers differ there.
+    let repository = if ws.git {
+        sync::snapshot(&ws.root, &paths.cache.join("repositories"))
+            .ok()
+            .flatten()
+    } else {
+        None
+    };
+    Ok(Tree {
+        key,
+        dir,
+        scan,
+        back,
+        repository,
+        paths,
+        ws,
+    })
+}
+
+pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>) -> Job {
+    let session = std::env::var("CLAUDE_CODE_SESSION_ID").ok();
+    let assigned = match request.origin {
+        Origin::Agent => session
+            .and_then(|s| note::read(&case.paths.state, &s))
+            .map(|n| n.assigned)
+            .unwrap_or_default(),
+        _ => typed_variables(),
+    };
+    let rules = cross::Rules {
+        pass: &case.config.env_pass,
+        assigned: &assigned,
+    };
+    Job {
+        id: String::new(),
+        argv: request.argv.iter().map(|a| a.as_bytes().to_vec()).collect(),
+        env: cross::crossing(std::env::vars_os(), &rules),
+        path_prefix: case.fit.path_prefix.clone(),
+        stdin: case.verdict.workload.stdin
+            || (request.origin == Origin::Shell && case.verdict.class != Class::Heavy),
+        one_pipe: stdio::same_output(),
+        needs: case.fit.needs.clone(),
+        needs_dirs: case.fit.needs_dirs.clone(),
+        tree: tree.map(Arc::new),
+        link_grace: case.config.policy.link_grace,
+        back_limit: case.config.policy.back_limit,
+    }
+}
+
+/// Names of variables that the person typed or exported in their own terminal: what differs from the environment their shell was
+/// started with.
+pub(super) fn typed_variables() -> Vec<String> {
+    use std::io::IsTerminal;
+    if !std::io::stderr().is_terminal() {
+        return Vec::new();
+    }
+    let parent = format!("/proc/{}", std::os::unix::process::parent_id());
+    let name = std::fs::read_to_string(format!("{parent}/comm")).unwrap_or_default();
+    if !matches!(name.trim(), "bash" | "zsh" | "fish" | "sh" | "dash" | "ksh") {
+        return Vec::new();
+    }
+    let before = std::fs::read(format!("{parent}/environ")).unwrap_or_default();
+    if before.is_empty() {
+        Vec::new()
+    } else {
+        cross::changed_since(&before, std::env::vars_os())
+    }
+}
+
+/// A background job that reads the terminal would be stopped; its input stays unread, as long as nobody asks for it.
+pub(super) fn stdin_is_readable() -> bool {
+    use std::os::fd::AsFd;
+    let stdin = std::io::stdin();
+    match rustix::termios::tcgetpgrp(stdin.as_fd()) {
+        Ok(group) => group == rustix::process::getpgrp(),
+        Err(_) => true,
+    }
+}
+
+pub(super) fn scope(w: WriteBack) -> u8 {
+    match w {
+        WriteBack::None => 0,
+        WriteBack::Outputs => 1,
+        WriteBack::All => 2,
+    }
+}
+
+/// A unique id: time, process and chance.
+pub(super) fn run_id() -> String {
+    format!(
+        "{:x}-{:x}-{:x}",
+        crate::agent::now_ms(),
+        std::process::id(),
+        paths::nonce() & 0xffff_ffff
+    )
+}

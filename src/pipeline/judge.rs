@@ -1,0 +1,181 @@
+//! Gathers what a judgement hangs on, and asks the pure functions.
+
+use std::sync::Arc;
+
+use crate::client::eligible::{self, Fit};
+use crate::client::tree;
+use crate::config::{Config, NodeConfig};
+use crate::inflight::Inflight;
+use crate::paths::{self, Paths};
+use crate::plan::classify::{self, Context as RuleContext};
+use crate::plan::route::{self, LocalView, NodeView, Route, RouteInput, Wishes};
+use crate::plan::shell::Word;
+use crate::plan::{Class, Verdict};
+use crate::request::{Origin, Request};
+use crate::sync::{self, Workspace};
+use crate::table::{NodeState, Table};
+use crate::{probe, table};
+
+/// Everything that is known when a command is judged.
+pub(super) struct Case {
+    pub paths: Arc<Paths>,
+    pub config: Arc<Config>,
+    pub table: Table,
+    pub verdict: Verdict,
+    pub ws: Option<Workspace>,
+    pub fit: Fit,
+    pub route: Route,
+}
+
+/// Classifies and routes.
+pub(super) fn judge(request: &Request) -> anyhow::Result<Case> {
+    let paths = Arc::new(Paths::from_env()?);
+    let ws = sync::find(&request.cwd, &paths.home);
+    let config = Config::load(&paths)?;
+    config.check_trusted(ws.as_ref().ok().map(|w| w.root.as_path()))?;
+    let config = Arc::new(config);
+    let words: Vec<Word> = request
+        .argv
+        .iter()
+        .map(|a| Word::Static(a.to_string_lossy().into_owned()))
+        .collect();
+    let verdict = classify::classify(
+        &words,
+        &RuleContext {
+            user_rules: &config.rules,
+            off: &config.policy.off,
+            aliases: &[],
+        },
+    );
+    let no_workspace = ws.as_ref().err().cloned();
+    let ws = ws.ok();
+    let pinned = request.demands.is_pinned();
+    let mut fit = eligible::look(
+        &request.argv,
+        &verdict.workload,
+        &request.cwd,
+        ws.as_ref(),
+        &paths,
+    );
+    if pinned {
+        // Who names a node knows what lies there.
+        fit.must_be_local = None;
+    } else if ws.is_none() && verdict.class != Class::Light {
+        fit.must_be_local = no_workspace;
+    }
+    let table = Table::load(&paths).0;
+    let route = decide(request, &paths, &config, &table, &verdict, &fit, ws.as_ref());
+    Ok(Case {
+        paths,
+        config,
+        table,
+        verdict,
+        ws,
+        fit,
+        route,
+    })
+}
+
+/// Asks the one policy function.
+pub(super) fn decide(
+    request: &Request,
+    paths: &Paths,
+    config: &Config,
+    table: &Table,
+    verdict: &Verdict,
+    fit: &Fit,
+    ws: Option<&Workspace>,
+) -> Route {
+    let now = crate::agent::now_ms();
+    let names: Vec<&str> = config.nodes.iter().map(|n| n.name.as_str()).collect();
+    let in_flight = Inflight::count(paths, &names);
+    let records = tree::records(paths);
+    let nodes = config
+        .nodes
+        .iter()
+        .map(|n| {
+            let mirror = ws.is_some_and(|w| !records.load(&w.key, &n.name).manifest.is_empty());
+            let in_flight = in_flight.get(&n.name).copied().unwrap_or(0);
+            NodeView {
+                in_flight,
+                mirror,
+                ..node_view(n, table.nodes.get(&n.name), now)
+            }
+        })
+        .collect();
+    route::route(&RouteInput {
+        verdict,
+        demands: Wishes {
+            on: request.demands.on.as_deref(),
+            os: request.demands.os.as_deref(),
+            arch: request.demands.arch.as_deref(),
+        },
+        typed: request.origin == Origin::Shell,
+        auto_route: config.policy.auto_route,
+        busy_cpu: config.policy.busy_cpu,
+        allow_overload: config.policy.allow_overload,
+        off: forced_local(request, paths),
+        must_be_local: fit.must_be_local.clone(),
+        owner: fit.owner.clone(),
+        local: local_view(paths, table),
+        nodes,
+        seed: paths::nonce(),
+    })
+}
+
+/// Why everything stays here, if it does.
+pub(super) fn forced_local(request: &Request, paths: &Paths) -> Option<String> {
+    let set = |v: &str| std::env::var_os(v).is_some_and(|x| !x.is_empty() && x != "0");
+    if set("CX_INSIDE") {
+        return Some("inside a run of cx on this node".into());
+    }
+    if request.demands.local {
+        return Some("--local".into());
+    }
+    if set("CX_LOCAL") {
+        return Some("CX_LOCAL is set".into());
+    }
+    if set("SANDBOX_RUNTIME") {
+        return Some("a sandbox around the caller keeps ssh away".into());
+    }
+    paths.switched_off()
+}
+
+pub(super) fn local_view(paths: &Paths, table: &Table) -> LocalView {
+    let facts = table
+        .local
+        .facts
+        .clone()
+        .unwrap_or_else(|| probe::own_facts(paths));
+    let load = probe::load_kept(&paths.cache.join("cpu"), &paths.cache);
+    LocalView {
+        platform: facts.platform,
+        cores: facts.cores,
+        cpu: load.cpu,
+    }
+}
+
+/// What the table and the config say of a node.
+pub(super) fn node_view(node: &NodeConfig, state: Option<&NodeState>, now: u64) -> NodeView {
+    let state = state.cloned().unwrap_or_default();
+    let overloaded = state
+        .load
+        .as_ref()
+        .zip(state.facts.as_ref())
+        .and_then(|(l, f)| table::overloaded(l, f));
+    NodeView {
+        name: node.name.clone(),
+        tags: node.tags.clone(),
+        os: node.os.clone(),
+        arch: node.arch.clone(),
+        slots: node.slots,
+        unusable: state.usable(now).err(),
+        overloaded,
+        age_s: now.saturating_sub(state.seen_ms) as f64 / 1000.0,
+        rtt_ms: state.rtt_ms,
+        facts: state.facts,
+        load: state.load,
+        in_flight: 0,
+        mirror: false,
+    }
+}

@@ -1,0 +1,304 @@
+//! Tries the nodes in order until one has run the command.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::client::eligible::{self, owners};
+use crate::client::reach;
+use crate::client::run::{self, Again, Caller, Job, Progress, Ran, RunError, Terms};
+use crate::client::stdio::{Input, Output};
+use crate::client::tree;
+use crate::config::{NodeConfig, WhenFull};
+use crate::inflight::Inflight;
+use crate::report::{self, LOST, NO_NODE};
+use crate::request::{Ending, Outcome, Request};
+use crate::table;
+
+use super::End;
+use super::job::{make_job, run_id, scan, scope, stdin_is_readable};
+use super::judge::{Case, local_view};
+use super::told::{note_answer, note_failures, note_load, tell, tell_history};
+
+/// Nodes tried with the command before it waits or runs locally.
+const TRIES: usize = 3;
+
+/// Tries the nodes in order.
+pub(super) async fn remote(request: &Request, case: &Case, names: &[String]) -> End {
+    let mut signals = match signals() {
+        Ok(s) => s,
+        Err(e) => return End::Here(format!("signals can't be handled: {e}")),
+    };
+    let mut open: Vec<NodeConfig> = names
+        .iter()
+        .filter_map(|n| case.config.nodes.iter().find(|c| c.name == *n).cloned())
+        .collect();
+    let pinned = request.demands.is_pinned();
+    let limit = if pinned { reach::NAMED } else { reach::TOGETHER };
+    let tree = tokio::task::spawn_blocking({
+        let (ws, paths, config) = (case.ws.clone(), case.paths.clone(), case.config.clone());
+        let (cwd, verdict) = (request.cwd.clone(), case.verdict.clone());
+        move || ws.map(|ws| scan(ws, &cwd, &verdict, &config, paths)).transpose()
+    });
+    let mut tree = Some(tree);
+    let mut job: Option<Job> = None;
+    let mut why: BTreeMap<String, String> = BTreeMap::new();
+    let mut full: Vec<NodeConfig> = Vec::new();
+    let output = Output::to_own();
+    let mut input = Input::empty();
+    let mut tries = 0;
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(800));
+        let waiting = open.is_empty() && !full.is_empty();
+        if waiting {
+            if !pinned && !may_wait(case) {
+                return End::Here(away(&why));
+            }
+            open = std::mem::take(&mut full);
+        }
+        if open.is_empty() || (tries >= TRIES && !waiting) {
+            break;
+        }
+        let reached = tokio::select! {
+            r = reach::first(&open, &case.config, &case.paths, left) => r,
+            Some(n) = signals.recv() => return End::Signal(n),
+        };
+        for (i, e) in &reached.failed {
+            why.insert(open[*i].name.clone(), e.to_string());
+        }
+        note_failures(
+            case,
+            reached
+                .failed
+                .iter()
+                .map(|(i, e)| (open[*i].name.as_str(), e.to_string())),
+        );
+        let dead: Vec<String> = reached
+            .failed
+            .iter()
+            .map(|(i, _)| open[*i].name.clone())
+            .collect();
+        let Some((i, link)) = reached.link else {
+            for n in &open {
+                why.entry(n.name.clone())
+                    .or_insert_with(|| "no answer in time".into());
+            }
+            break;
+        };
+        let node = open[i].clone();
+        open.retain(|n| n.name != node.name && !dead.contains(&n.name));
+        note_answer(case, &link);
+        if job.is_none() {
+            let tree = match tree.take() {
+                Some(t) => t.await.unwrap_or_else(|_| Err("the scan failed".into())),
+                None => Err("the scan failed".into()),
+            };
+            match tree {
+                Ok(tree) => {
+                    let j = make_job(request, case, tree);
+                    if j.stdin && stdin_is_readable() {
+                        input = Input::own();
+                    }
+                    job = Some(j);
+                }
+                Err(e) if pinned || request.demands.require_remote => {
+                    report::line(&format!("not run: the workspace can't be read: {e}"));
+                    return End::Status(NO_NODE);
+                }
+                Err(e) => return End::Here(format!("the workspace can't be read: {e}")),
+            }
+        }
+        let Some(job) = &mut job else { break };
+        job.id = run_id();
+        let _flight = Inflight::enter(&case.paths, &node.name);
+        let allow_overload = case.config.policy.allow_overload;
+        let terms = Terms {
+            slots: node.slots,
+            allow_overload,
+            insist: pinned || waiting,
+            scope: scope(node.write_back),
+        };
+        let mut progress = Telling { request };
+        tries += 1;
+        let mut caller = Caller {
+            output: &output,
+            input: &mut input,
+            signals: &mut signals,
+            progress: &mut progress,
+        };
+        let again = Again {
+            node: &node,
+            config: &case.config,
+            paths: &case.paths,
+        };
+        let result = run::run(link, again, job, &terms, &mut caller).await;
+        match result {
+            Ok(ran) => return finished(request, case, &node, job, ran),
+            Err(RunError::NotStarted {
+                why: reason,
+                load,
+                full: is_full,
+                broken,
+            }) => {
+                if let Some(load) = load {
+                    note_load(case, &node.name, load);
+                }
+                if broken {
+                    note_failures(case, std::iter::once((node.name.as_str(), reason.clone())));
+                }
+                if is_full {
+                    full.push(node.clone());
+                }
+                why.insert(node.name.clone(), reason);
+            }
+            Err(RunError::Interrupted(n)) => return End::Signal(n),
+            Err(RunError::Lost { why: reason }) => {
+                let text = format!(
+                    "{}: lost in the middle of run {}: {reason}; whether the command ended is not known",
+                    node.name, job.id
+                );
+                report::line(&text);
+                tell_history(request, Some(case), &node.name, &text, Some(LOST), None);
+                return End::Status(LOST);
+            }
+            Err(RunError::Back { ending, why: reason }) => {
+                report::line(&format!(
+                    "{}: the command ended with {}, but what it changed did not come back: {reason}",
+                    node.name,
+                    ending.shell_status()
+                ));
+                tell_history(request, Some(case), &node.name, &reason, Some(LOST), None);
+                return End::Status(LOST);
+            }
+        }
+    }
+    let reason = away(&why);
+    if pinned || request.demands.require_remote {
+        report::line(&format!("not run: {reason}"));
+        tell_history(request, Some(case), "none", &reason, Some(NO_NODE), None);
+        return End::Status(NO_NODE);
+    }
+    End::Here(reason)
+}
+
+/// Whether a run may wait for a slot, by the user's policy.
+pub(super) fn may_wait(case: &Case) -> bool {
+    match case.config.policy.when_full {
+        WhenFull::Wait => true,
+        WhenFull::Local => false,
+        WhenFull::Auto => local_view(&case.paths, &case.table).cpu > case.config.policy.busy_cpu,
+    }
+}
+
+/// One clause for why no node took it.
+pub(super) fn away(why: &BTreeMap<String, String>) -> String {
+    if why.is_empty() {
+        return "no node took it".into();
+    }
+    let parts: Vec<String> = why.iter().map(|(n, w)| format!("{n}: {w}")).collect();
+    format!("no node took it ({})", parts.join("; "))
+}
+
+pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: Ran) -> End {
+    note_load(case, &node.name, ran.exit.load.clone());
+    if let Some(ws) = &case.ws {
+        let dirs = eligible::touched(&case.verdict.workload, &request.cwd, &ws.root);
+        owners::note(&case.paths, &ws.key, &dirs, Some(&node.name));
+    }
+    let mut notes = ran.back.notes;
+    let (stayed, n) = &ran.exit.stayed;
+    let here: Vec<_> = stayed
+        .iter()
+        .filter(|p| exists(case, p.as_bytes()))
+        .cloned()
+        .collect();
+    if !here.is_empty() && *n > 0 {
+        notes.push(format!("stale here: {}", tree::list(&here)));
+    }
+    let failed = !matches!(ran.exit.ending, Ending::Code(0));
+    if let Some(tree) = job
+        .tree
+        .as_ref()
+        .filter(|t| failed && !t.scan.withheld.is_empty())
+    {
+        notes.push(format!(
+            "secrets that stayed here: {}",
+            tree::list(&tree.scan.withheld)
+        ));
+    }
+    let run_time = Duration::from_millis(ran.exit.ran_ms);
+    let outcome = Outcome {
+        place: node.name.clone(),
+        reason: case.route.reason().to_owned(),
+        ending: Some(ran.exit.ending),
+        own_status: 0,
+        run_id: job.id.clone(),
+        sent: ran.sent,
+        back: (ran.back.files.0 + ran.back.deleted, ran.back.files.1),
+        sync_time: ran.sync_time,
+        run_time,
+        notes,
+    };
+    tell(request, &report::summary(&outcome));
+    let status = ran.exit.ending.shell_status();
+    tell_history(
+        request,
+        Some(case),
+        &node.name,
+        &outcome.reason,
+        Some(status),
+        Some(&outcome),
+    );
+    table::refresh_if_stale(&case.paths, &case.config);
+    match ran.exit.ending {
+        Ending::Code(c) => End::Status(c),
+        Ending::Signal(n) => End::Signal(n),
+    }
+}
+
+pub(super) fn exists(case: &Case, path: &[u8]) -> bool {
+    use std::os::unix::ffi::OsStringExt;
+    case.ws
+        .as_ref()
+        .is_some_and(|w| w.root.join(OsString::from_vec(path.to_vec())).exists())
+}
+
+/// Signals that end a command, as they arrive.
+pub(super) fn signals() -> std::io::Result<mpsc::Receiver<i32>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (tx, rx) = mpsc::channel(16);
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+        SignalKind::quit(),
+    ] {
+        let mut s = signal(kind)?;
+        let tx = tx.clone();
+        tokio::spawn(async move {
+            while s.recv().await.is_some() {
+                if tx.send(kind.as_raw_value()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(rx)
+}
+
+struct Telling<'a> {
+    request: &'a Request,
+}
+
+impl Progress for Telling<'_> {
+    fn waiting(&mut self, node: &str, running: u32) {
+        if !self.request.demands.quiet {
+            report::line(&format!("{node}: all {running} slots are taken, waiting for one"));
+        }
+    }
+}

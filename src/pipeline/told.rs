@@ -1,0 +1,89 @@
+//! What is told of a run: to the person, to the agent's hook, to the history, and to the load table.
+
+use std::sync::Arc;
+
+use crate::history;
+use crate::hook::note;
+use crate::node::Link;
+use crate::paths::Paths;
+use crate::proto::Load;
+use crate::report;
+use crate::request::{Origin, Outcome, Request};
+use crate::table::Table;
+
+use super::judge::Case;
+
+/// Says one line: on stderr, or, under an agent whose output it would mix with, to the agent's hook.
+pub(super) fn tell(request: &Request, text: &str) {
+    if request.demands.quiet {
+        return;
+    }
+    if request.origin == Origin::Agent
+        && let Ok(session) = std::env::var("CLAUDE_CODE_SESSION_ID")
+        && Paths::from_env().is_ok_and(|p| note::append_report(&p.state, &session, text).is_ok())
+    {
+        return;
+    }
+    report::line(text);
+}
+
+pub(super) fn tell_history(
+    request: &Request,
+    case: Option<&Case>,
+    place: &str,
+    reason: &str,
+    status: Option<i32>,
+    outcome: Option<&Outcome>,
+) {
+    let paths = match case {
+        Some(c) => c.paths.clone(),
+        None => match Paths::from_env() {
+            Ok(p) => Arc::new(p),
+            Err(_) => return,
+        },
+    };
+    let entry = history::Entry::new(
+        request,
+        place,
+        reason,
+        status,
+        outcome,
+        case.and_then(|c| c.ws.as_ref()).map(|w| w.root.as_path()),
+    );
+    // A full disk must not keep the command from running.
+    let _ = history::append(&paths, &entry);
+}
+
+pub(super) fn note_answer(case: &Case, link: &Link) {
+    // The table is a help, not a need: a full disk loses no run.
+    let _ = Table::update(&case.paths, |t| {
+        t.nodes.entry(link.node.clone()).or_default().answered(
+            &link.welcome,
+            link.rtt,
+            crate::agent::now_ms(),
+        );
+    });
+}
+
+pub(super) fn note_load(case: &Case, node: &str, load: Load) {
+    let _ = Table::update(&case.paths, |t| {
+        let state = t.nodes.entry(node.to_owned()).or_default();
+        state.load = Some(load);
+        state.seen_ms = crate::agent::now_ms();
+    });
+}
+
+pub(super) fn note_failures<'a>(case: &Case, failed: impl Iterator<Item = (&'a str, String)>) {
+    let failed: Vec<_> = failed.collect();
+    if failed.is_empty() {
+        return;
+    }
+    let _ = Table::update(&case.paths, |t| {
+        for (node, what) in &failed {
+            t.nodes
+                .entry((*node).to_owned())
+                .or_default()
+                .failed(what, crate::agent::now_ms());
+        }
+    });
+}
