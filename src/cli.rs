@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -221,7 +222,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
         Verb::Nodes(NodesVerb::List) => nodes::list(out),
         Verb::Status(a) => {
             if a.refresh {
-                pipeline::refresh()?;
+                pipeline::refresh(Duration::from_secs(5))?;
             }
             status::print(a.json, out)
         }
@@ -243,7 +244,8 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
         Verb::Refresh { once, .. } => {
             let lock = crate::table::refresh_lock(&Paths::from_env()?);
             if lock.is_some() || !once {
-                pipeline::refresh()?;
+                // Nobody waits: time enough for a first connection to a far node.
+                pipeline::refresh(Duration::from_secs(15))?;
             }
             Ok(0)
         }

@@ -34,6 +34,10 @@ pub fn base_dir() -> anyhow::Result<PathBuf> {
 
 pub use crate::paths::private_dir;
 
+/// The file in a run's directory that says that its command was started, or is about to be. It stays when the run ends with
+/// nobody to tell.
+const STARTED: &str = "started";
+
 /// Frees the mirrors of a client (of all, for `None`), and all else that cx keeps on this node once no mirror is left and nothing
 /// runs. Returns the bytes that the mirrors took.
 fn purge(base: &std::path::Path, client: Option<&str>) -> u64 {

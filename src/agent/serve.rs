@@ -72,7 +72,7 @@ pub fn serve() -> anyhow::Result<()> {
                 Err(e) => {
                     let failed = Down::Failed {
                         message: format!("{e:#}"),
-                        started: false,
+                        started: was_started(&base, &body),
                     };
                     let _ = proto::write_packet(&mut *lock(&out), run, &failed);
                     continue;
@@ -157,6 +157,16 @@ fn open_supervisor(base: &std::path::Path, body: &[u8]) -> anyhow::Result<UnixSt
         }
         Up::Attach { id, .. } => super::log::connect(base, &id),
         _ => anyhow::bail!("a packet for a run that this stream does not know"),
+    }
+}
+
+/// Whether the run that somebody wants to attach to was started, though nobody owns it any more.
+fn was_started(base: &std::path::Path, body: &[u8]) -> bool {
+    match proto::decode::<Up>(body) {
+        Ok(Up::Attach { id, .. }) => {
+            super::log::run_dir(base, &id).is_ok_and(|d| d.join(super::STARTED).exists())
+        }
+        _ => false,
     }
 }
 

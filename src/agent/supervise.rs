@@ -103,11 +103,45 @@ pub fn supervise() -> anyhow::Result<()> {
         tx,
         interrupted: false,
     };
-    let keep = supervisor.own();
-    if !keep {
-        let _ = std::fs::remove_dir_all(&supervisor.dir);
+    match supervisor.own() {
+        Keep::All => {}
+        Keep::Nothing => {
+            let _ = std::fs::remove_dir_all(&supervisor.dir);
+        }
+        Keep::Note => {
+            for name in ["log", "back", "s"] {
+                let _ = std::fs::remove_file(supervisor.dir.join(name));
+            }
+        }
     }
+    sweep(&supervisor.base.join("runs"));
     Ok(())
+}
+
+/// What is left of a run in its directory.
+enum Keep {
+    /// Its client has everything, or it never started.
+    Nothing,
+    /// That it was started.
+    Note,
+    /// All, for somebody who may come for it.
+    All,
+}
+
+/// Removes what runs left that ended more than a day ago.
+fn sweep(runs: &Path) {
+    const OLD: Duration = Duration::from_secs(24 * 3600);
+    for entry in std::fs::read_dir(runs).into_iter().flatten().flatten() {
+        let dir = entry.path();
+        let age = entry
+            .metadata()
+            .and_then(|m| m.modified())
+            .ok()
+            .and_then(|t| t.elapsed().ok());
+        if age.is_some_and(|a| a > OLD) && UnixStream::connect(dir.join("s")).is_err() {
+            let _ = std::fs::remove_dir_all(dir);
+        }
+    }
 }
 
 /// What a run holds while it lives.
@@ -120,46 +154,54 @@ struct Held {
 }
 
 impl Supervisor {
-    /// Goes through the whole run; whether its directory is kept for somebody who may still come for it.
-    fn own(&mut self) -> bool {
-        let mut started = None;
-        match self.prepare().and_then(|(held, program, env, dir)| {
-            let child = child::start(&self.run, &program, &dir, &env);
-            match child {
-                Ok(c) => Ok((held, c)),
-                Err(e) => Err(cannot_start(&self.run, &e)),
-            }
-        }) {
-            Ok((held, child)) => {
-                started = Some(child.child.id());
-                match self.watch(held, child) {
-                    Ok(keep) => return keep,
-                    Err(Stop::Quit) => {}
-                    Err(Stop::Refuse(why)) => self.refuse(why),
-                    Err(Stop::Fail(e)) => self.fail(&e, true),
+    /// Goes through the whole run; what is to be kept of it.
+    fn own(&mut self) -> Keep {
+        let child = self.prepare().and_then(|(held, program, env, dir)| {
+            // Noted first: a note too much makes the client careful, one too few might make it run the command again.
+            let note = self.dir.join(super::STARTED);
+            File::create(&note).context("failed to note the start")?;
+            match child::start(&self.run, &program, &dir, &env) {
+                Ok(child) => Ok((held, child)),
+                Err(e) => {
+                    let _ = std::fs::remove_file(note);
+                    Err(cannot_start(&self.run, &e))
                 }
             }
-            Err(Stop::Quit) => {}
-            Err(Stop::Refuse(why)) => self.refuse(why),
-            Err(Stop::Fail(e)) => self.fail(&e, false),
+        });
+        let (held, child) = match child {
+            Ok(both) => both,
+            Err(stop) => {
+                self.stopped(stop, false);
+                return Keep::Nothing;
+            }
+        };
+        let pid = child.child.id();
+        match self.watch(held, child) {
+            Ok(keep) => keep,
+            Err(stop) => {
+                self.stopped(stop, true);
+                child::end_all(Some(pid));
+                Keep::Note
+            }
         }
-        if started.is_some() {
-            child::end_all(started);
+    }
+
+    /// Tells the client why there is nothing more to come.
+    fn stopped(&self, stop: Stop, started: bool) {
+        match stop {
+            Stop::Quit => {}
+            Stop::Refuse(why) => self.refuse(why),
+            Stop::Fail(e) => self.log.say(&Down::Failed {
+                message: format!("{e:#}"),
+                started,
+            }),
         }
         self.log.flush();
-        false
     }
 
     fn refuse(&self, why: Refusal) {
         let load = admit::load(&self.base, self.run.slots.unwrap_or(0));
         self.log.say(&Down::Refused { why, load });
-    }
-
-    fn fail(&self, e: &anyhow::Error, started: bool) {
-        self.log.say(&Down::Failed {
-            message: format!("{e:#}"),
-            started,
-        });
     }
 
     /// Admission, sync, and the last word on whether it may start.
@@ -243,6 +285,8 @@ impl Supervisor {
                 Err(running) if !self.run.insist => return Err(Stop::Refuse(Refusal::Full { running })),
                 Err(running) => {
                     if !said {
+                        // The leave to start would be too old; the client gives a new one.
+                        self.run.start_by = None;
                         self.log.say(&Down::Waiting { running });
                         said = true;
                     }
@@ -368,7 +412,7 @@ impl Supervisor {
     }
 
     /// Watches the command to its end, collects what changed, and delivers both.
-    fn watch(&mut self, held: Held, started: child::Started) -> Result<bool, Stop> {
+    fn watch(&mut self, held: Held, started: child::Started) -> Result<Keep, Stop> {
         let child::Started {
             child,
             stdin,
@@ -449,7 +493,7 @@ impl Supervisor {
     }
 
     /// Collects what the command changed and waits until somebody has got everything.
-    fn deliver(&mut self, held: Held, ending: Ending, ran_ms: u64) -> Result<bool, Stop> {
+    fn deliver(&mut self, held: Held, ending: Ending, ran_ms: u64) -> Result<Keep, Stop> {
         let Held {
             slot,
             facts,
@@ -496,9 +540,10 @@ impl Supervisor {
             // `Done`, or the end of a stream that has everything.
             let delivered = self.log.wait_delivered(Duration::from_millis(1));
             match self.events.recv_timeout(Duration::from_millis(500)) {
-                Ok(Event::Up(Up::Done | Up::Gone)) => return Ok(false),
-                Ok(Event::Lost) if delivered => return Ok(false),
-                Err(RecvTimeoutError::Disconnected) => return Ok(false),
+                Ok(Event::Up(Up::Done)) => return Ok(Keep::Nothing),
+                Ok(Event::Up(Up::Gone)) => return Ok(Keep::Note),
+                Ok(Event::Lost) if delivered => return Ok(Keep::Note),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Keep::Note),
                 _ => {}
             }
             let alone = self
@@ -506,7 +551,7 @@ impl Supervisor {
                 .lost_since()
                 .map_or(Duration::ZERO, |t| t.elapsed().min(since.elapsed()));
             if alone > grace {
-                return Ok(self.run.detached);
+                return Ok(if self.run.detached { Keep::All } else { Keep::Note });
             }
         }
     }

@@ -32,6 +32,9 @@ const SILENT_BEFORE: Duration = Duration::from_millis(3500);
 /// Silence that makes a link lost after the start.
 const SILENT_AFTER: Duration = Duration::from_secs(20);
 
+/// How long a node may take to say whether it started a command.
+const ASK: Duration = Duration::from_secs(3);
+
 /// What is to be run, whatever the node.
 pub struct Job {
     /// The run's id.
@@ -211,18 +214,9 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    fn stream_ended(&self) -> RunError {
-        if self.started || self.start_by.is_some() {
-            RunError::Lost {
-                why: "the connection ended".into(),
-            }
-        } else {
-            RunError::broken("the connection ended")
-        }
-    }
-
-    async fn send(&self, up: &Up) -> Result<(), RunError> {
-        self.channel.send(up).await.map_err(|_| self.stream_ended())
+    /// Sends a message. A stream that has ended is not told of here but noticed by its reader, in [`Running::until_exit`].
+    async fn send(&self, up: &Up) {
+        let _ = self.channel.send(up).await;
     }
 
     async fn send_run(&mut self, terms: &Terms) -> Result<(), RunError> {
@@ -246,8 +240,8 @@ impl Running<'_> {
             });
             self.pack = Some(pack);
         }
-        // A node that would have to wait for a slot, or for a large pack, waits for a word before it starts.
-        let start_by = (inline && !terms.insist).then(|| {
+        // A large pack takes its time: then the node waits for a word before it starts.
+        let start_by = inline.then(|| {
             self.start_by = Some(Instant::now() + START_WINDOW);
             self.link.node_time(START_WINDOW)
         });
@@ -270,7 +264,8 @@ impl Running<'_> {
             detached: false,
             link_grace: job.link_grace,
         }));
-        self.send(&up).await
+        self.send(&up).await;
+        Ok(())
     }
 
     async fn until_exit(&mut self, caller: &mut Caller<'_>) -> Result<Exit, RunError> {
@@ -297,52 +292,86 @@ impl Running<'_> {
                         }
                     }
                     None if self.started => self.attach_again("the connection ended", signals).await?,
-                    None => return Err(self.at_end().await),
+                    None => self.find_out("the connection ended before the start", signals).await?,
                 },
                 Some(signal) = signals.recv() => self.signal(signal).await?,
                 piece = input.next(), if self.started && self.job.stdin && room > 0 => {
                     self.stdin_sent += piece.len() as u64;
                     self.stdin_waiting.push_back(piece.clone());
                     // A stream that has ended is noticed by its reader; the piece is sent again on the next one.
-                    let _ = self.send(&Up::Stdin(piece)).await;
+                    self.send(&Up::Stdin(piece)).await;
                 }
                 fd = self.output.closed() => {
-                    let _ = self.send(&Up::Close(fd)).await;
+                    self.send(&Up::Close(fd)).await;
                 }
-                _ = tick.tick() => if let Some(why) = self.silent()? {
-                    self.attach_again(&why, signals).await?;
+                _ = tick.tick() => match self.silent() {
+                    Some(why) if self.started => self.attach_again(&why, signals).await?,
+                    Some(why) => self.find_out(&why, signals).await?,
+                    None => {}
                 },
             }
         }
     }
 
-    /// The stream is gone. Before the start that is no more than a failed node, once the start-by time has passed.
-    async fn at_end(&self) -> RunError {
-        if self.started {
-            return self.stream_ended();
-        }
-        if let Some(by) = self.start_by {
+    /// The stream is gone, and the start was not seen. Where the node had no leave to start, that is no more than a failed node.
+    /// Where it had, the node is asked once its leave has run out: it keeps note of what it started. Without an answer the command
+    /// may have run, and must not run again.
+    async fn find_out(&mut self, why: &str, signals: &mut mpsc::Receiver<i32>) -> Result<(), RunError> {
+        let Some(by) = self.start_by else {
+            return Err(RunError::broken(why));
+        };
+        let unknown = || RunError::Lost {
+            why: format!("{why}; whether the command was started there can't be asked"),
+        };
+        let ask = async {
             tokio::time::sleep_until(by).await;
+            let deadline = Instant::now() + ASK;
+            let link = Link::open(
+                self.again.node,
+                self.again.config,
+                self.again.paths,
+                deadline,
+                Install::Never,
+            )
+            .await;
+            let link = link.ok()?;
+            let mut channel = link.channel();
+            channel
+                .send(&Up::Attach {
+                    id: self.job.id.clone(),
+                    have: 0,
+                })
+                .await
+                .ok()?;
+            let answer = tokio::time::timeout_at(deadline + ASK, channel.rx.recv())
+                .await
+                .ok()??;
+            Some((link, channel, answer))
+        };
+        let answer = tokio::select! {
+            answer = ask => answer,
+            Some(signal) = signals.recv() => return Err(RunError::Interrupted(signal)),
+        };
+        match answer {
+            Some((link, channel, Down::Attached { stdin })) => {
+                (self.link, self.channel, self.started) = (link, channel, true);
+                self.sync_time = self.begun.elapsed();
+                self.resend_stdin(stdin).await
+            }
+            Some((_, _, Down::Failed { started: false, .. })) => Err(RunError::broken(why)),
+            _ => Err(unknown()),
         }
-        RunError::broken("the connection ended before the start")
     }
 
-    /// Whether the link has to be given up after the start, and why.
-    fn silent(&self) -> Result<Option<String>, RunError> {
+    /// Whether the link has to be given up, and why.
+    fn silent(&self) -> Option<String> {
         let silence = self.link.silence();
-        if self.started {
-            let limit = if self.signalled.is_some() {
-                SILENT_BEFORE
-            } else {
-                SILENT_AFTER
-            };
-            return Ok((silence > limit).then(|| format!("no sign of life for {} s", silence.as_secs())));
-        }
-        // Until the start-by time has passed here it may not have passed there.
-        if silence > SILENT_BEFORE && self.start_by.is_none_or(|by| Instant::now() > by) {
-            return Err(RunError::broken("it stopped answering before the start"));
-        }
-        Ok(None)
+        let limit = if self.started && self.signalled.is_none() {
+            SILENT_AFTER
+        } else {
+            SILENT_BEFORE
+        };
+        (silence > limit).then(|| format!("no sign of life for {} s", silence.as_secs()))
     }
 
     /// Attaches to the run over a new stream, for as long as the run lives on without one.
@@ -408,7 +437,7 @@ impl Running<'_> {
             let end = at + piece.len() as u64;
             if piece.is_empty() || end > arrived {
                 let skip = arrived.saturating_sub(at).min(piece.len() as u64) as usize;
-                self.send(&Up::Stdin(piece[skip..].to_vec())).await?;
+                self.send(&Up::Stdin(piece[skip..].to_vec())).await;
             }
             at = end;
         }
@@ -421,13 +450,17 @@ impl Running<'_> {
             return Err(RunError::Interrupted(signal));
         }
         self.signalled.get_or_insert(signal);
-        let _ = self.send(&Up::Signal(signal)).await;
+        self.send(&Up::Signal(signal)).await;
         Ok(())
     }
 
     async fn take(&mut self, down: Down, progress: &mut dyn Progress) -> Result<Option<Exit>, RunError> {
         match down {
-            Down::Waiting { running } => progress.waiting(&self.link.node, running),
+            Down::Waiting { running } => {
+                // The node drops the leave to start, which will be too old when a slot is free.
+                self.start_by = None;
+                progress.waiting(&self.link.node, running);
+            }
             Down::Admitted => {
                 if self.pack.as_ref().is_some_and(|p| !p.is_inline()) {
                     self.send_pack().await?;
@@ -478,7 +511,7 @@ impl Running<'_> {
             Down::Refused { why, load } => return Err(refused(why, load)),
             Down::Failed { message, started } => {
                 let why = printable(&message, 300);
-                return Err(if started {
+                return Err(if started || self.started {
                     RunError::Lost { why }
                 } else {
                     RunError::broken(why)
@@ -512,7 +545,8 @@ impl Running<'_> {
         self.send(&Up::Go {
             start_by: self.link.node_time(START_WINDOW),
         })
-        .await
+        .await;
+        Ok(())
     }
 
     /// The mirror is not what we believed: compares with what it is.
@@ -539,13 +573,13 @@ impl Running<'_> {
         };
         if let Some(bytes) = &pack.bytes {
             for piece in bytes.chunks(CHUNK) {
-                self.send(&Up::Pack(piece.to_vec())).await?;
+                self.send(&Up::Pack(piece.to_vec())).await;
             }
         } else {
             let (tx, mut rx) = mpsc::channel(8);
             let packing = tree.stream(&pack, tx);
             while let Some(piece) = rx.recv().await {
-                self.send(&Up::Pack(piece)).await?;
+                self.send(&Up::Pack(piece)).await;
             }
             match packing.await {
                 Ok(Ok(packed)) => pack.packed = Some(packed),
@@ -554,7 +588,8 @@ impl Running<'_> {
             }
         }
         self.pack = Some(pack);
-        self.send(&Up::PackEnd).await
+        self.send(&Up::PackEnd).await;
+        Ok(())
     }
 
     /// Takes home what changed, then lets the node forget the run.

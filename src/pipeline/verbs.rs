@@ -21,15 +21,15 @@ use crate::{explain as explaining, probe};
 use super::judge::decide;
 use super::runtime;
 
-/// Asks all nodes at once how they are and writes the table.
+/// Asks all nodes at once how they are, which takes at most `limit`, and writes the table.
 ///
 /// # Errors
 /// When the config can't be read or the table can't be written.
-pub fn refresh() -> anyhow::Result<()> {
+pub fn refresh(limit: Duration) -> anyhow::Result<()> {
     let paths = Arc::new(Paths::from_env()?);
     let config = Arc::new(Config::load(&paths)?);
     let runtime = runtime()?;
-    let links = runtime.block_on(reach::all(&config.nodes, &config, &paths, Duration::from_secs(5)));
+    let links = runtime.block_on(reach::all(&config.nodes, &config, &paths, limit));
     let now = crate::agent::now_ms();
     Table::update(&paths, |t| {
         t.nodes

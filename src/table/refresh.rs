@@ -21,10 +21,11 @@ pub fn refresh_lock(paths: &Paths) -> Option<File> {
 pub fn refresh_if_stale(paths: &Paths, config: &Config) {
     let now = crate::agent::now_ms();
     let table = Table::load(paths).0;
-    let stale = config.nodes.iter().any(|n| {
-        let state = table.nodes.get(&n.name);
-        state.is_none_or(|s| s.is_stale(now) && s.usable(now).is_ok())
-    });
+    // Nodes with an open breaker too: the first connection to a far node may take longer than a waiting command can.
+    let stale = config
+        .nodes
+        .iter()
+        .any(|n| table.nodes.get(&n.name).is_none_or(|s| s.is_stale(now)));
     if !stale || refresh_lock(paths).is_none() {
         return;
     }
