@@ -3,6 +3,7 @@
 //! Commands are pinned with `--on n1` where the test is about the run itself, so that no judgement of what is heavy
 //! stands between the test and its subject; `route.rs` is about that judgement.
 
+mod agent;
 mod demo;
 mod failures;
 mod harness;
