@@ -6,9 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn parts(text: &str) -> Vec<Part> {
-    parse(text, Dialect::Bash)
-        .unwrap_or_else(|e| panic!("{text}: {e}"))
-        .parts
+    parse(text, Dialect::Bash).unwrap_or_else(|e| panic!("{text}: {e}")).parts
 }
 
 /// Texts with `§` wherever `cx ` may be inserted, and nowhere else.
@@ -225,16 +223,15 @@ const SNIPPETS: &[&str] = &[
     "env -u A -u B C=1 nice -n 5 stdbuf -o0 §make",
 ];
 
+/// What zsh says, hostile texts, and what parts tell.
+mod more;
+
 fn stripped(snippet: &str) -> String {
     snippet.replace('§', "")
 }
 
 fn free_sites(parts: &[Part]) -> Vec<usize> {
-    parts
-        .iter()
-        .filter(|p| p.left_alone.is_none())
-        .map(|p| p.site)
-        .collect()
+    parts.iter().filter(|p| p.left_alone.is_none()).map(|p| p.site).collect()
 }
 
 #[test]
@@ -262,25 +259,14 @@ fn checked_rewriting_agrees_with_insertion() {
         let script = parse(&text, Dialect::Bash).unwrap();
         let sites = free_sites(&script.parts);
         let want = snippet.replace('§', "cx ");
-        assert_eq!(
-            rewrite(&text, Dialect::Bash, &script, &sites, "cx "),
-            Ok(want),
-            "{text}"
-        );
+        assert_eq!(rewrite(&text, Dialect::Bash, &script, &sites, "cx "), Ok(want), "{text}");
         for site in sites {
             let new = rewrite(&text, Dialect::Bash, &script, &[site], "'/a b/cx' ").unwrap();
             assert_eq!(new.replacen("'/a b/cx' ", "", 1), text);
         }
         for part in script.parts.iter().filter(|p| p.left_alone.is_some()) {
-            if script
-                .parts
-                .iter()
-                .all(|p| p.site != part.site || p.left_alone.is_some())
-            {
-                assert!(
-                    rewrite(&text, Dialect::Bash, &script, &[part.site], "cx ").is_err(),
-                    "{text}"
-                );
+            if script.parts.iter().all(|p| p.site != part.site || p.left_alone.is_some()) {
+                assert!(rewrite(&text, Dialect::Bash, &script, &[part.site], "cx ").is_err(), "{text}");
             }
         }
     }
@@ -320,34 +306,24 @@ fn bash_sees_a_command_word_at_each_site() {
             if part.left_alone.is_some() || part.argv.is_empty() {
                 continue;
             }
-            let own = part.wrappers.iter().any(|w| w != "time")
-                || text[part.span.start..part.site].contains("time");
+            let own = part.wrappers.iter().any(|w| w != "time") || text[part.span.start..part.site].contains("time");
             let at = if own { part.span.start } else { part.site };
             if own && part.span.start == part.site {
                 continue;
             }
             // Assignments and redirections may stand in front of an alias.
-            let at = if own {
-                first_word_after_assignments(&text, &part).unwrap_or(at)
-            } else {
-                at
-            };
+            let at = if own { first_word_after_assignments(&text, &part).unwrap_or(at) } else { at };
             let (text, at) = innermost(&text, at);
             for (kind, word) in [("alias", "MARK "), ("plain", "MARKED ")] {
                 let n = asked.len();
-                script += &format!(
-                    "{kind}{n}() {{\n{}\n}}\necho @@@{kind}{n}\n",
-                    insert(&text, &[at], word)
-                );
+                script += &format!("{kind}{n}() {{\n{}\n}}\necho @@@{kind}{n}\n", insert(&text, &[at], word));
                 script += &format!("declare -f {kind}{n}\n");
             }
             asked.push((text.clone(), at));
         }
     }
     script += "echo @@@end\n";
-    let Some((_, out)) = shell("bash", &["--norc", "--noprofile"], &script) else {
-        return;
-    };
+    let Some((_, out)) = shell("bash", &["--norc", "--noprofile"], &script) else { return };
     assert!(asked.len() > 250, "only {} sites", asked.len());
     let mut wrong = Vec::new();
     for (n, (text, at)) in asked.iter().enumerate() {
@@ -362,13 +338,7 @@ fn bash_sees_a_command_word_at_each_site() {
             (alias, plain) => wrong.push(format!("{text:?} at {at}\n  {alias:?}\n  {plain:?}")),
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {} sites:\n{}",
-        wrong.len(),
-        asked.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {} sites:\n{}", wrong.len(), asked.len(), wrong.join("\n"));
 }
 
 /// bash keeps the text of a substitution as it is, so a site in one is asked about with that text alone.
@@ -395,14 +365,9 @@ fn innermost(text: &str, at: usize) -> (String, usize) {
 
 /// Where the wrapper of `part` starts.
 fn first_word_after_assignments(text: &str, part: &Part) -> Option<usize> {
-    let wrapper = part
-        .wrappers
-        .iter()
-        .find(|w| *w != "time" || part.wrappers.len() == 1)?;
+    let wrapper = part.wrappers.iter().find(|w| *w != "time" || part.wrappers.len() == 1)?;
     let found = text[part.span.start..part.site].find(wrapper.as_str())?;
-    let word = text[..part.span.start + found]
-        .rfind([' ', '\n', '(', ';'])
-        .map_or(0, |i| i + 1);
+    let word = text[..part.span.start + found].rfind([' ', '\n', '(', ';']).map_or(0, |i| i + 1);
     Some(word.max(part.span.start))
 }
 
@@ -410,15 +375,9 @@ fn first_word_after_assignments(text: &str, part: &Part) -> Option<usize> {
 fn bash_parses_every_snippet_before_and_after() {
     let mut script = String::new();
     for (n, snippet) in SNIPPETS.iter().enumerate() {
-        script += &format!(
-            "a{n}() {{\n{}\n}}\nb{n}() {{\n{}\n}}\n",
-            stripped(snippet),
-            snippet.replace('§', "cx ")
-        );
+        script += &format!("a{n}() {{\n{}\n}}\nb{n}() {{\n{}\n}}\n", stripped(snippet), snippet.replace('§', "cx "));
     }
     script += "echo fine\n";
-    let Some((ok, out)) = shell("bash", &["--norc", "--noprofile", "-n"], &script) else {
-        return;
-    };
+    let Some((ok, out)) = shell("bash", &["--norc", "--noprofile", "-n"], &script) else { return };
     assert!(ok && out.is_empty(), "{out}");
 }

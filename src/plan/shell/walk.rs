@@ -63,12 +63,7 @@ impl Around {
 
     /// For words that only mean something to the shell itself, and that the grammar treats apart.
     fn of_the_shell(self) -> Self {
-        Around {
-            left_alone: self
-                .left_alone
-                .or(Some("it is a declaration or jump of the shell")),
-            ..self
-        }
+        Around { left_alone: self.left_alone.or(Some("it is a declaration or jump of the shell")), ..self }
     }
 
     /// Inside something whose commands are listed but never touched.
@@ -600,9 +595,10 @@ fn own_reason(argv: &[Word]) -> Option<String> {
         }
         "eval" | "source" | "." | "trap" => "runs shell text",
         "sudo" | "doas" | "su" | "runuser" | "pkexec" | "gosu" => "changes the user",
-        "!" | "{" | "}" | "[[" | "]]" | "if" | "then" | "else" | "elif" | "fi" | "do" | "done" | "case"
-        | "esac" | "while" | "until" | "for" | "select" | "function" | "in" | "coproc" | "repeat"
-        | "foreach" | "end" | "always" | "((" => "may be a word of the shell's grammar",
+        "!" | "{" | "}" | "[[" | "]]" | "if" | "then" | "else" | "elif" | "fi" | "do" | "done" | "case" | "esac" | "while"
+        | "until" | "for" | "select" | "function" | "in" | "coproc" | "repeat" | "foreach" | "end" | "always" | "((" => {
+            "may be a word of the shell's grammar"
+        }
         "time" => "may be the keyword",
         "builtin" => "names a builtin of the shell",
         "" => "the program's name is empty",
