@@ -1,4 +1,7 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::plan::verdict::{Brings, PlatformTie, Workload};
 
 /// The first command of `text`.
 fn first(text: &str) -> Verdict {
@@ -682,4 +685,375 @@ fn light_and_unknown() {
         unknown  | scripts/make
         ",
     );
+}
+
+/// A workload in short: `needs | reads | leaves | brings | marks`, where a need is `program[:module][=]` (`=` for the
+/// same version), and the marks are `stdin` and `same`.
+fn short(w: &Workload) -> String {
+    let needs: Vec<String> = w
+        .needs
+        .iter()
+        .map(|n| {
+            let module = n.module.as_deref().map(|m| format!(":{m}")).unwrap_or_default();
+            format!("{}{module}{}", n.program, if n.same_version { "=" } else { "" })
+        })
+        .collect();
+    let brings = match &w.brings {
+        Brings::Synced => "synced".to_owned(),
+        Brings::Ignored => "ignored".to_owned(),
+        Brings::Outputs(globs) => globs.join(" "),
+    };
+    let mut marks = Vec::new();
+    if w.stdin {
+        marks.push("stdin");
+    }
+    if w.platform == PlatformTie::Same {
+        marks.push("same");
+    }
+    assert_eq!(w.tags, Vec::<String>::new());
+    [
+        needs.join(" "),
+        w.reads.join(" "),
+        w.leaves.join(" "),
+        brings,
+        marks.join(" "),
+    ]
+    .join(" | ")
+}
+
+#[test]
+fn workloads() {
+    let rows = [
+        ("make", "make |  |  | ignored | same"),
+        ("make test", "make |  |  | ignored | "),
+        ("make -C ./sub/ all", "make | sub |  | ignored | same"),
+        ("/usr/bin/make", "/usr/bin/make |  |  | ignored | same"),
+        ("ninja -C out", "ninja | out |  | ignored | same"),
+        ("ninja", "ninja | . |  | ignored | same"),
+        ("cmake --build build", "cmake | build |  | ignored | same"),
+        (
+            "cmake -S . -B build",
+            "cmake | build | build | build/compile_commands.json | same",
+        ),
+        ("ctest --test-dir build", "ctest | build |  | build/Testing/** | "),
+        ("ctest --output-junit j.xml", "ctest | . |  | j.xml Testing/** | "),
+        ("meson compile -C build", "meson | build |  | ignored | same"),
+        ("meson test -C build", "meson | build |  | build/meson-logs/** | "),
+        ("gcc -o app a.c", "gcc |  |  | app | same"),
+        ("gcc -c a.c", "gcc |  |  | *.o | same"),
+        ("gcc a.c", "gcc |  |  | a.out | same"),
+        ("gcc -oapp -MMD a.c", "gcc |  |  | app app.d | same"),
+        ("gcc -fsyntax-only a.c", "gcc |  |  | synced | same"),
+        ("gcc -x c - -o app", "gcc |  |  | app | stdin same"),
+        ("gcc -o $OUT a.c", "gcc |  |  | ignored | same"),
+        ("gcc -o /dev/null a.c", "gcc |  |  | synced | same"),
+        ("ccache gcc -c a.c", "ccache gcc |  |  | *.o | same"),
+        ("cargo build", "cargo |  | target | target/debug/* | same"),
+        (
+            "cargo build --release",
+            "cargo |  | target | target/release/* | same",
+        ),
+        (
+            "cargo b -r --target x86_64-unknown-linux-musl",
+            "cargo |  | target | target/x86_64-unknown-linux-musl/release/* | same",
+        ),
+        (
+            "cargo build --profile dist",
+            "cargo |  | target | target/dist/* | same",
+        ),
+        (
+            "cargo build --profile dev",
+            "cargo |  | target | target/debug/* | same",
+        ),
+        (
+            "cargo build --target-dir /tmp/t",
+            "cargo |  | /tmp/t | /tmp/t/debug/* | same",
+        ),
+        (
+            "cargo build --manifest-path sub/Cargo.toml",
+            "cargo |  | sub/target | sub/target/debug/* | same",
+        ),
+        (
+            "cargo build --examples",
+            "cargo |  | target | target/debug/* target/debug/examples/* | same",
+        ),
+        ("cargo test", "cargo |  | target | synced | "),
+        ("cargo clippy", "cargo |  | target | synced | "),
+        ("cargo doc", "cargo |  | target | target/doc/** | "),
+        (
+            "cargo nextest run",
+            "cargo cargo-nextest |  | target | target/nextest/*/junit.xml | ",
+        ),
+        (
+            "pytest",
+            "pytest |  | .pytest_cache .hypothesis | .coverage coverage.xml htmlcov/** | ",
+        ),
+        (
+            ".venv/bin/pytest",
+            ".venv/bin/pytest | .venv | .pytest_cache .hypothesis | .coverage coverage.xml htmlcov/** | ",
+        ),
+        (
+            "python3 -m pytest",
+            "python3:pytest= |  | .pytest_cache .hypothesis | .coverage coverage.xml htmlcov/** | ",
+        ),
+        (
+            "pytest --junitxml=out/j.xml --cov-report=html:cov --cov-report xml:c.xml",
+            "pytest |  | .pytest_cache .hypothesis | .coverage coverage.xml htmlcov/** out/j.xml cov/** c.xml | ",
+        ),
+        (
+            "uv run pytest",
+            "uv |  | .pytest_cache .hypothesis .venv | .coverage coverage.xml htmlcov/** | ",
+        ),
+        (
+            "poetry run pytest",
+            "poetry |  | .pytest_cache .hypothesis | .coverage coverage.xml htmlcov/** | ",
+        ),
+        (
+            "coverage run -m pytest",
+            "coverage |  | .pytest_cache .hypothesis | .coverage coverage.xml htmlcov/** .coverage.* | ",
+        ),
+        ("python -m unittest", "python:unittest= |  |  | synced | "),
+        ("mypy src", "mypy |  | .mypy_cache | synced | "),
+        ("python -m mypy src", "python:mypy= |  | .mypy_cache | synced | "),
+        (
+            "npx jest",
+            "npx node= | node_modules |  | coverage/** test-results/** junit.xml | ",
+        ),
+        (
+            "node_modules/.bin/jest",
+            "node_modules/.bin/jest | node_modules |  | coverage/** test-results/** junit.xml | ",
+        ),
+        ("npm run lint", "npm node= | node_modules |  | synced | "),
+        (
+            "npm --prefix web run lint",
+            "npm node= | web/node_modules |  | synced | ",
+        ),
+        (
+            "npm run build",
+            "npm node= | node_modules |  | dist/** build/** out/** lib/** .next/** .output/** storybook-static/** public/build/** | ",
+        ),
+        (
+            "bun test",
+            "bun | node_modules |  | coverage/** test-results/** junit.xml | ",
+        ),
+        ("npx tsc --noEmit", "npx node= | node_modules |  | synced | "),
+        ("tsc", "tsc | node_modules |  | ignored | "),
+        ("tsc --outDir lib", "tsc | node_modules |  | lib/** | "),
+        ("eslint --stdin", "eslint | node_modules |  | synced | stdin"),
+        ("vite build", "vite | node_modules |  | dist/** build/** | "),
+        ("next build", "next | node_modules |  | .next/** out/** | "),
+        ("go build ./...", "go= |  |  | ignored | same"),
+        ("go build -o bin/app .", "go= |  |  | bin/app | same"),
+        ("go test ./...", "go= |  |  | synced | "),
+        ("go test -coverprofile=c.out ./...", "go= |  |  | c.out | "),
+        (
+            "mvn test",
+            "mvn java= |  | target | target/*.jar target/*.war target/surefire-reports/** target/failsafe-reports/** target/site/** */target/*.jar */target/*.war */target/surefire-reports/** | ",
+        ),
+        ("bazel test //...", "bazel |  |  | synced | "),
+        ("bazel build //...", "bazel |  |  | synced | same"),
+        (
+            "swift build -c release",
+            "swift |  | .build | .build/release/* .build/*/release/* | same",
+        ),
+        ("bundle exec rspec", "bundle |  |  | coverage/** | "),
+        (
+            "vendor/bin/phpunit",
+            "vendor/bin/phpunit | vendor | .phpunit.cache | synced | ",
+        ),
+        ("frobnicate", " |  |  | ignored | "),
+        ("git status", " |  |  | synced | "),
+    ];
+    let mut wrong = Vec::new();
+    for (command, want) in rows {
+        let got = short(&first(command).workload);
+        if got != want {
+            wrong.push(format!("{command}\n  want {want}\n  got  {got}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_users_word_comes_first() {
+    let mine: UserRule =
+        toml::from_str("name = 'gen'\nmatch = ['just codegen', 'git']\noutputs = ['gen/**']").unwrap();
+    let none: UserRule = toml::from_str("name = 'no-make'\nmatch = 'make'\nclass = 'light'").unwrap();
+    let rules = [mine, none];
+    let off = ["pytest".to_owned()];
+    let aliases = ["ninja".to_owned()];
+    let ctx = Context {
+        user_rules: &rules,
+        off: &off,
+        aliases: &aliases,
+    };
+    let judged = |text: &str| classify_script(text, Dialect::Bash, &ctx).unwrap().remove(0);
+    for (text, class, rule, moves) in [
+        ("just codegen", Class::Heavy, "user:gen", true),
+        ("just test", Class::Heavy, "just", true),
+        ("git gc", Class::Heavy, "user:gen", true),
+        ("make all", Class::Light, "user:no-make", false),
+        ("uv run pytest", Class::Light, "pytest", false),
+        ("pytest", Class::Light, "pytest", false),
+        ("ninja", Class::Heavy, "ninja", false),
+        ("sudo ninja", Class::Light, "light:sudo", false),
+        ("f() { ninja; }", Class::Heavy, "ninja", false),
+        ("cargo test", Class::Heavy, "cargo", true),
+    ] {
+        let j = judged(text);
+        assert_eq!(
+            (j.verdict.class, j.verdict.rule.as_str(), j.moves()),
+            (class, rule, moves),
+            "{text}"
+        );
+    }
+    assert!(
+        judged("ninja")
+            .part
+            .left_alone
+            .unwrap()
+            .contains("your shell defines `ninja`")
+    );
+}
+
+#[test]
+fn every_heavy_rule_is_listed() {
+    // Each heavy row of the tables above carries a rule that `off` in the config may name.
+    let source = include_str!("tests.rs");
+    for line in source.lines() {
+        let Some(rest) = line.trim().strip_prefix("heavy ") else {
+            continue;
+        };
+        let Some((rule, _)) = rest.split_once(" | ") else {
+            continue;
+        };
+        assert!(rules::NAMES.contains(&rule.trim()), "{rule}");
+    }
+}
+
+/// Programs and words that the rules look at, to be thrown together.
+const WORDS: &[&str] = &[
+    "make",
+    "cmake",
+    "ninja",
+    "cargo",
+    "pytest",
+    "python",
+    "python3.12",
+    "-m",
+    "-c",
+    "uv",
+    "run",
+    "poetry",
+    "coverage",
+    "npx",
+    "npm",
+    "yarn",
+    "pnpm",
+    "bun",
+    "workspace",
+    "workspaces",
+    "foreach",
+    "exec",
+    "jest",
+    "vitest",
+    "tsc",
+    "go",
+    "build",
+    "test",
+    "-C",
+    "dir",
+    "--",
+    "-",
+    "",
+    "-o",
+    "--release",
+    "--target",
+    "-j",
+    "8",
+    "gcc",
+    "a.c",
+    "tox",
+    "-e",
+    "nox",
+    "-s",
+    "mvn",
+    "clean",
+    "gradle",
+    "./gradlew",
+    "docker",
+    "bundle",
+    "xvfb-run",
+    "ccache",
+    "rustup",
+    "nightly",
+    "+nightly",
+    "--build",
+    "-B",
+    "--watch",
+    "--pdb",
+    "all",
+    "install",
+    "turbo",
+    "nx",
+    "run-many",
+    "-t",
+    "deno",
+    "task",
+    "mise",
+    "direnv",
+    "php",
+    "artisan",
+    "composer",
+    "R",
+    "CMD",
+    "check",
+    "é",
+    "a@b",
+    "@",
+    "/",
+    "./",
+    "x/",
+    "/bin/",
+    ".venv/bin/pytest",
+    "node_modules/.bin/jest",
+    "--manifest-path",
+    "--prefix",
+    "cx",
+    "c8",
+    "--cov-report",
+];
+
+fn words() -> impl Strategy<Value = Vec<Word>> {
+    let word = prop_oneof![
+        8 => prop::sample::select(WORDS).prop_map(Word::from),
+        1 => any::<String>().prop_map(Word::Static),
+        1 => Just(Word::Dynamic),
+        1 => Just(Word::Flag("-j".into())),
+    ];
+    prop::collection::vec(word, 0..9)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn every_command_gets_a_judgement(argv in words()) {
+        let v = classify(&argv, &Context::default());
+        prop_assert!(!v.reason.is_empty());
+        match v.class {
+            Class::Heavy => {
+                prop_assert!(rules::NAMES.contains(&v.rule.as_str()), "{}", v.rule);
+                prop_assert!(!v.workload.needs.is_empty());
+            }
+            Class::Light => prop_assert_eq!(v.workload, Workload::default()),
+            Class::Unknown => prop_assert!(v.workload.needs.is_empty()),
+        }
+    }
+
+    #[test]
+    fn every_text_is_survived(text in any::<String>()) {
+        drop(classify_script(&text, Dialect::Bash, &Context::default()));
+        drop(classify_script(&text, Dialect::Zsh, &Context::default()));
+    }
 }

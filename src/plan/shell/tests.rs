@@ -225,6 +225,9 @@ const SNIPPETS: &[&str] = &[
     "env -u A -u B C=1 nice -n 5 stdbuf -o0 §make",
 ];
 
+/// What zsh says, hostile texts, and what parts tell.
+mod more;
+
 fn stripped(snippet: &str) -> String {
     snippet.replace('§', "")
 }

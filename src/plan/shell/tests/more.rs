@@ -1,0 +1,239 @@
+use proptest::prelude::*;
+
+use super::{SNIPPETS, free_sites, innermost, parts, shell, stripped};
+use crate::plan::shell::{Dialect, MAX_TEXT, StdinFrom, Word, insert, parse, rewrite};
+
+/// zsh is asked as bash is, for those texts that its dialect understands.
+#[test]
+fn zsh_sees_a_command_word_at_each_site() {
+    let mut script = String::from("setopt aliases\nalias MARK='MARKED '\n");
+    let mut asked = Vec::new();
+    for snippet in SNIPPETS {
+        let text = stripped(snippet);
+        // Of bash only.
+        if ["! !", ";;&", "coproc N"].iter().any(|s| text.contains(s)) {
+            continue;
+        }
+        let Ok(parsed) = parse(&text, Dialect::Zsh) else {
+            continue;
+        };
+        for part in parsed.parts {
+            if part.left_alone.is_some() || part.argv.is_empty() || !part.wrappers.is_empty() {
+                continue;
+            }
+            let (text, at) = innermost(&text, part.site);
+            for (kind, word) in [("alias", "MARK "), ("plain", "MARKED ")] {
+                let n = asked.len();
+                // Each in a text of its own: one that zsh refuses must not spoil the others.
+                let body = format!("f() {{\n{}\n}}\n", insert(&text, &[at], word)).replace('\'', "'\\''");
+                script += &format!("unset -f f 2>/dev/null; eval '{body}'\necho @@@{kind}{n}\nfunctions f\n");
+            }
+            asked.push((text, at));
+        }
+    }
+    script += "echo @@@end\n";
+    let Some((_, out)) = shell("zsh", &["-f"], &script) else {
+        return;
+    };
+    assert!(asked.len() > 200, "only {} sites", asked.len());
+    let mut wrong = Vec::new();
+    for (n, (text, at)) in asked.iter().enumerate() {
+        let shown = |kind: &str| {
+            let head = format!("@@@{kind}{n}\n");
+            Some(out.split_once(&head)?.1.split_once("@@@")?.0.to_owned())
+        };
+        match (shown("alias"), shown("plain")) {
+            (Some(alias), Some(plain)) if alias.contains("MARKED") && alias == plain => {}
+            (alias, plain) => wrong.push(format!("{text:?} at {at}\n  {alias:?}\n  {plain:?}")),
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {} sites:\n{}",
+        wrong.len(),
+        asked.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn what_a_part_tells() {
+    let rows: &[(&str, usize, StdinFrom)] = &[
+        ("a", 0, StdinFrom::Inherited),
+        ("a | b", 1, StdinFrom::Pipe),
+        ("a |& b", 1, StdinFrom::Pipe),
+        ("a | b && c", 2, StdinFrom::Inherited),
+        ("a | { b; c; }", 2, StdinFrom::Pipe),
+        ("a | while read x; do b; done", 2, StdinFrom::Pipe),
+        ("while read x; do b; done < f", 1, StdinFrom::File),
+        ("for x in y; do b; done <<< z", 0, StdinFrom::Heredoc),
+        ("a | b < f", 1, StdinFrom::File),
+        ("b 3< f", 0, StdinFrom::Inherited),
+        ("b 0<&3", 0, StdinFrom::File),
+        ("b <<E\nx\nE", 0, StdinFrom::Heredoc),
+        ("a > >(b)", 1, StdinFrom::Pipe),
+        ("a < <(b)", 0, StdinFrom::File),
+        ("a | b \"$(c)\"", 2, StdinFrom::Pipe),
+        ("time a | b", 1, StdinFrom::Pipe),
+    ];
+    for (text, i, want) in rows {
+        assert_eq!(parts(text)[*i].stdin, *want, "{text}");
+    }
+    let one = |text: &str| parts(text).swap_remove(0);
+    let p = one("A=1 env B=2 timeout 5 nice make -j$(nproc) x > log 2>&1");
+    assert_eq!(p.assignments, ["A", "B"]);
+    assert_eq!(p.wrappers, ["env", "timeout", "nice"]);
+    assert_eq!(
+        p.argv,
+        [Word::from("make"), Word::Flag("-j".into()), Word::from("x")]
+    );
+    assert!(p.redirects[0].writes && p.redirects[0].target == Word::from("log") && !p.redirects[1].writes);
+    assert!(one("a >& log").redirects[0].writes && one("a &> log").redirects[0].writes);
+    assert!(!one("a >&2").redirects[0].writes && !one("a < f").redirects[0].writes);
+    assert!(one("a &").background && one("(a; b) &").background && !one("a; b &").background);
+    assert_eq!(
+        parts("(a; $(b))").iter().map(|p| p.depth).collect::<Vec<_>>(),
+        [1, 1, 2]
+    );
+    for (text, plain) in [
+        ("a && b | c; d > f", true),
+        ("A=1 timeout 5 a \"$x\"", true),
+        ("time a", true),
+        ("a &", false),
+        ("(a)", false),
+        ("if a; then b; fi", false),
+        ("f() { a; }", false),
+        ("a $(b)", false),
+        ("a ${x:-y}", false),
+        ("a <(b)", false),
+        ("[[ a ]]", false),
+    ] {
+        assert_eq!(parse(text, Dialect::Bash).unwrap().plain, plain, "{text}");
+    }
+}
+
+#[test]
+fn reasons_for_leaving_alone() {
+    for (text, i, says) in [
+        ("$X a", 0, "not a static word"),
+        ("xargs make", 0, "`xargs` starts its commands itself"),
+        ("find . -exec make {} +", 0, "`find` starts its commands itself"),
+        ("bash -c make", 0, "`bash` is a shell of its own"),
+        ("/bin/sh x", 0, "`sh` is a shell of its own"),
+        ("eval make", 0, "`eval` runs shell text"),
+        ("sudo -E make", 0, "`sudo` changes the user"),
+        ("exec make", 0, "`exec` replaces the shell"),
+        ("env -i make", 0, "`env -i` empties the environment"),
+        ("cat <<E\n$(make)\nE", 1, "inside a here-document"),
+        ("f() { make; }", 0, "inside a function definition"),
+        ("make() { x; }; make", 1, "defines `make` as a function or alias"),
+        ("alias make=x\nmake", 1, "defines `make` as a function or alias"),
+        ("alias $x\nmake", 1, "unknown names"),
+        ("timeout() { x; }; timeout 5 make", 1, "defines `timeout`"),
+        ("A=1", 0, "no program"),
+        ("export A=1", 0, "of the shell"),
+    ] {
+        let reason = parts(text)[i].left_alone.clone().unwrap_or_default();
+        assert!(reason.contains(says), "{text}: {reason}");
+    }
+}
+
+#[test]
+fn texts_that_are_left_alone_as_a_whole() {
+    let long = format!("make {}", "x".repeat(MAX_TEXT));
+    for (text, says) in [
+        (long.as_str(), "over 64 KB"),
+        ("make && (", "does not parse"),
+        ("if make; then", "does not parse"),
+        ("echo 'x", "does not parse"),
+        ("make\r\nmake", "the character"),
+        ("make\u{a0}all", "the character"),
+        ("make\0", "the character"),
+        ("shopt -s expand_aliases; make", "aliases"),
+        (&"${x:-$(".repeat(40), "nests too deep"),
+    ] {
+        let reason = parse(text, Dialect::Bash).unwrap_err().reason;
+        assert!(reason.contains(says), "{:?}: {reason}", text.get(..20));
+    }
+    assert_eq!(parse("", Dialect::Bash).unwrap().parts, []);
+    assert_eq!(parse("# only a comment", Dialect::Bash).unwrap().parts, []);
+    assert!(parse(&"echo ${x} ".repeat(500), Dialect::Bash).is_ok());
+}
+
+#[test]
+fn hostile_texts_end() {
+    let units = [
+        "(",
+        "((",
+        "{ ",
+        "$(",
+        "$((",
+        "`",
+        "\"$(",
+        "${x:-",
+        "${x:-$(",
+        "[[ ",
+        "[[ ( ",
+        "if ",
+        "while ",
+        "case x in x) ",
+        "! ",
+        "a && ",
+        "a | ",
+        "a; ",
+        "<(",
+        "<<E\n",
+        "<<-E\n$(",
+        "f() { ",
+        "a=(",
+        "$[",
+        "\\\n",
+        "'",
+        "\"",
+        "a[",
+        "a[$(",
+        "(( (",
+        "time ",
+        "coproc ",
+        "${x//",
+        "${a[",
+        "do ",
+        "for ((",
+        "&& ",
+        "{a,",
+        "?(",
+        "!(a|",
+        "timeout 5 ",
+        "env A=1 ",
+        "${x:-\"",
+        "a && (",
+        "a | (",
+        "{ a; } && ",
+    ];
+    for unit in units {
+        // Longer chains of what does not nest.
+        let long = if unit.starts_with(['a', '{']) { 3 } else { 0 };
+        for n in [1, 7, 50, 99, 300]
+            .into_iter()
+            .chain([999, 1001, 5000].into_iter().take(long))
+        {
+            let open = unit.repeat(n);
+            for text in [format!("{open}make"), format!("{open}make{}", ")".repeat(n))] {
+                for dialect in [Dialect::Bash, Dialect::Zsh] {
+                    if let Ok(script) = parse(&text, dialect) {
+                        let sites = free_sites(&script.parts);
+                        drop(rewrite(&text, dialect, &script, &sites, "cx "));
+                    }
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_site_may_be_given(text in any::<String>(), sites in prop::collection::vec(0usize..100, 0..8)) {
+        let new = insert(&text, &sites, "\u{1}");
+        prop_assert_eq!(new.replace('\u{1}', ""), text.replace('\u{1}', ""));
+    }
+}
