@@ -63,9 +63,12 @@ pub(super) fn scan(
     };
     // Without it only git's own answers differ there.
     let repository = if ws.git {
-        sync::snapshot(&ws.root, &paths.cache.join("repositories"))
-            .ok()
-            .flatten()
+        sync::snapshot(
+            &ws.root,
+            &paths.cache.join("index").join(format!("{}.repository", ws.key)),
+        )
+        .ok()
+        .flatten()
     } else {
         None
     };
