@@ -164,7 +164,11 @@ fn nests_too_deep(text: &str) -> bool {
     // `time time time ...` nests by words, which the parser does not count as depth either.
     let mut run = 0;
     for word in text.split_ascii_whitespace() {
-        run = if matches!(word, "time" | "coproc" | "!" | "-p" | "--") { run + 1 } else { 0 };
+        run = if matches!(word, "time" | "coproc" | "!" | "-p" | "--") {
+            run + 1
+        } else {
+            0
+        };
         if run > 4 * MOST {
             return true;
         }
