@@ -365,8 +365,8 @@ fn sbt(call: &Call) -> Verdict {
 }
 
 fn dotnet(call: &Call) -> Verdict {
-    let (at, sub) = match operand(call.args, 0, &[]) {
-        At::Word(at, sub) => (at, sub),
+    let sub = match operand(call.args, 0, &[]) {
+        At::Word(_, sub) => sub,
         At::Dynamic => return unknown("dotnet", "the subcommand of `dotnet` is known only to the shell"),
         At::End => return light("dotnet", "`dotnet` alone only prints"),
     };
@@ -400,7 +400,6 @@ fn dotnet(call: &Call) -> Verdict {
             );
         }
     };
-    let _ = at;
     if v.class == Class::Heavy {
         v.workload.brings = Brings::Ignored;
         v.workload.platform = PlatformTie::Same;

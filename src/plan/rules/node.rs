@@ -101,7 +101,7 @@ fn tool(call: &Call) -> Option<Verdict> {
                 _ => light("vitest", "`vitest` watches unless it is `vitest run`"),
             }
         }
-        "mocha" | "_mocha" | "c8" | "nyc" if matches!(call.base, "mocha" | "_mocha") => Shape {
+        "mocha" | "_mocha" => Shape {
             files: &["--output"],
             ..test("mocha", &["--watch", "-w", "--inspect", "--inspect-brk"])
         }

@@ -641,14 +641,6 @@ fn latex(call: &Call) -> Verdict {
             &format!("`{}` in this form watches, cleans or asks", call.base),
         );
     }
-    let interactive = matches!(call.base, "pdflatex" | "xelatex" | "lualatex" | "latex")
-        && !args.iter().filter_map(Word::text).any(|a| {
-            let a = a.trim_start_matches('-');
-            a == "halt-on-error"
-                || a.starts_with("interaction=") && !a.ends_with("errorstopmode")
-                || a == "interaction"
-        });
-    let _ = interactive;
     let dir = [
         "-output-directory",
         "--output-directory",

@@ -114,9 +114,7 @@ fn cargo(call: &Call) -> Verdict {
             v
         }
         "test" | "t" => TESTS.verdict(call, sub),
-        "check" | "c" | "clippy" | "fix" | "udeps" | "semver-checks" | "machete" if sub != "machete" => {
-            CHECKS.verdict(call, sub)
-        }
+        "check" | "c" | "clippy" | "fix" | "udeps" | "semver-checks" => CHECKS.verdict(call, sub),
         "doc" | "d" | "rustdoc" => {
             if has(rest, &["--open"]) {
                 return light("cargo", "`cargo doc --open` opens a browser");
@@ -178,15 +176,11 @@ fn cargo(call: &Call) -> Verdict {
             "test" if !has(rest, &["--review"]) => TESTS.verdict(call, "insta"),
             _ => return light("cargo", "`cargo insta` asks"),
         },
-        "mutants" | "careful" | "hack" | "all-features"
-            if !matches!(sub_of(), "run" | "install" | "publish") =>
-        {
-            Shape {
-                outputs: &["mutants.out/**"],
-                ..TESTS
-            }
-            .verdict(call, sub)
+        "mutants" | "careful" | "hack" if !matches!(sub_of(), "run" | "install" | "publish") => Shape {
+            outputs: &["mutants.out/**"],
+            ..TESTS
         }
+        .verdict(call, sub),
         "run" | "r" => return light("cargo", "`cargo run` starts the program here"),
         "install" | "uninstall" | "binstall" => return light("cargo", "installs belong to this machine"),
         "watch" => return light("cargo", "`cargo watch` runs until stopped"),
