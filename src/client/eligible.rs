@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::cross;
 use crate::paths::Paths;
-use crate::plan::Workload;
+use crate::plan::{Brings, Workload};
 use crate::probe;
 use crate::proto::NeedSpec;
 use crate::sync::Workspace;
@@ -82,24 +82,25 @@ pub fn look(argv: &[OsString], work: &Workload, cwd: &Path, ws: Option<&Workspac
             version,
         });
     }
-    for dir in &work.reads {
-        let full = normal(&cwd.join(dir));
-        if !full.exists() || cwd.starts_with(&full) {
+    for full in read_dirs(work, cwd) {
+        let above = full != cwd && cwd.starts_with(&full);
+        if !full.exists() || above {
             continue;
         }
+        let dir = full.strip_prefix(cwd).unwrap_or(&full).display().to_string();
         let Ok(rel) = full.strip_prefix(&ws.root).map(Path::to_owned) else {
             continue;
         };
         match owners::of(paths, &ws.key, &rel) {
             Some(node) => {
-                fit.needs_dirs.push(dir.as_bytes().to_vec());
                 fit.owner = Some(node);
             }
             // What git does not ignore is synced like any source.
             None if is_source(&ws.root, &rel) => {}
             None => {
+                let dir = if dir.is_empty() { "what lies here" } else { &dir };
                 fit.must_be_local
-                    .get_or_insert(format!("{} was made on this machine", dir.trim_end_matches('/')));
+                    .get_or_insert(format!("{dir} was made on this machine"));
             }
         }
     }
@@ -315,13 +316,51 @@ pub mod owners {
     }
 }
 
+/// The directories whose content a command of `work` in `cwd` needs as a tool left it: those its rule names, and its own where
+/// cmake or meson have made that their build directory, whatever runs in it.
+fn read_dirs(work: &Workload, cwd: &Path) -> Vec<PathBuf> {
+    let mut dirs: Vec<PathBuf> = work.reads.iter().map(|d| normal(&cwd.join(d))).collect();
+    if BUILD_DIR.iter().any(|mark| cwd.join(mark).exists()) {
+        dirs.push(cwd.to_owned());
+    }
+    dirs
+}
+
+/// What cmake and meson leave in a build directory; it holds absolute paths.
+const BUILD_DIR: &[&str] = &["CMakeCache.txt", "meson-info"];
+
 /// The directories that a command of `work` in `cwd` reads and leaves, relative to the workspace.
 pub fn touched(work: &Workload, cwd: &Path, root: &Path) -> Vec<PathBuf> {
-    work.reads
+    read_dirs(work, cwd)
         .iter()
-        .filter_map(|d| normal(&cwd.join(d)).strip_prefix(root).map(Path::to_owned).ok())
-        .filter(|d| !d.as_os_str().is_empty())
+        .filter_map(|d| d.strip_prefix(root).map(Path::to_owned).ok())
         .collect()
+}
+
+/// What comes back of a command of the rule `rule`, as seen from `cwd`: cargo's `target` lies at the top of the cargo workspace.
+pub fn brings(rule: &str, brings: &Brings, cwd: &Path, root: &Path) -> Brings {
+    let Brings::Outputs(globs) = brings else {
+        return brings.clone();
+    };
+    if rule != "cargo" {
+        return brings.clone();
+    }
+    let is_top = |d: &&Path| {
+        let text = std::fs::read_to_string(d.join("Cargo.toml")).unwrap_or_default();
+        text.lines().any(|l| l.trim_start().starts_with("[workspace"))
+    };
+    let within = || cwd.ancestors().take_while(|d| d.starts_with(root));
+    let own = within().find(|d| d.join("Cargo.toml").is_file());
+    let top = within().find(is_top).or(own).unwrap_or(cwd);
+    let up = "../".repeat(cwd.strip_prefix(top).map_or(0, |r| r.components().count()));
+    let moved = |g: &String| {
+        if g.starts_with("target/") {
+            format!("{up}{g}")
+        } else {
+            g.clone()
+        }
+    };
+    Brings::Outputs(globs.iter().map(moved).collect())
 }
 
 #[cfg(test)]
@@ -374,6 +413,25 @@ mod tests {
             why.contains("crates/a/Cargo.toml depends on ../../../lib"),
             "{why}"
         );
+    }
+
+    #[test]
+    fn outputs_of_cargo_lie_at_the_top_of_its_workspace() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::create_dir_all(root.join("crates/a/src")).unwrap();
+        std::fs::write(root.join("Cargo.toml"), "[workspace]\nmembers = ['crates/*']\n").unwrap();
+        std::fs::write(root.join("crates/a/Cargo.toml"), "[package]\n").unwrap();
+        let globs = Brings::Outputs(vec!["target/debug/*".into()]);
+        let of = |rule: &str, cwd: &str| match brings(rule, &globs, &root.join(cwd), root) {
+            Brings::Outputs(mut g) => g.remove(0),
+            _ => unreachable!(),
+        };
+        assert_eq!(of("cargo", ""), "target/debug/*");
+        assert_eq!(of("cargo", "crates/a/src"), "../../../target/debug/*");
+        assert_eq!(of("make", "crates/a"), "target/debug/*");
+        std::fs::write(root.join("Cargo.toml"), "[package]\n").unwrap();
+        assert_eq!(of("cargo", "crates/a/src"), "../target/debug/*");
     }
 
     #[test]

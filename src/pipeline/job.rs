@@ -4,10 +4,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::client::cross;
 use crate::client::run::Job;
 use crate::client::stdio;
 use crate::client::tree::Tree;
+use crate::client::{cross, eligible};
 use crate::config::{Config, WriteBack};
 use crate::hook::note;
 use crate::paths::{self, Paths};
@@ -52,7 +52,7 @@ pub(super) fn scan(
     let back = BackSpec {
         // What no rule knows may leave anything.
         brings: if verdict.class == Class::Heavy {
-            verdict.workload.brings.clone()
+            eligible::brings(&verdict.rule, &verdict.workload.brings, cwd, &ws.root)
         } else {
             Brings::Ignored
         },
