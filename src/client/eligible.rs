@@ -91,7 +91,7 @@ pub fn look(argv: &[OsString], work: &Workload, cwd: &Path, ws: Option<&Workspac
         let Ok(rel) = full.strip_prefix(&ws.root).map(Path::to_owned) else {
             continue;
         };
-        match owners::of(paths, &ws.key, &rel) {
+        match owners::of(paths, &ws.key, &ws.root, &rel) {
             Some(node) => {
                 fit.owner = Some(node);
             }
@@ -276,9 +276,18 @@ pub mod owners {
     use std::collections::BTreeMap;
     use std::path::{Path, PathBuf};
 
+    use serde::{Deserialize, Serialize};
+
     use crate::paths::{self, Paths};
 
-    type Owners = BTreeMap<String, String>;
+    type Owners = BTreeMap<String, Owner>;
+
+    /// Who made a directory, and which one it was.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    struct Owner {
+        node: String,
+        inode: u64,
+    }
 
     fn file(paths: &Paths, workspace: &str) -> PathBuf {
         paths.state.join("owners").join(format!("{workspace}.json"))
@@ -291,19 +300,43 @@ pub mod owners {
             .unwrap_or_default()
     }
 
-    /// The node that made `dir` (relative to the workspace), if a node did.
-    pub fn of(paths: &Paths, workspace: &str, dir: &Path) -> Option<String> {
-        load(paths, workspace).remove(dir.to_str()?)
+    /// The node that made `dir` (relative to the workspace at `root`), if a node did and nobody has made it anew here since.
+    pub fn of(paths: &Paths, workspace: &str, root: &Path, dir: &Path) -> Option<String> {
+        let owner = load(paths, workspace).remove(dir.to_str()?)?;
+        let full = root.join(dir);
+        (owner.inode == inode(&full) && !configured_here(&full, root)).then_some(owner.node)
+    }
+
+    /// Tells a directory from another one that took its place.
+    fn inode(dir: &Path) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(dir).map_or(0, |m| m.ino())
+    }
+
+    /// Whether cmake's cache in `dir` names the sources at their place here.
+    fn configured_here(dir: &Path, root: &Path) -> bool {
+        let cache = std::fs::read_to_string(dir.join("CMakeCache.txt")).unwrap_or_default();
+        let home = cache
+            .lines()
+            .find_map(|l| l.strip_prefix("CMAKE_HOME_DIRECTORY:INTERNAL="));
+        home.is_some_and(|h| Path::new(h).starts_with(root))
     }
 
     /// Notes that `dirs` were made or changed by `node`, or by this machine (`None`).
-    pub fn note(paths: &Paths, workspace: &str, dirs: &[PathBuf], node: Option<&str>) {
+    pub fn note(paths: &Paths, workspace: &str, root: &Path, dirs: &[PathBuf], node: Option<&str>) {
         let mut owners = load(paths, workspace);
         let before = owners.clone();
-        for dir in dirs.iter().filter_map(|d| d.to_str()) {
+        for dir in dirs {
+            let Some(name) = dir.to_str() else { continue };
             match node {
-                Some(n) => owners.insert(dir.to_owned(), n.to_owned()),
-                None => owners.remove(dir),
+                Some(n) => owners.insert(
+                    name.to_owned(),
+                    Owner {
+                        node: n.to_owned(),
+                        inode: inode(&root.join(dir)),
+                    },
+                ),
+                None => owners.remove(name),
             };
         }
         if owners != before
@@ -435,12 +468,30 @@ mod tests {
     }
 
     #[test]
-    fn owners_are_kept() {
+    fn owners_are_kept_until_the_directory_is_made_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths::under(dir.path());
-        owners::note(&paths, "w", &["build".into()], Some("n1"));
-        assert_eq!(owners::of(&paths, "w", Path::new("build")).as_deref(), Some("n1"));
-        owners::note(&paths, "w", &["build".into()], None);
-        assert_eq!(owners::of(&paths, "w", Path::new("build")), None);
+        let (paths, root) = (Paths::under(dir.path()), dir.path().join("ws"));
+        let build = root.join("build");
+        std::fs::create_dir_all(&build).unwrap();
+        let of = || owners::of(&paths, "w", &root, Path::new("build"));
+        let note = |node| owners::note(&paths, "w", &root, &["build".into()], node);
+        note(Some("n1"));
+        assert_eq!(of().as_deref(), Some("n1"));
+        std::fs::rename(&build, root.join("old")).unwrap();
+        std::fs::create_dir(&build).unwrap();
+        assert_eq!(of(), None);
+        note(Some("n1"));
+        let cache = |home: &Path| {
+            let text = format!("# x\nCMAKE_HOME_DIRECTORY:INTERNAL={}\n", home.display());
+            std::fs::write(build.join("CMakeCache.txt"), text).unwrap();
+        };
+        cache(Path::new("/home/other/tree/ws"));
+        assert_eq!(of().as_deref(), Some("n1"));
+        cache(&root);
+        assert_eq!(of(), None);
+        note(Some("n1"));
+        note(None);
+        std::fs::remove_file(build.join("CMakeCache.txt")).unwrap();
+        assert_eq!(of(), None);
     }
 }

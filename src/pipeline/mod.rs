@@ -95,7 +95,7 @@ fn here(request: &Request, case: Option<&Case>, reason: &str) -> i32 {
         && let Some(ws) = &case.ws
     {
         let dirs = eligible::touched(&case.verdict.workload, &request.cwd, &ws.root);
-        owners::note(&case.paths, &ws.key, &dirs, None);
+        owners::note(&case.paths, &ws.key, &ws.root, &dirs, None);
     }
     if let Some(case) = case
         && case.verdict.class == Class::Heavy

@@ -208,7 +208,7 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
     note_load(case, &node.name, ran.exit.load.clone());
     if let Some(ws) = &case.ws {
         let dirs = eligible::touched(&case.verdict.workload, &request.cwd, &ws.root);
-        owners::note(&case.paths, &ws.key, &dirs, Some(&node.name));
+        owners::note(&case.paths, &ws.key, &ws.root, &dirs, Some(&node.name));
     }
     let mut notes = ran.back.notes;
     let (stayed, n) = &ran.exit.stayed;
