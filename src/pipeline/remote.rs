@@ -13,13 +13,14 @@ use crate::client::stdio::{Input, Output};
 use crate::client::tree;
 use crate::config::{NodeConfig, WhenFull};
 use crate::inflight::Inflight;
+use crate::plan::route::Route;
 use crate::report::{self, LOST, NO_NODE};
 use crate::request::{Ending, Outcome, Request};
-use crate::table;
+use crate::table::{self, Table};
 
 use super::End;
 use super::job::{make_job, run_id, scan, scope, stdin_is_readable};
-use super::judge::{Case, local_view};
+use super::judge::{Case, decide, local_view};
 use super::told::{note_answer, note_failures, note_load, tell, tell_history};
 
 /// Nodes tried with the command before it waits or runs locally.
@@ -93,6 +94,12 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String]) -> 
         let node = open[i].clone();
         open.retain(|n| n.name != node.name && !dead.contains(&n.name));
         note_answer(case, &link);
+        // A node met for the first time was a candidate for want of knowledge.
+        let unknown = case.table.nodes.get(&node.name).is_none_or(|s| s.facts.is_none());
+        if unknown && let Some(reason) = unfit(request, case, &node.name) {
+            why.insert(node.name, reason);
+            continue;
+        }
         if job.is_none() {
             let tree = match tree.take() {
                 Some(t) => t.await.unwrap_or_else(|_| Err("the scan failed".into())),
@@ -184,6 +191,28 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String]) -> 
         return End::Status(NO_NODE);
     }
     End::Here(reason)
+}
+
+/// Why a node, now that it is known, is none for this command.
+fn unfit(request: &Request, case: &Case, node: &str) -> Option<String> {
+    let table = Table::load(&case.paths).0;
+    let ws = case.ws.as_ref();
+    match decide(
+        request,
+        &case.paths,
+        &case.config,
+        &table,
+        &case.verdict,
+        &case.fit,
+        ws,
+    ) {
+        Route::Nodes { candidates, .. } if candidates.iter().any(|c| c.name == node) => None,
+        Route::Nodes { rejected, .. }
+        | Route::Local { rejected, .. }
+        | Route::Impossible { rejected, .. } => {
+            rejected.into_iter().find(|r| r.name == node).map(|r| r.reason)
+        }
+    }
 }
 
 /// Whether a run may wait for a slot, by the user's policy.

@@ -40,6 +40,11 @@ pub fn find_program(name: &OsStr, path: &OsStr) -> Option<PathBuf> {
 /// major.minor of a program, as `--version` (or `version`) says; kept in `cache` for as long as the file does not change.
 pub fn version_of(program: &Path, cache: &Path) -> Option<String> {
     let meta = std::fs::metadata(program).ok()?;
+    // What a shim runs depends on more than itself.
+    let text = program.to_string_lossy();
+    if text.contains("/shims/") || text.contains("/.cargo/bin/") {
+        return ask_version(program);
+    }
     let key = format!("{}:{}:{}", program.display(), meta.size(), meta.mtime());
     let mut known: BTreeMap<String, String> = std::fs::read(cache)
         .ok()
@@ -48,19 +53,24 @@ pub fn version_of(program: &Path, cache: &Path) -> Option<String> {
     if let Some(v) = known.get(&key) {
         return Some(v.clone()).filter(|v| !v.is_empty());
     }
+    let version = ask_version(program).unwrap_or_default();
+    known.insert(key, version.clone());
+    if let Ok(bytes) = serde_json::to_vec(&known) {
+        let _ = crate::paths::write_atomic(cache, &bytes, 0o600);
+    }
+    Some(version).filter(|v| !v.is_empty())
+}
+
+fn ask_version(program: &Path) -> Option<String> {
     let name = program.file_name()?.to_string_lossy().into_owned();
     let arg = match name.as_str() {
         "go" => "version",
         "java" | "javac" => "-version",
         _ => "--version",
     };
-    let said = output(Command::new(program).arg(arg), Duration::from_secs(3));
-    let version = said.as_deref().and_then(major_minor).unwrap_or_default();
-    known.insert(key, version.clone());
-    if let Ok(bytes) = serde_json::to_vec(&known) {
-        let _ = crate::paths::write_atomic(cache, &bytes, 0o600);
-    }
-    Some(version).filter(|v| !v.is_empty())
+    output(Command::new(program).arg(arg), Duration::from_secs(3))
+        .as_deref()
+        .and_then(major_minor)
 }
 
 /// The first `N.M` in a text.
