@@ -7,6 +7,7 @@
 mod admit;
 pub use admit::{default_slots, now_ms};
 mod child;
+mod feed;
 mod log;
 mod serve;
 mod supervise;

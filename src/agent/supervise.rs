@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
@@ -19,6 +19,7 @@ use anyhow::Context;
 
 use super::admit::{self, Slot};
 use super::child;
+use super::feed::{PackInput, Stdin};
 use super::log::{self, Event, Log};
 use crate::proto::{self, CHUNK, Down, Exit, Facts, MirrorSpec, Refusal, RunStart, Up};
 use crate::request::Ending;
@@ -343,13 +344,7 @@ impl Supervisor {
 
     /// Stages the pack that the client sends.
     fn receive(&self, mirror: &Mirror) -> Result<crate::sync::Staged, Stop> {
-        let mut input = PackInput {
-            events: &self.events,
-            piece: Vec::new(),
-            at: 0,
-            quit: false,
-            ended: false,
-        };
+        let mut input = PackInput::new(&self.events);
         let staged = stage(&mut input, &mirror.stage_dir(), u64::MAX);
         if !input.quit {
             input.drain();
@@ -568,66 +563,5 @@ fn cannot_start(run: &RunStart, e: &std::io::Error) -> Stop {
             Stop::Refuse(Refusal::Lacks(format!("`{name}` can't be started: {e}")))
         }
         _ => Stop::Refuse(Refusal::Other(format!("`{name}` can't be started: {e}"))),
-    }
-}
-
-/// Feeds the command's standard input without ever holding up the supervisor.
-struct Stdin(Sender<Vec<u8>>);
-
-impl Stdin {
-    fn new(mut file: File, log: Log) -> Stdin {
-        let (tx, rx) = mpsc::channel::<Vec<u8>>();
-        std::thread::spawn(move || {
-            while let Ok(data) = rx.recv() {
-                // A command that closed its input has had enough; the rest is taken and dropped.
-                let _ = file.write_all(&data);
-                log.say(&Down::Took(data.len() as u32));
-            }
-        });
-        Stdin(tx)
-    }
-
-    fn write(&mut self, data: Vec<u8>) {
-        let _ = self.0.send(data);
-    }
-}
-
-/// The pack as it arrives, as a reader.
-struct PackInput<'a> {
-    events: &'a Receiver<Event>,
-    piece: Vec<u8>,
-    at: usize,
-    quit: bool,
-    ended: bool,
-}
-
-impl PackInput<'_> {
-    /// Reads to the end of the pack: nothing of it may be taken for a later message.
-    fn drain(&mut self) {
-        let mut rest = [0; 4096];
-        while matches!(self.read(&mut rest), Ok(n) if n > 0) {}
-    }
-}
-
-impl Read for PackInput<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        while self.at == self.piece.len() {
-            if self.ended {
-                return Ok(0);
-            }
-            match self.events.recv() {
-                Ok(Event::Up(Up::Pack(data))) => (self.piece, self.at) = (data, 0),
-                Ok(Event::Up(Up::PackEnd)) => self.ended = true,
-                Ok(Event::Up(Up::Beat)) => {}
-                _ => {
-                    self.quit = true;
-                    return Err(std::io::ErrorKind::ConnectionAborted.into());
-                }
-            }
-        }
-        let n = buf.len().min(self.piece.len() - self.at);
-        buf[..n].copy_from_slice(&self.piece[self.at..self.at + n]);
-        self.at += n;
-        Ok(n)
     }
 }

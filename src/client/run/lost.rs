@@ -1,0 +1,177 @@
+//! When the link is lost: asks whether the command was started, attaches to it again, sends again what did not arrive.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{RunError, Running};
+use crate::node::Link;
+use crate::node::link::Install;
+use crate::proto::{Down, Up};
+use crate::report;
+
+/// How long a node may take to say whether it started a command.
+const ASK: Duration = Duration::from_secs(3);
+
+/// Silence that makes a link suspicious before the start: three missed beats.
+const SILENT_BEFORE: Duration = Duration::from_millis(3500);
+
+/// Silence that makes a link lost after the start.
+const SILENT_AFTER: Duration = Duration::from_secs(20);
+
+impl Running<'_> {
+    /// The stream is gone, and the start was not seen. Where the node had no leave to start, that is no more than a failed node.
+    /// Where it had, the node is asked once its leave has run out: it keeps note of what it started. Without an answer the command
+    /// may have run, and must not run again.
+    pub(super) async fn find_out(
+        &mut self,
+        why: &str,
+        signals: &mut mpsc::Receiver<i32>,
+    ) -> Result<(), RunError> {
+        let Some(by) = self.start_by else {
+            return Err(RunError::broken(why));
+        };
+        let unknown = || RunError::Lost {
+            why: format!("{why}; whether the command was started there can't be asked"),
+        };
+        let ask = async {
+            tokio::time::sleep_until(by).await;
+            let deadline = Instant::now() + ASK;
+            let link = Link::open(
+                self.again.node,
+                self.again.config,
+                self.again.paths,
+                deadline,
+                Install::Never,
+            )
+            .await;
+            let link = link.ok()?;
+            let mut channel = link.channel();
+            channel
+                .send(&Up::Attach {
+                    id: self.job.id.clone(),
+                    have: 0,
+                })
+                .await
+                .ok()?;
+            let answer = tokio::time::timeout_at(deadline + ASK, channel.rx.recv())
+                .await
+                .ok()??;
+            Some((link, channel, answer))
+        };
+        let answer = tokio::select! {
+            answer = ask => answer,
+            Some(signal) = signals.recv() => return Err(RunError::Interrupted(signal)),
+        };
+        match answer {
+            Some((link, channel, Down::Attached { stdin })) => {
+                (self.link, self.channel, self.started) = (link, channel, true);
+                self.sync_time = self.begun.elapsed();
+                self.resend_stdin(stdin).await
+            }
+            Some((_, _, Down::Failed { started: false, .. })) => Err(RunError::broken(why)),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Whether the link has to be given up, and why.
+    pub(super) fn silent(&self) -> Option<String> {
+        let silence = self.link.silence();
+        let limit = if self.started && self.signalled.is_none() {
+            SILENT_AFTER
+        } else {
+            SILENT_BEFORE
+        };
+        (silence > limit).then(|| format!("no sign of life for {} s", silence.as_secs()))
+    }
+
+    /// Attaches to the run over a new stream, for as long as the run lives on without one.
+    pub(super) async fn attach_again(
+        &mut self,
+        why: &str,
+        signals: &mut mpsc::Receiver<i32>,
+    ) -> Result<(), RunError> {
+        let until = Instant::now() + Duration::from_secs(u64::from(self.job.link_grace));
+        let lost = |more: &str| RunError::Lost {
+            why: format!("{why}; {more}"),
+        };
+        if let Some(signal) = self.signalled {
+            // Told to end, and nobody there to tell: the node ends the run when the grace is over.
+            return Err(RunError::Interrupted(signal));
+        }
+        report::line(&format!(
+            "{}: {why}; run {} goes on there, attaching again",
+            self.link.node, self.job.id
+        ));
+        let mut pause = Duration::from_millis(500);
+        loop {
+            let deadline = (Instant::now() + Duration::from_secs(10)).min(until);
+            let opening = Link::open(
+                self.again.node,
+                self.again.config,
+                self.again.paths,
+                deadline,
+                Install::Never,
+            );
+            let opened = tokio::select! {
+                opened = opening => opened,
+                Some(signal) = signals.recv() => return Err(RunError::Interrupted(signal)),
+            };
+            if let Ok(link) = opened {
+                self.channel = link.channel();
+                self.link = link;
+                // What had come back in part comes again from its beginning.
+                self.incoming = None;
+                let attach = Up::Attach {
+                    id: self.job.id.clone(),
+                    have: self.got,
+                };
+                if self.channel.send(&attach).await.is_ok() {
+                    return Ok(());
+                }
+            }
+            if Instant::now() + pause > until {
+                return Err(lost(&format!(
+                    "not reached again within {} s",
+                    self.job.link_grace
+                )));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                Some(signal) = signals.recv() => return Err(RunError::Interrupted(signal)),
+            }
+            pause = (pause * 2).min(Duration::from_secs(10));
+        }
+    }
+
+    /// A new stream is attached: sends the input again that did not arrive over the old one.
+    pub(super) async fn resend_stdin(&mut self, arrived: u64) -> Result<(), RunError> {
+        let waiting: usize = self.stdin_waiting.iter().map(Vec::len).sum();
+        let mut at = self.stdin_sent - waiting as u64;
+        for piece in self.stdin_waiting.clone() {
+            let end = at + piece.len() as u64;
+            if piece.is_empty() || end > arrived {
+                let skip = arrived.saturating_sub(at).min(piece.len() as u64) as usize;
+                self.send(&Up::Stdin(piece[skip..].to_vec())).await;
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// The command has taken so many more bytes of input.
+    pub(super) fn took(&mut self, mut n: usize) {
+        while n > 0
+            && let Some(first) = self.stdin_waiting.front_mut()
+            && !first.is_empty()
+        {
+            if first.len() > n {
+                first.drain(..n);
+                return;
+            }
+            n -= first.len();
+            self.stdin_waiting.pop_front();
+        }
+    }
+}
