@@ -239,8 +239,8 @@ remove() {
         if "$dest" setup claude --remove --yes; then
             :
         else
-            say "The hook could not be taken out of $settings; take the entry that names cx out by hand."
-            say '(Until then it does no harm: Claude Code runs the plain command when a hook is missing.)'
+            fail "the hook could not be taken out of $settings; nothing was removed" \
+                'run this in a terminal of your own, or take the entry that names cx out by hand first'
         fi
     fi
     rm -f "$dest"

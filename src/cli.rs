@@ -188,11 +188,16 @@ pub fn main() -> ExitCode {
         }
         Err(e) => {
             let _ = writeln!(std::io::stderr(), "cx: {e:#}");
-            1
+            if e.is::<Usage>() { 2 } else { 1 }
         }
     };
     ExitCode::from((status & 0xff) as u8)
 }
+
+/// Wrong usage of cx itself, exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
 
 fn dispatch(verb: Verb) -> anyhow::Result<i32> {
     let out = &mut std::io::stdout();
@@ -254,6 +259,15 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
 }
 
 fn request(argv: Vec<OsString>, demands: Demands) -> anyhow::Result<Request> {
+    if let Some(first) = argv.first()
+        && (first.is_empty() || first.as_encoded_bytes().starts_with(b"-"))
+    {
+        let shown = crate::node::printable(&first.to_string_lossy(), 80);
+        return Err(Usage(format!(
+            "{shown:?} is neither an option of cx nor a program; see `cx run --help`"
+        ))
+        .into());
+    }
     let cwd = std::env::current_dir()
         .map_err(|e| anyhow::anyhow!("the current directory is gone ({e}); change to one that exists"))?;
     Ok(Request {

@@ -107,6 +107,9 @@ pub enum WhenFull {
     Local,
 }
 
+/// The largest config that is read, bytes.
+const MAX_FILE: u64 = 1 << 20;
+
 /// The file as it is written.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -199,6 +202,17 @@ impl Config {
     /// When the file can't be read or says something that cx does not understand: the place, what, and what to do.
     pub fn load(paths: &Paths) -> anyhow::Result<Config> {
         let path = &paths.config_file;
+        if let Ok(meta) = std::fs::metadata(path) {
+            if !meta.is_file() {
+                bail!("{} is not a file", path.display());
+            }
+            if meta.len() > MAX_FILE {
+                bail!(
+                    "{} is larger than a megabyte; that is no configuration of cx",
+                    path.display()
+                );
+            }
+        }
         let text = match std::fs::read_to_string(path) {
             Ok(t) => t,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),

@@ -289,6 +289,10 @@ pub struct Exit {
     pub generation: Option<Generation>,
     /// Ignored files that changed there and did not come back, at most 100, and how many in all.
     pub stayed: (Vec<RelPath>, u64),
+    /// Files that would have come back but for the limit, at most 100.
+    pub over: Vec<RelPath>,
+    /// Why what the command changed could not be collected, if so; then nothing came back.
+    pub uncollected: Option<String>,
     /// Load after the run.
     pub load: Load,
 }

@@ -174,8 +174,38 @@ impl Log {
         record.push(fd);
         record.extend_from_slice(&(data.len() as u32).to_le_bytes());
         record.extend_from_slice(data);
-        self.0.file.write_all_at(&record, s.len)?;
+        if let Err(e) = self.0.file.write_all_at(&record, s.len) {
+            return self.pass_on(s, fd, data, e);
+        }
         s.len += record.len() as u64;
+        s.total += data.len() as u64;
+        drop(s);
+        self.0.changed.notify_all();
+        Ok(())
+    }
+
+    /// Where the log can't be written (the command has filled the disk), the attached stream gets the piece directly, once it has
+    /// what the log holds.
+    fn pass_on<'a>(
+        &'a self,
+        mut s: MutexGuard<'a, State>,
+        fd: u8,
+        data: &[u8],
+        e: io::Error,
+    ) -> io::Result<()> {
+        while s.stream.is_some() && (s.sent < s.len || s.control.len() > 16) {
+            s = self.wait(s);
+        }
+        if s.stream.is_none() {
+            return Err(e);
+        }
+        s.control.push_back(proto::encode(
+            1,
+            &Down::Output {
+                fd,
+                data: data.to_vec(),
+            },
+        ));
         s.total += data.len() as u64;
         drop(s);
         self.0.changed.notify_all();

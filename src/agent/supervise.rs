@@ -493,10 +493,12 @@ impl Supervisor {
             slot,
             facts,
             mirror,
-            share,
+            mut share,
         } = held;
         let mut generation = None;
         let mut stayed = (Vec::new(), 0);
+        let mut over = Vec::new();
+        let mut uncollected = None;
         let mut back = None;
         if let (Some(mut mirror), Some(spec)) = (mirror, &self.run.mirror) {
             let path = self.dir.join("back");
@@ -505,13 +507,26 @@ impl Supervisor {
                 .write(true)
                 .mode(0o600)
                 .open(&path)?;
-            let collected = mirror
+            match mirror
                 .collect(&spec.back, &spec.dir, &mut file)
-                .context("the command ended, but what it changed could not be collected")?;
-            file.flush()?;
-            generation = Some(collected.generation);
-            stayed = collected.stayed;
-            back = Some(path);
+                .map_err(anyhow::Error::from)
+                .and_then(|c| {
+                    file.flush()?;
+                    Ok(c)
+                }) {
+                Ok(collected) => {
+                    generation = Some(collected.generation);
+                    (stayed, over) = (collected.stayed, collected.over);
+                    back = Some(path);
+                }
+                Err(e) => {
+                    uncollected = Some(format!("{e:#}"));
+                    let _ = std::fs::remove_file(path);
+                    // A mirror that can't be brought in order again by itself (a full disk) makes room for a new one.
+                    drop(share.take());
+                    let _ = mirror.remove();
+                }
+            }
         }
         drop(share);
         drop(slot);
@@ -525,6 +540,8 @@ impl Supervisor {
                 output,
                 generation,
                 stayed,
+                over,
+                uncollected,
                 load,
             })),
         );

@@ -194,14 +194,14 @@ fn crosses(key: &OsStr, value: &OsStr, rules: &Rules) -> bool {
     if NEVER.iter().any(|p| matches(p, name)) {
         return false;
     }
-    // The config names a variable for good; everything else stays if it looks like a secret.
-    if named(rules.pass) {
+    // A variable that the config names in full goes for good; everything else stays if it looks like a secret.
+    if rules.pass.iter().any(|p| p == name) {
         return true;
     }
     if looks_secret(name, &value) {
         return false;
     }
-    named(rules.assigned) || CROSS.iter().any(|p| matches(p, name))
+    named(rules.pass) || named(rules.assigned) || CROSS.iter().any(|p| matches(p, name))
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
@@ -328,7 +328,12 @@ mod tests {
             ("PATH", "/bin"),
         ];
         let assigned = ["FOO".to_owned(), "LD_PRELOAD".into(), "GITHUB_TOKEN".into()];
-        let pass = ["GITHUB_TOKEN".to_owned(), "ANTHROPIC_*".into()];
+        let pass = [
+            "GITHUB_TOKEN".to_owned(),
+            "ANTHROPIC_*".into(),
+            "RUST_*".into(),
+            "BA*".into(),
+        ];
         assert_eq!(names(&vars, &Rules::default()), ["CI", "RUST_LOG"]);
         assert_eq!(
             names(
@@ -348,7 +353,7 @@ mod tests {
                     pass: &pass
                 }
             ),
-            ["CI", "GITHUB_TOKEN", "RUST_LOG"]
+            ["BAR", "CI", "GITHUB_TOKEN", "RUST_LOG"]
         );
     }
 

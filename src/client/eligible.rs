@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use super::cross;
 use crate::paths::Paths;
+use crate::plan::rules;
+use crate::plan::shell::Word;
 use crate::plan::{Brings, Workload};
 use crate::probe;
 use crate::proto::NeedSpec;
@@ -30,6 +32,21 @@ pub struct Fit {
     pub needs_dirs: Vec<Vec<u8>>,
     /// Directories of the workspace that are in PATH here, relative to its root.
     pub path_prefix: Vec<Vec<u8>>,
+}
+
+/// Whether a command that no rule knows may leave a busy machine unasked: its program, or the script it is given first, is a file
+/// below the directory it runs in, and none of its words tells of acting on the world. What else is unknown may be about
+/// this machine.
+pub fn may_move_unasked(argv: &[Word], cwd: &Path) -> bool {
+    let is_file_here = |w: &Word| {
+        w.text().is_some_and(|t| {
+            !t.starts_with('-') && !t.starts_with('/') && !t.contains("..") && cwd.join(t).is_file()
+        })
+    };
+    let own = argv
+        .first()
+        .is_some_and(|w| w.text().is_some_and(|t| t.contains('/')) && is_file_here(w));
+    (own || argv.get(1).is_some_and(is_file_here)) && rules::may_move_unasked(argv)
 }
 
 /// Looks at a command, its directory and its environment.
@@ -171,8 +188,9 @@ fn leaves_path(text: &str, cwd: &Path, root: &Path) -> Option<String> {
     if SYSTEM.iter().any(|s| full.starts_with(s)) || full == Path::new("/") {
         return None;
     }
-    let there = full.exists() || (text.starts_with('/') && full.parent().is_some_and(Path::exists));
-    there.then(|| format!("{} lies outside the workspace", shown()))
+    // What does not exist may be about to be made there. An absolute path without a directory to be made in is none.
+    let tied = !text.starts_with('/') || full.exists() || full.parent().is_some_and(Path::exists);
+    tied.then(|| format!("{} lies outside the workspace", shown()))
 }
 
 /// Resolves `.` and `..` in the text of a path alone.
@@ -414,7 +432,9 @@ mod tests {
             ("../file-of-the-workspace", false),
             ("../../outside", true),
             ("--config=../../outside", true),
-            ("../../not-there", false),
+            ("../../not-there", true),
+            ("-o../../not-there", true),
+            ("--target-dir=../../t", true),
             ("-I/usr/include", false),
             ("/dev/null", false),
             (&abs, true),

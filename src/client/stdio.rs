@@ -24,6 +24,8 @@ enum Piece {
 #[derive(Default)]
 struct Closed {
     fds: Mutex<Vec<u8>>,
+    /// Why writing failed, where it was not that the reader had gone.
+    error: Mutex<Option<String>>,
     told: Notify,
 }
 
@@ -50,8 +52,16 @@ impl Output {
                         if dead[slot] {
                             continue;
                         }
-                        if to.write_all(&data).and_then(|()| to.flush()).is_err() {
+                        if let Err(e) = to.write_all(&data).and_then(|()| to.flush()) {
                             dead[slot] = true;
+                            if e.kind() != std::io::ErrorKind::BrokenPipe {
+                                let what = if fd == 2 { "stderr" } else { "stdout" };
+                                let told = format!("its {what} can't be written here: {e}");
+                                tell.error
+                                    .lock()
+                                    .unwrap_or_else(PoisonError::into_inner)
+                                    .get_or_insert(told);
+                            }
                             tell.fds.lock().unwrap_or_else(PoisonError::into_inner).push(fd);
                             tell.told.notify_one();
                         }
@@ -73,6 +83,15 @@ impl Output {
         if self.tx.send(Piece::Flush(tx)).await.is_ok() {
             let _ = rx.await;
         }
+    }
+
+    /// Why some of the output could not be written here (a full disk), if so.
+    pub fn error(&self) -> Option<String> {
+        self.closed
+            .error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Waits for a descriptor that nobody reads any more, once for each.

@@ -9,6 +9,7 @@ use super::permissions::{self, Rules};
 use super::settings::{self, Scopes};
 use super::wire::{self, BashInput, Event};
 use super::{client, program, snapshot};
+use crate::client::eligible;
 use crate::paths::{self, Paths};
 use crate::plan::Class;
 use crate::plan::classify::{Context, Judged, judge};
@@ -144,7 +145,15 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     // A `cx X` that the model typed would pass by the rules for X, in every mode.
     if permissions::names_cx(text) && starts_cx(text, shell.dialect) {
         let found: &Guard = guard.insert(world.guard(event));
-        if let Some(rule) = found.rules.might_restrict(&permissions::without_cx(text)) {
+        let hidden = text
+            .contains(['$', '`'])
+            .then(|| found.rules.any_for_bash())
+            .flatten();
+        if let Some(rule) = found
+            .rules
+            .might_restrict(&permissions::without_cx(text))
+            .or(hidden)
+        {
             return Some(wire::ask(&format!(
                 "cx would run this where your permission rules do not see it, and this one may concern it: {rule}"
             )));
@@ -167,7 +176,13 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     let mut judged = judge(script.clone(), &context);
     let busy = OnceCell::new();
     let busy = || *busy.get_or_init(|| (world.busy)(&view));
-    if sites(&judged, &busy).is_empty() {
+    let cwd = Path::new(&event.cwd);
+    let moves = |j: &Judged| match j.verdict.class {
+        Class::Heavy => view.can_have(&j.verdict.workload.needs),
+        Class::Unknown => busy() && eligible::may_move_unasked(&j.part.argv, cwd),
+        Class::Light => false,
+    };
+    if sites(&judged, &moves).is_empty() {
         return None;
     }
     let defined = world
@@ -178,39 +193,37 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         context.aliases = &defined;
         judged = judge(script.clone(), &context);
     }
-    let sites = sites(&judged, &busy);
+    let sites = sites(&judged, &moves);
     if sites.is_empty() {
         return None;
     }
 
-    if guard
-        .unwrap_or_else(|| world.guard(event))
-        .forbids_rewrite(text, &event.mode)
-    {
+    let guard = guard.unwrap_or_else(|| world.guard(event));
+    if guard.forbids_rewrite(text, &event.mode) {
         return None;
     }
 
     let plain = !assigns_path(text) && !permissions::names_cx(text) && !defined.iter().any(|n| n == "cx");
     let word = program::prefix((world.var)("PATH").as_deref(), plain)?;
     let command = shell::rewrite(text, shell.dialect, &script, &sites, &word).ok()?;
+    // A rule about cx itself must not hit what the user never typed.
+    if guard.rules.might_restrict(&command).is_some() {
+        return None;
+    }
     let timeout_ms = raised(input, world);
     leave_note(event, input, &judged, timeout_ms, world);
     Some(wire::rewrite(input, &command, timeout_ms))
 }
 
-/// Where `cx ` goes. `busy` is asked only where it matters.
-fn sites(judged: &[Judged], busy: &dyn Fn() -> bool) -> Vec<usize> {
+/// Where `cx ` goes: in front of what `moves` and may have it.
+fn sites(judged: &[Judged], moves: &dyn Fn(&Judged) -> bool) -> Vec<usize> {
     let can =
         |part: &Part| part.left_alone.is_none() && part.argv.first().is_some_and(|w| w.text().is_some());
-    let moves = |j: &&Judged| {
-        can(&j.part)
-            && match j.verdict.class {
-                Class::Heavy => true,
-                Class::Unknown => busy(),
-                Class::Light => false,
-            }
-    };
-    judged.iter().filter(moves).map(|j| j.part.site).collect()
+    judged
+        .iter()
+        .filter(|j| can(&j.part) && moves(j))
+        .map(|j| j.part.site)
+        .collect()
 }
 
 /// The shell that will run the command.
@@ -414,12 +427,19 @@ mod tests {
 
     fn event(command: &str) -> Value {
         json!({
-            "session_id": "s1", "cwd": "/nowhere", "permission_mode": "default", "hook_event_name": "PreToolUse",
+            "session_id": "s1", "cwd": env!("CARGO_MANIFEST_DIR"), "permission_mode": "default", "hook_event_name": "PreToolUse",
             "tool_name": "Bash", "tool_input": {"command": command, "description": "d"}, "tool_use_id": "t1",
         })
     }
 
     const CONFIG: &str = "home/.config/cx/config.toml";
+    #[test]
+    fn a_rule_about_cx_itself_keeps_the_text_as_typed() {
+        let rules = r#"{"permissions":{"allow":["Bash"],"deny":["Bash(cx:*)"]}}"#;
+        let env = Env::new().put("home/.claude/settings.json", rules);
+        assert_eq!(env.rewrite("cargo test"), None);
+    }
+
     const DENY_GIT: &str = r#"{"permissions":{"deny":["Bash(git push:*)"]}}"#;
 
     #[test]
@@ -436,6 +456,14 @@ mod tests {
                 Some("cx cargo build && cx cargo test"),
             ),
             ("ls -l", None),
+            // What the text gives it to read would be lost on a node; a loop's list must not be eaten.
+            ("yes | make", None),
+            ("make -f - <<< 'all:'", None),
+            ("make < /dev/null", Some("cx make < /dev/null")),
+            (
+                "while read -r f; do pytest $f; done < list",
+                Some("while read -r f; do cx pytest $f; done < list"),
+            ),
             ("frobnicate", None),
             ("cargo test &&", None),
             ("cx cargo test", None),
@@ -450,11 +478,21 @@ mod tests {
     fn unknown_commands_move_while_this_machine_is_busy() {
         let mut env = Env::new();
         env.busy = true;
-        assert_eq!(
-            env.rewrite("frobnicate --all").as_deref(),
-            Some("cx frobnicate --all")
-        );
-        assert_eq!(env.rewrite("ls").as_deref(), None);
+        // Any file of the workspace will do; nobody runs it here.
+        for (command, want) in [
+            ("tests/run.sh --all", Some("cx tests/run.sh --all")),
+            ("perl tests/run.sh", Some("cx perl tests/run.sh")),
+            ("tests/run.sh deploy", None),
+            ("tests/run.sh $WHERE", None),
+            ("tests/nosuch.sh", None),
+            ("frobnicate --all", None),
+            ("source lib.sh && build_all", None),
+            ("ls", None),
+        ] {
+            assert_eq!(env.rewrite(command).as_deref(), want, "{command}");
+        }
+        env.busy = false;
+        assert_eq!(env.rewrite("tests/run.sh --all"), None);
     }
 
     #[test]

@@ -35,6 +35,14 @@ impl Rules {
             })
     }
 
+    /// A deny or ask rule for Bash, if there is any: for texts that do not show what they run.
+    pub fn any_for_bash(&self) -> Option<&str> {
+        let all = self.restricting.iter().map(String::as_str);
+        self.unreadable
+            .as_deref()
+            .or_else(|| all.into_iter().find(|r| !matches!(scope(r), Scope::OtherTool)))
+    }
+
     /// Whether an allow rule covers every command, or every command of cx: then a rewrite meets no prompt.
     pub fn allow_all(&self) -> bool {
         self.allowing.iter().any(|rule| match rule.as_str() {

@@ -102,6 +102,11 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>) -> Jo
         env: cross::crossing(std::env::vars_os(), &rules),
         path_prefix: case.fit.path_prefix.clone(),
         stdin: case.verdict.workload.stdin
+            || request
+                .argv
+                .iter()
+                .skip(1)
+                .any(|a| a == "-" || a == "/dev/stdin" || a == "/dev/fd/0")
             || (request.origin == Origin::Shell && case.verdict.class != Class::Heavy),
         one_pipe: stdio::same_output(),
         needs: case.fit.needs.clone(),

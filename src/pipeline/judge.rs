@@ -1,5 +1,6 @@
 //! Gathers what a judgement hangs on, and asks the pure functions.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use crate::client::eligible::{self, Fit};
@@ -34,13 +35,8 @@ pub(super) fn judge(request: &Request) -> anyhow::Result<Case> {
     let config = Config::load(&paths)?;
     config.check_trusted(ws.as_ref().ok().map(|w| w.root.as_path()))?;
     let config = Arc::new(config);
-    let words: Vec<Word> = request
-        .argv
-        .iter()
-        .map(|a| Word::Static(a.to_string_lossy().into_owned()))
-        .collect();
     let verdict = classify::classify(
-        &words,
+        &words(&request.argv),
         &RuleContext {
             user_rules: &config.rules,
             off: &config.policy.off,
@@ -74,6 +70,12 @@ pub(super) fn judge(request: &Request) -> anyhow::Result<Case> {
         fit,
         route,
     })
+}
+
+fn words(argv: &[OsString]) -> Vec<Word> {
+    argv.iter()
+        .map(|a| Word::Static(a.to_string_lossy().into_owned()))
+        .collect()
 }
 
 /// Asks the one policy function.
@@ -111,6 +113,7 @@ pub(super) fn decide(
             arch: request.demands.arch.as_deref(),
         },
         typed: request.origin == Origin::Shell,
+        unknown_may_move: eligible::may_move_unasked(&words(&request.argv), &request.cwd),
         auto_route: config.policy.auto_route,
         busy_cpu: config.policy.busy_cpu,
         allow_overload: config.policy.allow_overload,

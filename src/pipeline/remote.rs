@@ -127,7 +127,8 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String]) -> 
         let terms = Terms {
             slots: node.slots,
             allow_overload,
-            insist: pinned || waiting,
+            // What it reads lies on this node only.
+            insist: pinned || waiting || case.fit.owner.is_some(),
             scope: scope(node.write_back),
         };
         let mut progress = Telling { request };
@@ -145,7 +146,21 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String]) -> 
         };
         let result = run::run(link, again, job, &terms, &mut caller).await;
         match result {
-            Ok(ran) => return finished(request, case, &node, job, ran),
+            Ok(ran) => {
+                let end = finished(request, case, &node, job, ran);
+                return match output.error() {
+                    Some(why) => {
+                        report::line(&format!("{}: {why}", node.name));
+                        // The command could not know; a success with half its output is none.
+                        if matches!(end, End::Status(0)) {
+                            End::Status(1)
+                        } else {
+                            end
+                        }
+                    }
+                    None => end,
+                };
+            }
             Err(RunError::NotStarted {
                 why: reason,
                 load,
@@ -248,6 +263,15 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         .collect();
     if !here.is_empty() && *n > 0 {
         notes.push(format!("stale here: {}", tree::list(&here)));
+    }
+    if !ran.exit.over.is_empty() {
+        notes.push(format!(
+            "left behind, over back_limit: {}",
+            tree::list(&ran.exit.over)
+        ));
+    }
+    if job.tree.is_none() {
+        notes.push("no project here: it ran in the node's home directory".into());
     }
     let failed = !matches!(ran.exit.ending, Ending::Code(0));
     if let Some(tree) = job

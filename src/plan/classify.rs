@@ -62,6 +62,10 @@ pub fn judge(script: Script, ctx: &Context) -> Vec<Judged> {
                 .find(|name| ctx.aliases.iter().any(|a| a == name))
                 .map(|name| format!("your shell defines `{name}` as a function or alias"));
         }
+        if part.left_alone.is_none() && part.fed && !verdict.workload.stdin {
+            // A command whose rule does not know that it reads gets no input on a node.
+            part.left_alone = Some("its standard input is set in the text".to_owned());
+        }
         Judged { part, verdict }
     });
     judged.collect()

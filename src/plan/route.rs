@@ -27,6 +27,8 @@ pub struct RouteInput<'a> {
     pub demands: Wishes<'a>,
     /// A person typed `cx` in front of the command.
     pub typed: bool,
+    /// A command that no rule knows may leave this machine unasked when it is busy.
+    pub unknown_may_move: bool,
     /// `auto_route`.
     pub auto_route: bool,
     /// Per cent of CPU past which this machine is busy.
@@ -261,7 +263,9 @@ fn stays(input: &RouteInput) -> Option<String> {
     let v = input.verdict;
     match v.class {
         Class::Light => return Some(v.reason.clone()),
-        Class::Unknown if !input.typed && input.local.cpu <= input.busy_cpu => return Some(v.reason.clone()),
+        Class::Unknown if !input.typed && (!input.unknown_may_move || input.local.cpu <= input.busy_cpu) => {
+            return Some(v.reason.clone());
+        }
         _ => {}
     }
     if !input.auto_route {
@@ -323,10 +327,7 @@ fn ineligible(input: &RouteInput, node: &NodeView, pinned: bool) -> Option<Strin
     }
     if let Some(facts) = &node.facts
         && !facts.tools.is_empty()
-        && let Some(need) = work
-            .needs
-            .iter()
-            .find(|n| is_known_tool(facts, input, &n.program))
+        && let Some(need) = work.needs.iter().find(|n| lacks_tool(facts, &n.program))
     {
         return Some(format!("no `{}`", need.program));
     }
@@ -338,14 +339,21 @@ fn is_overloaded(input: &RouteInput, node: &NodeView) -> bool {
     !input.allow_overload && node.age_s <= OLD_S && node.overloaded.is_some()
 }
 
-/// Whether the probe looks for `program` and did not find it there.
-fn is_known_tool(facts: &Facts, _input: &RouteInput, program: &str) -> bool {
-    const PROBED: &[&str] = &[
-        "make", "cmake", "ninja", "meson", "ctest", "cargo", "rustc", "go", "gcc", "g++", "clang", "python3",
-        "pytest", "tox", "nox", "uv", "poetry", "node", "npm", "pnpm", "yarn", "bun", "java", "mvn",
-        "gradle", "bazel", "dotnet", "docker", "podman", "swift", "zig", "ruby", "just",
-    ];
-    PROBED.contains(&program) && !facts.tools.iter().any(|(t, _)| t == program)
+/// Whether the probe of a node looks for `program`, so that its silence means that it is not there.
+pub fn is_probed(program: &str) -> bool {
+    PROBED.contains(&program)
+}
+
+/// Tools that every probe looks for.
+const PROBED: &[&str] = &[
+    "make", "cmake", "ninja", "meson", "ctest", "cargo", "rustc", "go", "gcc", "g++", "clang", "python3",
+    "pytest", "tox", "nox", "uv", "poetry", "node", "npm", "pnpm", "yarn", "bun", "java", "mvn", "gradle",
+    "bazel", "dotnet", "docker", "podman", "swift", "zig", "ruby", "just",
+];
+
+/// Whether the node has told that it lacks `program`.
+fn lacks_tool(facts: &Facts, program: &str) -> bool {
+    is_probed(program) && !facts.tools.iter().any(|(t, _)| t == program)
 }
 
 /// Why the node's platform does not fit. A command whose result is a verdict or text is tied to the system and architecture too
@@ -506,6 +514,7 @@ mod tests {
             verdict: v,
             demands: Wishes::default(),
             typed: false,
+            unknown_may_move: true,
             auto_route: true,
             busy_cpu: 40.0,
             allow_overload: false,
@@ -552,6 +561,8 @@ mod tests {
         i.typed = false;
         i.local.cpu = 41.0;
         assert_eq!(ask(&i), "a");
+        i.unknown_may_move = false;
+        assert_eq!(ask(&i), "local: because");
         let mut i = input(&light, nodes());
         i.demands.on = Some("a");
         assert_eq!(ask(&i), "a");

@@ -136,7 +136,7 @@ fn only<'a>(object: &'a Node, name: &str, path: &str) -> Result<Option<&'a Node>
 fn hooks_of(root: &Node) -> Result<Option<&Node>, EditError> {
     if root.members().is_none() {
         return Err(EditError::Shape {
-            path: "the whole file".to_owned(),
+            path: "(the whole file)".to_owned(),
             wanted: "an object",
         });
     }
@@ -507,7 +507,7 @@ mod tests {
     #[test]
     fn strange_files_are_refused() {
         for (text, why) in [
-            ("[]", "`the whole file` is not an object"),
+            ("[]", "`(the whole file)` is not an object"),
             ("{\"hooks\": []}", "`hooks` is not an object"),
             (
                 "{\"hooks\": {\"PreToolUse\": {}}}",

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::Table;
 use crate::config::Config;
 use crate::paths::{self, Paths};
+use crate::plan::Need;
+use crate::plan::route::is_probed;
 use crate::plan::rules::UserRule;
 
 /// Version of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The summary.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -23,6 +25,8 @@ pub struct HookView {
     pub nodes: usize,
     /// Milliseconds since the epoch until which no node is usable; 0 while one is, or while nothing is known.
     pub none_usable_until_ms: u64,
+    /// Tools that at least one node has, once every node has told; empty before.
+    tools: Vec<String>,
     /// `auto_route`.
     pub auto_route: bool,
     /// Built-in rules that are switched off.
@@ -54,6 +58,14 @@ impl HookView {
     /// Whether at least one configured node is not known to be unusable.
     pub fn may_route(&self, now_ms: u64) -> bool {
         self.nodes > 0 && now_ms >= self.none_usable_until_ms
+    }
+
+    /// Whether some node may have all of `needs`, as far as tools are probed.
+    pub fn can_have(&self, needs: &[Need]) -> bool {
+        self.tools.is_empty()
+            || needs
+                .iter()
+                .all(|n| !is_probed(&n.program) || self.tools.contains(&n.program))
     }
 
     /// This machine's CPU use in per cent, as well as it can be told without waiting.
@@ -107,9 +119,23 @@ fn make(paths: &Paths, config: &Config, table: &Table) -> HookView {
         })
         .min()
         .unwrap_or(0);
+    let facts = config
+        .nodes
+        .iter()
+        .map(|n| table.nodes.get(&n.name).and_then(|s| s.facts.as_ref()));
+    let mut tools: Vec<String> = match facts.collect::<Option<Vec<_>>>() {
+        Some(all) => all
+            .iter()
+            .flat_map(|f| f.tools.iter().map(|(t, _)| t.clone()))
+            .collect(),
+        None => Vec::new(),
+    };
+    tools.sort();
+    tools.dedup();
     HookView {
         version: VERSION,
         config: stamp(paths),
+        tools,
         nodes: config.nodes.len(),
         none_usable_until_ms: until,
         auto_route: config.policy.auto_route,

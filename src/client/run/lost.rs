@@ -15,7 +15,7 @@ use crate::report;
 const ASK: Duration = Duration::from_secs(3);
 
 /// Silence that makes a link suspicious before the start: three missed beats.
-const SILENT_BEFORE: Duration = Duration::from_millis(3500);
+pub(super) const SILENT_BEFORE: Duration = Duration::from_millis(3500);
 
 /// Silence that makes a link lost after the start.
 const SILENT_AFTER: Duration = Duration::from_secs(20);

@@ -274,8 +274,19 @@ impl Running<'_> {
                 down = self.channel.rx.recv() => match down {
                     Some(down) => {
                         let waits = !self.started;
+                        let heard = self.link.listener();
+                        let silence = async {
+                            while heard() < lost::SILENT_BEFORE {
+                                tokio::time::sleep(Duration::from_millis(250)).await;
+                            }
+                        };
                         let exit = tokio::select! {
                             biased;
+                            // A pack that is stuck in a dead link would not notice.
+                            () = silence, if waits => {
+                                self.find_out("it stopped answering during the sync", signals).await?;
+                                None
+                            }
                             Some(signal) = signals.recv(), if waits => return Err(RunError::Interrupted(signal)),
                             exit = self.take(down, &mut **progress) => exit?,
                         };
@@ -443,6 +454,13 @@ impl Running<'_> {
     async fn finish(mut self, exit: Exit) -> Result<Ran, RunError> {
         self.output.flush().await;
         let mut back = Applied::default();
+        if let Some(why) = exit.uncollected.as_deref() {
+            let _ = self.channel.send(&Up::Done).await;
+            return Err(RunError::Back {
+                ending: exit.ending,
+                why: printable(why, 300),
+            });
+        }
         let packed = self.pack.take().and_then(|p| p.packed);
         let sent = packed.as_ref().map_or((0, 0), |p| (p.files, p.bytes));
         if let (Some(tree), Some(incoming), Some(packed)) = (&self.job.tree, self.incoming.take(), packed) {

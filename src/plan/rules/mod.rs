@@ -34,6 +34,121 @@ pub struct Scope<'a> {
     pub off: &'a [String],
 }
 
+/// Tools whose targets and plugins are named by words of the user's own, among which some act on the world.
+const BUILDERS: &[&str] = &[
+    "python",
+    "python3",
+    "cmake",
+    "meson",
+    "ctest",
+    "dotnet",
+    "msbuild",
+    "xcodebuild",
+    "gradle",
+    "gradlew",
+    "mvn",
+    "mvnw",
+    "sbt",
+    "ninja",
+    "bazel",
+];
+
+/// Words that tell of acting on the world or on this machine.
+const ACTING: &[&str] = &[
+    "deploy",
+    "publish",
+    "publishing",
+    "upload",
+    "submit",
+    "install",
+    "release",
+    "push",
+    "ship",
+    "jib",
+    "wagon",
+    "artifactory",
+    "experimental",
+    "nightly",
+    "continuous",
+    "migrate",
+    "apply",
+    "destroy",
+    "flash",
+    "serve",
+    "server",
+    "prod",
+    "production",
+    "staging",
+    "login",
+    "secret",
+    "secrets",
+    "start",
+    "up",
+    "down",
+    "drop",
+    "sync",
+    "send",
+    "provision",
+    "watch",
+];
+
+/// The first word among `args` that tells of acting: a whole word of letters in it, whatever stands around it (`b:publish`,
+/// `artifactoryPublish`, `-tdeploy`). Paths and assignments of properties do not count.
+pub fn acting_word(args: &[Word]) -> Option<&str> {
+    let text = |w: &'_ Word| w.text().map(str::to_owned);
+    args.iter().enumerate().find_map(|(i, word)| {
+        let word = word.text()?;
+        let named = word.starts_with("/t:") || word.starts_with("-t:");
+        let is_path = !named && (word.contains('/') || (word.contains('.') && !word.contains(':')));
+        // `--config Release` is a way to build.
+        let before = i.checked_sub(1).and_then(|i| args.get(i)).and_then(text);
+        let is_configuration =
+            word.eq_ignore_ascii_case("release") && before.is_some_and(|b| b.starts_with('-'));
+        let acts = !is_path
+            && !is_configuration
+            && !word.starts_with("-D")
+            && words(word).iter().any(|w| ACTING.contains(&w.as_str()));
+        acts.then_some(word)
+    })
+}
+
+/// The words of a name, at non-letters and where small letters turn to capitals; the flag letter of `-tdeploy` goes.
+fn words(text: &str) -> Vec<String> {
+    let bare = match text.strip_prefix('-') {
+        Some(rest) if !rest.starts_with('-') && rest.len() > 2 => {
+            &rest[rest.chars().next().map_or(0, char::len_utf8)..]
+        }
+        _ => text,
+    };
+    let mut words = vec![String::new()];
+    let mut small = false;
+    for c in bare.chars() {
+        if !c.is_alphabetic() || (c.is_uppercase() && small) {
+            words.push(String::new());
+        }
+        small = c.is_lowercase();
+        if c.is_alphabetic() {
+            words.last_mut().expect("there is one").extend(c.to_lowercase());
+        }
+    }
+    words
+}
+
+/// Whether a command that no rule knows may leave a busy machine unasked, as far as its words tell: nothing in them, its own name
+/// included, tells of acting on the world. (That its program or script is a file of the workspace is for the caller to see.)
+pub fn may_move_unasked(argv: &[Word]) -> bool {
+    let name = argv
+        .first()
+        .and_then(Word::text)
+        .map(|p| p.rsplit('/').next().unwrap_or(p).to_owned());
+    let Some(name) = name else { return false };
+    let stem = name.split('.').next().unwrap_or_default();
+    let acts = |w: &String| ACTING.contains(&w.as_str());
+    !words(stem).iter().any(acts)
+        && acting_word(&argv[1..]).is_none()
+        && argv[1..].iter().all(|w| w.text().is_some())
+}
+
 /// Judges one simple command.
 pub fn judge(argv: &[Word], scope: Scope) -> Verdict {
     judge_nested(argv, scope, 0)
@@ -82,6 +197,14 @@ fn judge_nested(argv: &[Word], scope: Scope, depth: usize) -> Verdict {
     };
     if scope.off.contains(&verdict.rule) {
         let reason = format!("the rule `{}` is switched off", verdict.rule);
+        return light(&verdict.rule, &reason);
+    }
+    if verdict.class == Class::Heavy
+        && BUILDERS.contains(&base)
+        // `dotnet publish` itself only makes a directory.
+        && let Some(word) = acting_word(argv.get(if base == "dotnet" { 2.. } else { 1.. }).unwrap_or_default())
+    {
+        let reason = format!("`{word}` may install or publish something");
         return light(&verdict.rule, &reason);
     }
     if verdict.class == Class::Heavy

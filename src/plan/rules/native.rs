@@ -269,7 +269,8 @@ fn cmake(call: &Call) -> Verdict {
                 Some(dir) => {
                     v.workload.reads.push(dir.to_owned());
                     v.workload.leaves.push(dir.to_owned());
-                    v.workload.brings = Brings::Outputs(vec![join(dir, "compile_commands.json")]);
+                    // Half a build directory here would be of use to nobody.
+                    v.workload.brings = Brings::Outputs(vec![join(dir, "**")]);
                 }
             }
             v

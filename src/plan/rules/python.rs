@@ -169,6 +169,10 @@ fn python(call: &Call) -> Verdict {
                     ),
                 };
             }
+            // The module in the same word: `-mpytest`.
+            _ if text.len() > 2 && text.starts_with("-m") => {
+                return module(call, &text[2..], call.args.get(i + 1..).unwrap_or_default());
+            }
             _ if text.starts_with('-') => i += 1,
             _ => return script(call, text, &call.args[i + 1..]),
         }

@@ -74,6 +74,8 @@ pub struct Part {
     pub wrappers: Vec<String>,
     /// Its standard input.
     pub stdin: StdinFrom,
+    /// Whether the text gives this very command its standard input.
+    pub fed: bool,
     /// Its redirections, in text order; not those of a group around it.
     pub redirects: Vec<Redirection>,
     /// Why nothing may be inserted here, if so.
@@ -149,7 +151,26 @@ fn parse_checked(text: &str, dialect: Dialect) -> Result<Script, Unparsed> {
         let line = why.lines().next().unwrap_or_default();
         return Err(Unparsed::new(format!("the text does not parse: {line}")));
     }
-    walk::script(text, dialect, &result.file)
+    let mut script = walk::script(text, dialect, &result.file)?;
+    for part in &mut script.parts {
+        part.fed = is_fed(text, part);
+    }
+    Ok(script)
+}
+
+/// Whether the text gives this very command its input: a pipe right before it, or a redirection of its own (but for
+/// `< /dev/null`, which gives nothing). What a loop or group around it is given may be meant for another command in it.
+fn is_fed(text: &str, part: &Part) -> bool {
+    let before = text.get(..part.span.start).unwrap_or_default().trim_end();
+    let before = before.strip_suffix('&').unwrap_or(before);
+    if before.ends_with('|') && !before.ends_with("||") {
+        return true;
+    }
+    part.redirects.iter().any(|r| {
+        let written = text.get(r.span.clone()).unwrap_or_default();
+        let operator = written.strip_prefix('0').unwrap_or(written);
+        operator.starts_with('<') && r.target.text() != Some("/dev/null")
+    })
 }
 
 /// Blanks other than space and tab, control characters: shells and parsers split words differently there.

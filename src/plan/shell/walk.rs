@@ -529,6 +529,7 @@ impl<'a> Walk<'a> {
             assignments,
             wrappers,
             stdin: around.stdin,
+            fed: false,
             redirects,
             left_alone,
             depth: around.depth,

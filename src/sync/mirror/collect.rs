@@ -28,6 +28,8 @@ pub struct Collected {
     pub generation: Generation,
     /// Files that changed and did not come back: at most 100 of them, and how many there are.
     pub stayed: (Vec<RelPath>, u64),
+    /// Files that would have come back but for the limit.
+    pub over: Vec<RelPath>,
 }
 
 /// How many of the files that stayed are named.
@@ -126,6 +128,7 @@ impl Mirror {
             bytes,
             deleted: plan.deletions.len() as u64,
             generation,
+            over: plan.over.into_iter().take(NAMED).collect(),
             stayed: (plan.stayed.into_iter().take(NAMED).collect(), count),
         })
     }
@@ -250,6 +253,8 @@ struct Plan {
     deletions: BTreeSet<RelPath>,
     puts: BTreeMap<RelPath, Item>,
     stayed: BTreeSet<RelPath>,
+    /// What would come back but for the limit.
+    over: BTreeSet<RelPath>,
 }
 
 #[derive(Debug)]
@@ -297,7 +302,7 @@ impl Plan {
                 Some(rest) => left = rest,
                 None => {
                     self.puts.remove(&path);
-                    self.stayed.insert(path);
+                    self.over.insert(path);
                 }
             }
         }

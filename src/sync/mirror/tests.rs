@@ -363,7 +363,9 @@ fn scope_limit_and_rules_choose_what_comes_back() {
             )
         });
         let files = names(&files.map(|o| o.path().clone()).collect::<Vec<_>>()).join(" ");
-        (files, names(&collected.stayed.0).join(" "))
+        let mut stayed = [collected.stayed.0, collected.over].concat();
+        stayed.sort();
+        (files, names(&stayed).join(" "))
     };
     let outputs = |glob: &str| Brings::Outputs(vec![glob.into()]);
     for (brings, scope, limit, run_dir, comes, stays) in [
