@@ -215,3 +215,67 @@ fn nothing_of_ours_is_left_after_a_run() {
         }
     });
 }
+
+#[test]
+fn a_supervisor_that_dies_is_75_and_no_second_run() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let running = {
+        let p = env.project(&[("Makefile", "test:\n\t@echo x >> $$HOME/ran; sleep 3000\n")]);
+        p.start_cx(&["make", "test"])
+    };
+    let node = env.node("n1");
+    let running = running.until_exists(&node.home().join("ran"));
+    // All that is cx there dies at once, and what is left of it comes back with the next session.
+    let pids: Vec<u32> = cx::demo::processes::with_home(&node.home());
+    for pid in pids {
+        cx::demo::processes::kill(pid);
+    }
+    let out = running.wait().exits(75);
+    assert_eq!(
+        std::fs::read_to_string(node.home().join("ran")).unwrap(),
+        "x\n",
+        "{out:?}"
+    );
+    assert!(!env.home().join("ran").exists(), "it ran a second time: {out:?}");
+}
+
+#[test]
+fn a_damaged_agent_is_replaced() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let agents = env.node("n1").home().join(".cache/cx/agents");
+    for agent in std::fs::read_dir(&agents).unwrap().flatten() {
+        std::fs::write(agent.path(), &b"\x7fELF and then nothing"[..]).unwrap();
+    }
+    let p = env.project(&[("a", "")]);
+    p.cx(&["run", "--on", "n1", "--", "true"]).ok();
+}
+
+#[test]
+fn what_does_not_come_back_is_named() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    env.append_config("[policy]\nback_limit = \"1KB\"\n");
+    let p = env.project(&[("a", "")]);
+    let out = p
+        .cx(&[
+            "run",
+            "--on",
+            "n1",
+            "--",
+            "sh",
+            "-c",
+            "head -c 5000 /dev/zero > big; echo 1 > small",
+        ])
+        .ok();
+    assert!(p.has("small") && !p.has("big"));
+    assert!(out.line().contains("over back_limit: big"), "{out:?}");
+}
+
+#[test]
+fn output_that_cannot_be_written_here_is_no_success() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a", "")]);
+    let cx = env!("CARGO_BIN_EXE_cx");
+    p.sh(&format!("{cx} run --on n1 -- echo hi > /dev/full"))
+        .exits(1)
+        .complains("can't be written here");
+}

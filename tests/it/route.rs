@@ -151,3 +151,20 @@ fn explain_says_what_would_happen_and_why() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
     assert!(json.to_string().contains("heavy"), "{json}");
 }
+
+#[test]
+fn what_would_leave_the_workspace_stays() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a.c", "int main(void) { return 0; }\n")]);
+    for argv in [
+        &["gcc", "a.c", "-o", "../made-outside"][..],
+        &["gcc", "a.c", "-o../made-outside"],
+    ] {
+        let out = p.cx(argv).ok();
+        assert!(out.line().contains("outside the workspace"), "{out:?}");
+        assert!(p.has("../made-outside"));
+        std::fs::remove_file(env.home().join("work/made-outside")).unwrap();
+    }
+    let out = p.cx(&["run", "--bogus", "--", "ls"]).exits(2);
+    assert!(out.stderr().contains("--bogus"), "{out:?}");
+}
