@@ -2,7 +2,7 @@
 //!
 //! Data flows one way: a [`request::Request`] is classified and routed by the pure functions in
 //! [`plan`], synced and run by [`client`] against the [`agent`] on the node, and told by [`report`].
-//! `pipeline.rs` knows that order; read it first.
+//! `pipeline` knows that order; read it first.
 
 pub mod agent;
 pub mod cli;
