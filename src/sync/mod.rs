@@ -27,7 +27,7 @@ mod wild;
 mod wire;
 mod workspace;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::plan::manifest::Manifest;
@@ -106,19 +106,7 @@ pub(crate) fn is_full(e: &io::Error) -> bool {
 
 /// Replaces `path` by `bytes` in one step, so that a reader and a crash see the old file or the new one.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let tmp = dir.join(format!(".{name}.{}-{}", std::process::id(), unique()));
-    let write = || {
-        let mut options = std::fs::OpenOptions::new();
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.write(true).create_new(true).open(&tmp)?;
-        file.write_all(bytes)?;
-        std::fs::rename(&tmp, path)
-    };
-    write().inspect_err(|_| {
-        let _ = std::fs::remove_file(&tmp);
-    })
+    crate::paths::write_atomic(path, bytes, 0o600)
 }
 
 /// A number that this process has not given out before, hard to guess for others.

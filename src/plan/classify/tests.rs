@@ -1,3 +1,5 @@
+//! Tables of commands and what they are judged to be.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Users' own rules, and properties that hold for all rules.
+
 use super::*;
 
 #[test]

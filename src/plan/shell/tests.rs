@@ -1,3 +1,5 @@
+//! Where `cx ` may go in hard texts, checked against bash and zsh themselves.
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 

@@ -1,3 +1,5 @@
+//! Hostile texts, and more of what a part tells.
+
 use proptest::prelude::*;
 
 use super::{SNIPPETS, free_sites, innermost, parts, shell, stripped};
