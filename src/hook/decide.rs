@@ -177,8 +177,9 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     let busy = OnceCell::new();
     let busy = || *busy.get_or_init(|| (world.busy)(&view));
     let cwd = Path::new(&event.cwd);
+    let now = paths::now_ms();
     let moves = |j: &Judged| match j.verdict.class {
-        Class::Heavy => view.can_have(&j.verdict.workload.needs),
+        Class::Heavy => view.can_have(&j.verdict.workload.needs, now),
         Class::Unknown => busy() && eligible::may_move_unasked(&j.part.argv, cwd),
         Class::Light => false,
     };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Table;
+use super::{STALE_MS, Table};
 use crate::config::Config;
 use crate::paths::{self, Paths};
 use crate::plan::Need;
@@ -25,8 +25,10 @@ pub struct HookView {
     pub nodes: usize,
     /// Milliseconds since the epoch until which no node is usable; 0 while one is, or while nothing is known.
     pub none_usable_until_ms: u64,
-    /// Tools that at least one node has, once every node has told; empty before.
+    /// Tools that at least one node has, where every node has told.
     tools: Vec<String>,
+    /// Until when that counts as fresh, milliseconds since the epoch.
+    tools_until_ms: u64,
     /// `auto_route`.
     pub auto_route: bool,
     /// Built-in rules that are switched off.
@@ -60,9 +62,10 @@ impl HookView {
         self.nodes > 0 && now_ms >= self.none_usable_until_ms
     }
 
-    /// Whether some node may have all of `needs`, as far as tools are probed.
-    pub fn can_have(&self, needs: &[Need]) -> bool {
-        self.tools.is_empty()
+    /// Whether some node may have all of `needs`: not where it is freshly known that none has. What is older may have been mended,
+    /// and the run finds out.
+    pub fn can_have(&self, needs: &[Need], now_ms: u64) -> bool {
+        now_ms >= self.tools_until_ms
             || needs
                 .iter()
                 .all(|n| !is_probed(&n.program) || self.tools.contains(&n.program))
@@ -130,11 +133,18 @@ fn make(paths: &Paths, config: &Config, table: &Table) -> HookView {
             .collect(),
         None => Vec::new(),
     };
+    let seen = config
+        .nodes
+        .iter()
+        .filter_map(|n| table.nodes.get(&n.name))
+        .map(|s| s.seen_ms);
+    let oldest = seen.min().unwrap_or(0);
     tools.sort();
     tools.dedup();
     HookView {
         version: VERSION,
         config: stamp(paths),
+        tools_until_ms: if tools.is_empty() { 0 } else { oldest + STALE_MS },
         tools,
         nodes: config.nodes.len(),
         none_usable_until_ms: until,
@@ -163,5 +173,68 @@ pub fn write_hook_view(paths: &Paths, config: &Config, table: &Table) {
 pub(super) fn after_update(paths: &Paths, table: &Table) {
     if let Ok(config) = Config::load(paths) {
         write_hook_view(paths, &config, table);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::Facts;
+
+    fn need(program: &str) -> Need {
+        Need {
+            program: program.into(),
+            module: None,
+            same_version: false,
+        }
+    }
+
+    #[test]
+    fn the_summary_follows_config_and_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        let now = paths::now_ms();
+        assert!(!hook_view(&paths).may_route(now), "no config, no nodes");
+
+        paths::write_atomic(&paths.config_file, b"nodes = ['a', 'b']\n", 0o600).unwrap();
+        assert!(
+            hook_view(&paths).may_route(now),
+            "nothing is known: the run decides"
+        );
+        assert!(hook_view(&paths).can_have(&[need("cargo")], now));
+
+        let told = |t: &mut Table, tools: &[&str]| {
+            for (name, tool) in ["a", "b"].iter().zip(tools) {
+                let state = t.nodes.entry((*name).into()).or_default();
+                state.facts = Some(Facts {
+                    tools: vec![((*tool).into(), String::new())],
+                    ..Facts::default()
+                });
+                state.seen_ms = now;
+            }
+        };
+        Table::update(&paths, |t| told(t, &["make", "cargo"])).unwrap();
+        let view = hook_view(&paths);
+        assert!(view.can_have(&[need("cargo")], now) && view.can_have(&[need("./gradlew")], now));
+        assert!(
+            !view.can_have(&[need("pytest")], now),
+            "freshly known to be nowhere"
+        );
+        assert!(
+            view.can_have(&[need("pytest")], now + STALE_MS),
+            "that may have changed"
+        );
+
+        Table::update(&paths, |t| t.nodes.get_mut("a").unwrap().failed("x", now)).unwrap();
+        assert!(hook_view(&paths).may_route(now), "one is left");
+        Table::update(&paths, |t| t.nodes.get_mut("b").unwrap().failed("x", now)).unwrap();
+        assert!(!hook_view(&paths).may_route(now));
+        assert!(
+            hook_view(&paths).may_route(now + 6000),
+            "the breakers have run out"
+        );
+
+        paths::write_atomic(&paths.config_file, b"nodes = ['a', 'b', 'c']\noff = [\n", 0o600).unwrap();
+        assert!(!hook_view(&paths).may_route(now + 6000), "a broken config");
     }
 }
