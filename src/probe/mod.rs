@@ -9,6 +9,8 @@ mod tools;
 
 use std::ffi::OsStr;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use crate::paths::Paths;
 use crate::plan::Platform;
@@ -22,8 +24,9 @@ pub use tools::{find_program, has_module, version_of};
 pub fn facts(path: &OsStr) -> Facts {
     let uname = rustix::system::uname();
     let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
-    let (os, arch) =
-        crate::node::agents::platform_of(&format!("{} {}", text(uname.sysname()), text(uname.machine())));
+    let told =
+        uname_program(path).unwrap_or_else(|| format!("{} {}", text(uname.sysname()), text(uname.machine())));
+    let (os, arch) = crate::node::agents::platform_of(&told);
     let libc = if os == "linux" {
         libc_version()
     } else {
@@ -39,6 +42,22 @@ pub fn facts(path: &OsStr) -> Facts {
         tools: tools::present(path),
         slots: 0,
     }
+}
+
+/// What a `uname` of the account's own says: where one stands in front of the system's, the tools there build for what it tells.
+fn uname_program(path: &OsStr) -> Option<String> {
+    let program = find_program(OsStr::new("uname"), path)?;
+    if ["/bin/uname", "/usr/bin/uname"]
+        .iter()
+        .any(|p| program == Path::new(p))
+    {
+        return None;
+    }
+    let said = tools::output(
+        Command::new(program).args(["-s", "-m"]).env("PATH", path),
+        Duration::from_secs(2),
+    )?;
+    (said.split_whitespace().count() == 2).then_some(said)
 }
 
 /// What the machine is that cx was called on.
@@ -131,6 +150,27 @@ mod tests {
         let b = b"xxGG GNU C Library (Debian GLIBC 2.36-9+deb12u10) stable release version 2.36.\nCopyright";
         assert_eq!(glibc_in(b).as_deref(), Some("2.36"));
         assert_eq!(glibc_in(b"GNU C Library"), None);
+    }
+
+    #[test]
+    fn a_uname_of_the_accounts_own_is_believed() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let uname = dir.path().join("uname");
+        std::fs::write(&uname, "#!/bin/sh\necho Linux aarch64\n").unwrap();
+        std::fs::set_permissions(&uname, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:/usr/bin:/bin", dir.path().display());
+        // A process that another test forks just now may hold the file open, and then it can't be started.
+        let is_believed = (0..50).any(|_| {
+            let platform = facts(OsStr::new(&path)).platform;
+            (platform.os.as_str(), platform.arch.as_str()) == ("linux", "arm64")
+        });
+        assert!(is_believed);
+        std::fs::write(&uname, "#!/bin/sh\necho what\n").unwrap();
+        assert_eq!(
+            facts(OsStr::new(&path)).platform,
+            facts(OsStr::new("/usr/bin:/bin")).platform
+        );
     }
 
     #[cfg(target_os = "linux")]
