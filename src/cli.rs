@@ -9,7 +9,6 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::paths::Paths;
 use crate::pipeline;
-use crate::report;
 use crate::request::{Demands, Origin, Request};
 use crate::{agent, demo, hook, nodes, setup, status};
 
@@ -333,9 +332,4 @@ pub fn confirm(question: &str, how_else: &str) -> anyhow::Result<bool> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
-}
-
-/// Tells of a failure that does not end the run.
-pub fn warn(text: &str) {
-    report::line(text);
 }

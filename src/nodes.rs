@@ -1,7 +1,6 @@
 //! `cx nodes`: adds, removes and lists nodes.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -210,9 +209,4 @@ pub fn list(out: &mut dyn Write) -> anyhow::Result<i32> {
         writeln!(out, "{}  {what}{slots}{tags}{embedded}  mirror path", n.name).context("failed to print")?;
     }
     Ok(0)
-}
-
-/// Shared handles for the async parts.
-pub fn shared(config: Config, paths: Paths) -> (Arc<Config>, Arc<Paths>) {
-    (Arc::new(config), Arc::new(paths))
 }

@@ -78,7 +78,7 @@ fn own_hash_cached() -> anyhow::Result<String> {
 
 /// The line for the node's login shell that starts the agent, or says that it is missing. It must mean the same to sh, csh
 /// and fish: one line, one pair of single quotes, and inside no quote, backslash or exclamation mark.
-pub fn start_command(build: &Build, _node: &str, _paths: &Paths) -> String {
+pub fn start_command(build: &Build) -> String {
     let file = build.file();
     format!(
         "exec sh -c 'D=\"{DIR}\"; if [ -x \"$D/{file}\" ]; then exec \"$D/{file}\" agent; fi; echo; echo; \

@@ -16,6 +16,7 @@ use super::ssh::Ssh;
 use super::{LinkError, embedded, printable};
 use crate::config::{Config, NodeConfig};
 use crate::paths::Paths;
+use crate::probe;
 use crate::proto::{self, Down, Up, Welcome};
 
 /// Packets that may wait for one run before the stream is held back.
@@ -67,14 +68,6 @@ impl RunChannel {
     pub async fn send(&self, up: &Up) -> Result<(), Ended> {
         self.tx.send(proto::encode(self.run, up)).await.map_err(|_| Ended)
     }
-
-    /// A sender for another task.
-    pub fn sender(&self) -> RunSender {
-        RunSender {
-            run: self.run,
-            tx: self.tx.clone(),
-        }
-    }
 }
 
 impl Drop for RunChannel {
@@ -83,23 +76,6 @@ impl Drop for RunChannel {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.run);
-    }
-}
-
-/// Sends messages of one run.
-#[derive(Clone)]
-pub struct RunSender {
-    run: u32,
-    tx: mpsc::Sender<Vec<u8>>,
-}
-
-impl RunSender {
-    /// Sends a message.
-    ///
-    /// # Errors
-    /// When the stream has ended.
-    pub async fn send(&self, up: &Up) -> Result<(), Ended> {
-        self.tx.send(proto::encode(self.run, up)).await.map_err(|_| Ended)
     }
 }
 
@@ -134,7 +110,7 @@ impl Link {
         }
         let ssh = Ssh::new(&node.name, config.ssh_config.as_deref(), paths)?;
         let build = Build::own()?;
-        let mut first = Link::over_ssh(&node.name, &ssh, &build, paths, deadline).await;
+        let mut first = Link::over_ssh(&node.name, &ssh, &build, deadline).await;
         if install == Install::Quietly
             && matches!(first, Err(LinkError::Agent(_)))
             && let Ok(platform) = agents::uname(&ssh).await
@@ -148,7 +124,7 @@ impl Link {
                 let agent = agents::find(&platform, &build, paths)?;
                 agents::upload(&ssh, &agent).await?;
                 let deadline = Instant::now() + Duration::from_secs(10);
-                match Link::over_ssh(&node.name, &ssh, &build, paths, deadline).await? {
+                match Link::over_ssh(&node.name, &ssh, &build, deadline).await? {
                     Greeting::Here(link) => Ok(*link),
                     Greeting::Missing(_) => Err(LinkError::Agent(
                         "the agent was uploaded but is not found there".into(),
@@ -174,12 +150,9 @@ impl Link {
         name: &str,
         ssh: &Ssh,
         build: &Build,
-        paths: &Paths,
         deadline: Instant,
     ) -> Result<Greeting, LinkError> {
-        let pipes = ssh
-            .open(&agents::start_command(build, name, paths), deadline)
-            .await?;
+        let pipes = ssh.open(&agents::start_command(build), deadline).await?;
         let holds: Box<dyn std::any::Any + Send> = Box::new((pipes.stderr, pipes.session));
         let greeting = greet(
             name,
@@ -366,17 +339,13 @@ async fn skip_noise(stdout: &mut Reading) -> std::io::Result<Noise> {
             return Ok(Noise::Magic);
         }
         if byte[0] == b'\n'
-            && let Some(at) = find(&seen, agents::MISSING.as_bytes())
+            && let Some(at) = probe::find(&seen, agents::MISSING.as_bytes())
         {
             let rest = String::from_utf8_lossy(&seen[at + agents::MISSING.len()..]);
             return Ok(Noise::Missing(printable(&rest, 100)));
         }
     }
     Err(std::io::Error::other("a megabyte of other output came first"))
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|w| w == needle)
 }
 
 async fn read(stdout: &mut Reading) -> std::io::Result<(u32, Vec<u8>)> {

@@ -145,11 +145,7 @@ pub(super) fn forced_local(request: &Request, paths: &Paths) -> Option<String> {
 }
 
 pub(super) fn local_view(paths: &Paths, table: &Table) -> LocalView {
-    let facts = table
-        .local
-        .facts
-        .clone()
-        .unwrap_or_else(|| probe::own_facts(paths));
+    let facts = table.local.facts.clone().unwrap_or_else(probe::own_facts);
     let load = probe::load_kept(&paths.cache.join("cpu"), &paths.cache);
     LocalView {
         platform: facts.platform,

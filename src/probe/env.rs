@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::tools;
+use super::{find, tools};
 
 /// How long a shell may take over its rc files.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -160,10 +160,6 @@ fn capture() -> Option<Vec<(OsString, OsString)>> {
 fn bytes_of(command: &mut Command) -> Option<Vec<u8>> {
     // Lossy text would spoil values that are not UTF-8; they are rare enough to be carried as they come.
     tools::output(command, LIMIT).map(String::into_bytes)
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|w| w == needle)
 }
 
 fn parse(bytes: &[u8]) -> Vec<(OsString, OsString)> {

@@ -21,13 +21,17 @@ pub fn load_kept(kept: &Path, disk: &Path) -> Load {
     }
 }
 
+/// The kept sample: time in milliseconds, busy ticks, all ticks, and the answer then in thousandths.
+fn kept_sample(kept: &Path) -> Option<(u64, u64, u64, u64)> {
+    let text = std::fs::read_to_string(kept).ok()?;
+    let mut n = text.split_whitespace().map(|w| w.parse::<u64>().ok());
+    Some((n.next()??, n.next()??, n.next()??, n.next()??))
+}
+
 fn cpu(kept: &Path) -> f32 {
     let now_ms = crate::agent::now_ms();
     let Some(now) = ticks() else { return 0.0 };
-    let before = std::fs::read_to_string(kept).ok().and_then(|t| {
-        let mut n = t.split_whitespace().map(|w| w.parse::<u64>().ok());
-        Some((n.next()??, n.next()??, n.next()??, n.next()??))
-    });
+    let before = kept_sample(kept);
     let (mut was, mut last) = (None, None);
     if let Some((ms, busy, total, percent)) = before {
         let age = now_ms.saturating_sub(ms);
@@ -61,10 +65,7 @@ fn cpu(kept: &Path) -> f32 {
 
 /// CPU in use, per cent, without waiting or writing: since the kept sample where that is of use, else as the load average has it.
 pub fn cpu_at_a_glance(kept: &Path) -> f32 {
-    let sample = std::fs::read_to_string(kept).ok().and_then(|t| {
-        let mut n = t.split_whitespace().map(|w| w.parse::<u64>().ok());
-        Some((n.next()??, n.next()??, n.next()??, n.next()??))
-    });
+    let sample = kept_sample(kept);
     if let Some((ms, busy, total, percent)) = sample {
         let age = crate::agent::now_ms().saturating_sub(ms);
         if age < SAMPLE_MS.0 {
