@@ -20,6 +20,23 @@ pub const LOST: i32 = 75;
 /// No node could take a command that must run on one.
 pub const NO_NODE: i32 = 76;
 
+/// Who is told of a run while it goes on, and at its end. Every front end has its own; none of them decides anything.
+pub trait Told: Send {
+    /// Something of cx's own that cannot wait for the end.
+    fn line(&mut self, text: &str);
+
+    /// The one line of the whole run: where it ran and why.
+    fn report(&mut self, text: &str);
+
+    /// All slots of the node are taken and the run waits.
+    fn waiting(&mut self, node: &str, running: u32) {
+        self.line(&format!("{node}: all {running} slots are taken, waiting for one"));
+    }
+
+    /// The command was started on a node, as the run of this id.
+    fn started(&mut self, _node: &str, _id: &str) {}
+}
+
 /// Writes one line of cx's own to stderr.
 pub fn line(text: &str) {
     // One write, so that the line stays whole among other output; a closed stderr is nobody's loss.
@@ -86,6 +103,7 @@ mod tests {
             sync_time: Duration::from_millis(210),
             run_time: Duration::from_millis(18_200),
             notes: vec![],
+            load: None,
         };
         assert_eq!(
             summary(&o),

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::proto::Load;
+
 /// The door through which a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -94,4 +96,25 @@ pub struct Outcome {
     pub run_time: Duration,
     /// More things the person must know: conflicts, what stayed behind, withheld files.
     pub notes: Vec<String>,
+    /// The node's load after the run.
+    pub load: Option<Load>,
+}
+
+impl Outcome {
+    /// One of cx's own: nothing is known of the command's end.
+    pub fn own(place: &str, reason: &str, own_status: i32) -> Outcome {
+        Outcome {
+            place: place.to_owned(),
+            reason: reason.to_owned(),
+            ending: None,
+            own_status,
+            run_id: String::new(),
+            sent: (0, 0),
+            back: (0, 0),
+            sync_time: Duration::ZERO,
+            run_time: Duration::ZERO,
+            notes: Vec::new(),
+            load: None,
+        }
+    }
 }

@@ -42,7 +42,7 @@ pub struct Link {
     /// Becomes true at the end of the stream.
     ended: watch::Receiver<bool>,
     next: AtomicU32,
-    _holds: Box<dyn std::any::Any + Send>,
+    _holds: Box<dyn std::any::Any + Send + Sync>,
 }
 
 /// When the other side was last heard.
@@ -153,7 +153,7 @@ impl Link {
         deadline: Instant,
     ) -> Result<Greeting, LinkError> {
         let pipes = ssh.open(&agents::start_command(build), deadline).await?;
-        let holds: Box<dyn std::any::Any + Send> = Box::new((pipes.stderr, pipes.session));
+        let holds: Box<dyn std::any::Any + Send + Sync> = Box::new((pipes.stderr, pipes.session));
         let greeting = greet(
             name,
             Box::pin(pipes.stdin),
@@ -253,7 +253,7 @@ async fn greet(
     name: &str,
     stdin: Writing,
     mut stdout: Reading,
-    holds: Box<dyn std::any::Any + Send>,
+    holds: Box<dyn std::any::Any + Send + Sync>,
     deadline: Instant,
 ) -> Result<Greeting, LinkError> {
     let opened = Instant::now();

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::client::run::Job;
-use crate::client::stdio;
 use crate::client::tree::Tree;
 use crate::client::{cross, eligible};
 use crate::config::{Config, WriteBack};
@@ -13,10 +12,10 @@ use crate::hook::note;
 use crate::paths::{self, Paths};
 use crate::plan::{Brings, Class, Verdict};
 use crate::proto::{BackSpec, MirrorKey};
-use crate::report;
 use crate::request::{Origin, Request};
 use crate::sync::{self, ScanOptions, Workspace};
 
+use super::Door;
 use super::judge::Case;
 
 pub(super) fn scan(
@@ -25,10 +24,11 @@ pub(super) fn scan(
     verdict: &Verdict,
     config: &Config,
     paths: Arc<Paths>,
-) -> Result<Tree, String> {
+) -> Result<(Tree, Vec<String>), String> {
+    let mut lines = Vec::new();
     // What a killed cx left half applied comes first.
     for (root, _) in sync::recover(&paths.cache.join("incoming")).unwrap_or_default() {
-        report::line(&format!(
+        lines.push(format!(
             "finished taking in what an interrupted cx had left for {}",
             root.display()
         ));
@@ -72,7 +72,7 @@ pub(super) fn scan(
     } else {
         None
     };
-    Ok(Tree {
+    let tree = Tree {
         key,
         dir,
         scan,
@@ -80,10 +80,11 @@ pub(super) fn scan(
         repository,
         paths,
         ws,
-    })
+    };
+    Ok((tree, lines))
 }
 
-pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>) -> Job {
+pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door: &Door) -> Job {
     let session = std::env::var("CLAUDE_CODE_SESSION_ID").ok();
     let assigned = match request.origin {
         Origin::Agent => session
@@ -108,7 +109,7 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>) -> Jo
                 .skip(1)
                 .any(|a| a == "-" || a == "/dev/stdin" || a == "/dev/fd/0")
             || (request.origin == Origin::Shell && case.verdict.class != Class::Heavy),
-        one_pipe: stdio::same_output(),
+        one_pipe: door.one_pipe,
         needs: case.fit.needs.clone(),
         needs_dirs: case.fit.needs_dirs.clone(),
         tree: tree.map(Arc::new),
@@ -134,16 +135,6 @@ pub(super) fn typed_variables() -> Vec<String> {
         Vec::new()
     } else {
         cross::changed_since(&before, std::env::vars_os())
-    }
-}
-
-/// A background job that reads the terminal would be stopped; its input stays unread, as long as nobody asks for it.
-pub(super) fn stdin_is_readable() -> bool {
-    use std::os::fd::AsFd;
-    let stdin = std::io::stdin();
-    match rustix::termios::tcgetpgrp(stdin.as_fd()) {
-        Ok(group) => group == rustix::process::getpgrp(),
-        Err(_) => true,
     }
 }
 

@@ -3,11 +3,14 @@
 //! All that decides is in [`crate::plan`]; here its inputs are gathered and its answers carried out. Whatever goes
 //! wrong on the way, the command still runs: here, with one line that says why.
 
+mod door;
 mod job;
 mod judge;
 mod remote;
 mod told;
 mod verbs;
+
+use std::sync::Arc;
 
 use anyhow::Context;
 
@@ -16,64 +19,124 @@ use crate::local;
 use crate::node::printable;
 use crate::plan::Class;
 use crate::plan::route::Route;
-use crate::report::{self, NO_NODE};
-use crate::request::Request;
+use crate::report::{NO_NODE, Told};
+use crate::request::{Ending, Outcome, Request};
 use crate::table;
 
+pub use self::door::Door;
+use self::door::Terminal;
 use self::judge::{Case, forced_local, judge};
 use self::remote::remote;
-use self::told::{tell, tell_history};
+use self::told::tell_history;
 pub use self::verbs::{explain, look_at_local, refresh};
 
-/// Runs a request to its end. Returns the exit status, or does not return where the command takes this process's place.
+/// How a request ended.
+#[derive(Debug)]
+pub enum End {
+    /// It ran on a node, or could not be run where it had to.
+    Done(Box<Outcome>),
+    /// This signal, or the caller's wish, ended it before its command started.
+    Interrupted(i32),
+    /// It is to run here now, for this reason, which was told already.
+    Here(String),
+}
+
+/// Runs a request to its end at the terminal, or wherever this process was started from. Returns the exit status, or does not
+/// return where the command takes this process's place.
 ///
 /// # Errors
 /// Only for a request that cannot be carried out anywhere.
 pub fn run(request: Request) -> anyhow::Result<i32> {
-    let case = match judge(&request) {
-        Ok(case) => case,
+    let mut told: Box<dyn Told> = Box::new(Terminal::of(&request));
+    let (end, case) = match before(&request, judge(&request), &mut *told) {
+        Step::End(end, case) => (end, case),
+        Step::Nodes(case, names) => {
+            let runtime = runtime()?;
+            let end = runtime.block_on(async {
+                match Door::terminal(&request) {
+                    Ok(mut door) => remote(&request, &case, &names, &mut door).await,
+                    Err(e) => End::Here(format!("signals can't be handled: {e}")),
+                }
+            });
+            // Threads that read a terminal or write to a reader that has stopped must not hold the exit.
+            runtime.shutdown_background();
+            (end, Some(case))
+        }
+    };
+    Ok(match end {
+        End::Done(outcome) => match outcome.ending {
+            Some(Ending::Signal(n)) => local::die_by(n),
+            Some(Ending::Code(c)) => c,
+            None => outcome.own_status,
+        },
+        End::Interrupted(n) => local::die_by(n),
+        End::Here(reason) => {
+            comes_here(&request, case.as_deref(), &reason, &mut *told);
+            local::run(&request)
+        }
+    })
+}
+
+/// Runs a request to its end for a front end that is no terminal. [`End::Here`] leaves the command to the front end, which runs it
+/// on this machine by its own means; everything else is done when this returns.
+pub async fn execute(request: Arc<Request>, mut door: Door) -> End {
+    let judging = tokio::task::spawn_blocking({
+        let request = request.clone();
+        move || judge(&request)
+    });
+    let judged = judging
+        .await
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("judging it failed")));
+    let (end, case) = match before(&request, judged, &mut *door.told) {
+        Step::End(end, case) => (end, case),
+        Step::Nodes(case, names) => (remote(&request, &case, &names, &mut door).await, Some(case)),
+    };
+    if let End::Here(reason) = &end {
+        comes_here(&request, case.as_deref(), reason, &mut *door.told);
+    }
+    end
+}
+
+/// What follows from the judgement.
+enum Step {
+    End(End, Option<Box<Case>>),
+    Nodes(Box<Case>, Vec<String>),
+}
+
+fn before(request: &Request, judged: anyhow::Result<Case>, told: &mut dyn Told) -> Step {
+    let case = match judged {
+        Ok(case) => Box::new(case),
         Err(e) => {
             let reason = printable(&format!("{e:#}"), 400);
             if request.demands.require_remote || request.demands.is_pinned() {
-                report::line(&format!("not run: {reason}"));
-                return Ok(NO_NODE);
+                told.line(&format!("not run: {reason}"));
+                return Step::End(not_run(&reason), None);
             }
-            return Ok(here(&request, None, &reason));
+            return Step::End(End::Here(reason), None);
         }
     };
-    match &case.route {
+    let end = match &case.route {
         Route::Local { reason, .. } if request.demands.require_remote => {
-            report::line(&format!(
-                "not run: it would run here ({reason}), which --require-remote forbids"
-            ));
-            Ok(NO_NODE)
+            let reason = format!("it would run here ({reason}), which --require-remote forbids");
+            told.line(&format!("not run: {reason}"));
+            not_run(&reason)
         }
-        Route::Local { reason, .. } => Ok(here(&request, Some(&case), reason)),
+        Route::Local { reason, .. } => End::Here(reason.clone()),
         Route::Impossible { reason, .. } => {
-            report::line(&format!("not run: {reason}"));
-            tell_history(&request, Some(&case), "none", reason, Some(NO_NODE), None);
-            Ok(NO_NODE)
+            told.line(&format!("not run: {reason}"));
+            tell_history(request, Some(&case), "none", reason, Some(NO_NODE), None);
+            not_run(reason)
         }
         Route::Nodes { candidates, .. } => {
-            let names: Vec<String> = candidates.iter().map(|c| c.name.clone()).collect();
-            let runtime = runtime()?;
-            let end = runtime.block_on(remote(&request, &case, &names));
-            // Threads that read a terminal or write to a reader that has stopped must not hold the exit.
-            runtime.shutdown_background();
-            match end {
-                End::Status(s) => Ok(s),
-                End::Signal(n) => Ok(local::die_by(n)),
-                End::Here(reason) => Ok(here(&request, Some(&case), &reason)),
-            }
+            let names = candidates.iter().map(|c| c.name.clone()).collect();
+            return Step::Nodes(case, names);
         }
-    }
+    };
+    Step::End(end, Some(case))
 }
 
-/// What is left to do after the nodes were tried.
-enum End {
-    Status(i32),
-    Signal(i32),
-    Here(String),
+fn not_run(reason: &str) -> End {
+    End::Done(Box::new(Outcome::own("none", reason, NO_NODE)))
 }
 
 /// The runtime of everything that talks to nodes.
@@ -87,9 +150,9 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("failed to start the runtime")
 }
 
-/// Runs the command in this process's place, after telling so.
-fn here(request: &Request, case: Option<&Case>, reason: &str) -> i32 {
-    tell(request, &format!("local: {reason}"));
+/// Tells that the command runs here, and why.
+fn comes_here(request: &Request, case: Option<&Case>, reason: &str, told: &mut dyn Told) {
+    told.report(&format!("local: {reason}"));
     tell_history(request, case, "local", reason, None, None);
     if let Some(case) = case
         && let Some(ws) = &case.ws
@@ -104,5 +167,4 @@ fn here(request: &Request, case: Option<&Case>, reason: &str) -> i32 {
         // Whoever runs here for want of a node looks for one, for the next time.
         table::refresh_if_stale(&case.paths, &case.config);
     }
-    local::run(request)
 }

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
 use crate::client::eligible::{self, owners};
 use crate::client::reach;
-use crate::client::run::{self, Again, Caller, Job, Progress, Ran, RunError, Terms};
-use crate::client::stdio::{Input, Output};
+use crate::client::run::{self, Again, Caller, Job, Ran, RunError, Terms};
+use crate::client::stdio::Input;
 use crate::client::tree;
 use crate::config::{NodeConfig, WhenFull};
 use crate::inflight::Inflight;
@@ -18,20 +16,16 @@ use crate::report::{self, LOST, NO_NODE};
 use crate::request::{Ending, Outcome, Request};
 use crate::table::{self, Table};
 
-use super::End;
-use super::job::{make_job, run_id, scan, scope, stdin_is_readable};
+use super::job::{make_job, run_id, scan, scope};
 use super::judge::{Case, decide, local_view};
-use super::told::{note_answer, note_failures, note_load, tell, tell_history};
+use super::told::{note_answer, note_failures, note_load, tell_history};
+use super::{Door, End, not_run};
 
 /// Nodes tried with the command before it waits or runs locally.
 const TRIES: usize = 3;
 
 /// Tries the nodes in order.
-pub(super) async fn remote(request: &Request, case: &Case, names: &[String]) -> End {
-    let mut signals = match signals() {
-        Ok(s) => s,
-        Err(e) => return End::Here(format!("signals can't be handled: {e}")),
-    };
+pub(super) async fn remote(request: &Request, case: &Case, names: &[String], door: &mut Door) -> End {
     let mut open: Vec<NodeConfig> = names
         .iter()
         .filter_map(|n| case.config.nodes.iter().find(|c| c.name == *n).cloned())
@@ -47,7 +41,6 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String]) -> 
     let mut job: Option<Job> = None;
     let mut why: BTreeMap<String, String> = BTreeMap::new();
     let mut full: Vec<NodeConfig> = Vec::new();
-    let output = Output::to_own();
     let mut input = Input::empty();
     let mut tries = 0;
     let deadline = Instant::now() + limit;
@@ -67,7 +60,7 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String]) -> 
         }
         let reached = tokio::select! {
             r = reach::first(&open, &case.config, &case.paths, left) => r,
-            Some(n) = signals.recv() => return End::Signal(n),
+            Some(order) = door.orders.recv() => return End::Interrupted(order.signal()),
         };
         for (i, e) in &reached.failed {
             why.insert(open[*i].name.clone(), e.to_string());
@@ -106,16 +99,17 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String]) -> 
                 None => Err("the scan failed".into()),
             };
             match tree {
-                Ok(tree) => {
-                    let j = make_job(request, case, tree);
-                    if j.stdin && stdin_is_readable() {
-                        input = Input::own();
-                    }
+                Ok(scanned) => {
+                    let (tree, lines) = scanned.unzip();
+                    lines.iter().flatten().for_each(|l| door.told.line(l));
+                    let j = make_job(request, case, tree, door);
+                    input = door.input(j.stdin);
                     job = Some(j);
                 }
                 Err(e) if pinned || request.demands.require_remote => {
-                    report::line(&format!("not run: the workspace can't be read: {e}"));
-                    return End::Status(NO_NODE);
+                    let reason = format!("the workspace can't be read: {e}");
+                    door.told.line(&format!("not run: {reason}"));
+                    return not_run(&reason);
                 }
                 Err(e) => return End::Here(format!("the workspace can't be read: {e}")),
             }
@@ -131,13 +125,12 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String]) -> 
             insist: pinned || waiting || case.fit.owner.is_some(),
             scope: scope(node.write_back),
         };
-        let mut progress = Telling { request };
         tries += 1;
         let mut caller = Caller {
-            output: &output,
+            output: &door.output,
             input: &mut input,
-            signals: &mut signals,
-            progress: &mut progress,
+            orders: &mut door.orders,
+            told: &mut *door.told,
         };
         let again = Again {
             node: &node,
@@ -147,19 +140,16 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String]) -> 
         let result = run::run(link, again, job, &terms, &mut caller).await;
         match result {
             Ok(ran) => {
-                let end = finished(request, case, &node, job, ran);
-                return match output.error() {
-                    Some(why) => {
-                        report::line(&format!("{}: {why}", node.name));
-                        // The command could not know; a success with half its output is none.
-                        if matches!(end, End::Status(0)) {
-                            End::Status(1)
-                        } else {
-                            end
-                        }
+                let mut outcome = finished(request, case, &node, job, ran);
+                door.told.report(&report::summary(&outcome));
+                if let Some(why) = door.output.error() {
+                    door.told.line(&format!("{}: {why}", node.name));
+                    // The command could not know; a success with half its output is none.
+                    if outcome.ending == Some(Ending::Code(0)) {
+                        outcome.ending = Some(Ending::Code(1));
                     }
-                    None => end,
-                };
+                }
+                return End::Done(Box::new(outcome));
             }
             Err(RunError::NotStarted {
                 why: reason,
@@ -178,32 +168,33 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String]) -> 
                 }
                 why.insert(node.name.clone(), reason);
             }
-            Err(RunError::Interrupted(n)) => return End::Signal(n),
+            Err(RunError::Interrupted(n)) => return End::Interrupted(n),
             Err(RunError::Lost { why: reason }) => {
                 let text = format!(
                     "{}: lost in the middle of run {}: {reason}; whether the command ended is not known",
                     node.name, job.id
                 );
-                report::line(&text);
+                door.told.line(&text);
                 tell_history(request, Some(case), &node.name, &text, Some(LOST), None);
-                return End::Status(LOST);
+                return lost(&node, job, &text);
             }
             Err(RunError::Back { ending, why: reason }) => {
-                report::line(&format!(
+                let text = format!(
                     "{}: the command ended with {}, but what it changed did not come back: {reason}",
                     node.name,
                     ending.shell_status()
-                ));
+                );
+                door.told.line(&text);
                 tell_history(request, Some(case), &node.name, &reason, Some(LOST), None);
-                return End::Status(LOST);
+                return lost(&node, job, &text);
             }
         }
     }
     let reason = away(&why);
     if pinned || request.demands.require_remote {
-        report::line(&format!("not run: {reason}"));
+        door.told.line(&format!("not run: {reason}"));
         tell_history(request, Some(case), "none", &reason, Some(NO_NODE), None);
-        return End::Status(NO_NODE);
+        return not_run(&reason);
     }
     End::Here(reason)
 }
@@ -248,7 +239,7 @@ pub(super) fn away(why: &BTreeMap<String, String>) -> String {
     format!("no node took it ({})", parts.join("; "))
 }
 
-pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: Ran) -> End {
+pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: Ran) -> Outcome {
     note_load(case, &node.name, ran.exit.load.clone());
     if let Some(ws) = &case.ws {
         let dirs = eligible::touched(&case.verdict.workload, &request.cwd, &ws.root);
@@ -296,8 +287,8 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         sync_time: ran.sync_time,
         run_time,
         notes,
+        load: Some(ran.exit.load),
     };
-    tell(request, &report::summary(&outcome));
     let status = ran.exit.ending.shell_status();
     tell_history(
         request,
@@ -308,10 +299,14 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         Some(&outcome),
     );
     table::refresh_if_stale(&case.paths, &case.config);
-    match ran.exit.ending {
-        Ending::Code(c) => End::Status(c),
-        Ending::Signal(n) => End::Signal(n),
-    }
+    outcome
+}
+
+/// The end of a run of which no status is known.
+fn lost(node: &NodeConfig, job: &Job, reason: &str) -> End {
+    let mut outcome = Outcome::own(&node.name, reason, LOST);
+    outcome.run_id.clone_from(&job.id);
+    End::Done(Box::new(outcome))
 }
 
 pub(super) fn exists(case: &Case, path: &[u8]) -> bool {
@@ -319,39 +314,4 @@ pub(super) fn exists(case: &Case, path: &[u8]) -> bool {
     case.ws
         .as_ref()
         .is_some_and(|w| w.root.join(OsString::from_vec(path.to_vec())).exists())
-}
-
-/// Signals that end a command, as they arrive.
-pub(super) fn signals() -> std::io::Result<mpsc::Receiver<i32>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (tx, rx) = mpsc::channel(16);
-    for kind in [
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-        SignalKind::quit(),
-    ] {
-        let mut s = signal(kind)?;
-        let tx = tx.clone();
-        tokio::spawn(async move {
-            while s.recv().await.is_some() {
-                if tx.send(kind.as_raw_value()).await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    Ok(rx)
-}
-
-struct Telling<'a> {
-    request: &'a Request,
-}
-
-impl Progress for Telling<'_> {
-    fn waiting(&mut self, node: &str, running: u32) {
-        if !self.request.demands.quiet {
-            report::line(&format!("{node}: all {running} slots are taken, waiting for one"));
-        }
-    }
 }

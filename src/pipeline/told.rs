@@ -1,31 +1,15 @@
-//! What is told of a run: to the person, to the agent's hook, to the history, and to the load table.
+//! What is noted of a run: in the history and in the load table.
 
 use std::sync::Arc;
 
 use crate::history;
-use crate::hook::note;
 use crate::node::Link;
 use crate::paths::Paths;
 use crate::proto::Load;
-use crate::report;
-use crate::request::{Origin, Outcome, Request};
+use crate::request::{Outcome, Request};
 use crate::table::Table;
 
 use super::judge::Case;
-
-/// Says one line: on stderr, or, under an agent whose output it would mix with, to the agent's hook.
-pub(super) fn tell(request: &Request, text: &str) {
-    if request.demands.quiet {
-        return;
-    }
-    if request.origin == Origin::Agent
-        && let Ok(session) = std::env::var("CLAUDE_CODE_SESSION_ID")
-        && Paths::from_env().is_ok_and(|p| note::append_report(&p.state, &session, text).is_ok())
-    {
-        return;
-    }
-    report::line(text);
-}
 
 pub(super) fn tell_history(
     request: &Request,

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{RunError, Running};
+use super::{Order, RunError, Running};
 use crate::node::Link;
 use crate::node::link::Install;
 use crate::proto::{Down, Up};
-use crate::report;
+use crate::report::Told;
 
 /// How long a node may take to say whether it started a command.
 const ASK: Duration = Duration::from_secs(3);
@@ -27,7 +27,7 @@ impl Running<'_> {
     pub(super) async fn find_out(
         &mut self,
         why: &str,
-        signals: &mut mpsc::Receiver<i32>,
+        orders: &mut mpsc::Receiver<Order>,
     ) -> Result<(), RunError> {
         let Some(by) = self.start_by else {
             return Err(RunError::broken(why));
@@ -62,7 +62,7 @@ impl Running<'_> {
         };
         let answer = tokio::select! {
             answer = ask => answer,
-            Some(signal) = signals.recv() => return Err(RunError::Interrupted(signal)),
+            Some(order) = orders.recv() => return Err(RunError::Interrupted(order.signal())),
         };
         match answer {
             Some((link, channel, Down::Attached { stdin })) => {
@@ -90,7 +90,8 @@ impl Running<'_> {
     pub(super) async fn attach_again(
         &mut self,
         why: &str,
-        signals: &mut mpsc::Receiver<i32>,
+        orders: &mut mpsc::Receiver<Order>,
+        told: &mut dyn Told,
     ) -> Result<(), RunError> {
         let until = Instant::now() + Duration::from_secs(u64::from(self.job.link_grace));
         let lost = |more: &str| RunError::Lost {
@@ -100,7 +101,7 @@ impl Running<'_> {
             // Told to end, and nobody there to tell: the node ends the run when the grace is over.
             return Err(RunError::Interrupted(signal));
         }
-        report::line(&format!(
+        told.line(&format!(
             "{}: {why}; run {} goes on there, attaching again",
             self.link.node, self.job.id
         ));
@@ -116,7 +117,7 @@ impl Running<'_> {
             );
             let opened = tokio::select! {
                 opened = opening => opened,
-                Some(signal) = signals.recv() => return Err(RunError::Interrupted(signal)),
+                Some(order) = orders.recv() => return Err(RunError::Interrupted(order.signal())),
             };
             if let Ok(link) = opened {
                 self.channel = link.channel();
@@ -139,7 +140,7 @@ impl Running<'_> {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                Some(signal) = signals.recv() => return Err(RunError::Interrupted(signal)),
+                Some(order) = orders.recv() => return Err(RunError::Interrupted(order.signal())),
             }
             pause = (pause * 2).min(Duration::from_secs(10));
         }

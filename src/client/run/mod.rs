@@ -22,6 +22,7 @@ use crate::node::printable;
 use crate::paths::Paths;
 use crate::plan::manifest::Manifest;
 use crate::proto::{CHUNK, Down, Exit, Load, MirrorSpec, NeedSpec, Refusal, RunStart, STDIN_WINDOW, Up};
+use crate::report::Told;
 use crate::request::Ending;
 
 /// How long a node may take from the start of the sync (or from `Go`) to the start of the command.
@@ -119,10 +120,23 @@ impl RunError {
     }
 }
 
-/// What the person is told while it goes on.
-pub trait Progress {
-    /// All slots of the node are taken and the run waits.
-    fn waiting(&mut self, node: &str, running: u32);
+/// What the caller wants of a run under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// This signal reached the caller and goes on to the command.
+    Signal(i32),
+    /// The run is to end now: TERM, and KILL where that does not help.
+    Cancel,
+}
+
+impl Order {
+    /// The signal that a wait before the start ends by.
+    pub fn signal(self) -> i32 {
+        match self {
+            Order::Signal(n) => n,
+            Order::Cancel => libc::SIGTERM,
+        }
+    }
 }
 
 /// How to reach the node again when the link is lost.
@@ -141,10 +155,10 @@ pub struct Caller<'a> {
     pub output: &'a Output,
     /// Where input comes from.
     pub input: &'a mut Input,
-    /// Signals that reached this process.
-    pub signals: &'a mut mpsc::Receiver<i32>,
+    /// Signals that reached this process, and the caller's wish to end it.
+    pub orders: &'a mut mpsc::Receiver<Order>,
     /// Who is told.
-    pub progress: &'a mut dyn Progress,
+    pub told: &'a mut dyn Told,
 }
 
 /// Runs `job` on the node behind `link`.
@@ -262,10 +276,7 @@ impl Running<'_> {
 
     async fn until_exit(&mut self, caller: &mut Caller<'_>) -> Result<Exit, RunError> {
         let Caller {
-            input,
-            signals,
-            progress,
-            ..
+            input, orders, told, ..
         } = caller;
         let mut tick = tokio::time::interval(Duration::from_millis(250));
         loop {
@@ -284,20 +295,20 @@ impl Running<'_> {
                             biased;
                             // A pack that is stuck in a dead link would not notice.
                             () = silence, if waits => {
-                                self.find_out("it stopped answering during the sync", signals).await?;
+                                self.find_out("it stopped answering during the sync", orders).await?;
                                 None
                             }
-                            Some(signal) = signals.recv(), if waits => return Err(RunError::Interrupted(signal)),
-                            exit = self.take(down, &mut **progress) => exit?,
+                            Some(order) = orders.recv(), if waits => return Err(RunError::Interrupted(order.signal())),
+                            exit = self.take(down, &mut **told) => exit?,
                         };
                         if let Some(exit) = exit {
                             return Ok(exit);
                         }
                     }
-                    None if self.started => self.attach_again("the connection ended", signals).await?,
-                    None => self.find_out("the connection ended before the start", signals).await?,
+                    None if self.started => self.attach_again("the connection ended", orders, &mut **told).await?,
+                    None => self.find_out("the connection ended before the start", orders).await?,
                 },
-                Some(signal) = signals.recv() => self.signal(signal).await?,
+                Some(order) = orders.recv() => self.obey(order).await?,
                 piece = input.next(), if self.started && self.job.stdin && room > 0 => {
                     self.stdin_sent += piece.len() as u64;
                     self.stdin_waiting.push_back(piece.clone());
@@ -308,30 +319,34 @@ impl Running<'_> {
                     self.send(&Up::Close(fd)).await;
                 }
                 _ = tick.tick() => match self.silent() {
-                    Some(why) if self.started => self.attach_again(&why, signals).await?,
-                    Some(why) => self.find_out(&why, signals).await?,
+                    Some(why) if self.started => self.attach_again(&why, orders, &mut **told).await?,
+                    Some(why) => self.find_out(&why, orders).await?,
                     None => {}
                 },
             }
         }
     }
 
-    async fn signal(&mut self, signal: i32) -> Result<(), RunError> {
+    async fn obey(&mut self, order: Order) -> Result<(), RunError> {
         if !self.started {
             // The end of the stream takes the run back, wherever it is.
-            return Err(RunError::Interrupted(signal));
+            return Err(RunError::Interrupted(order.signal()));
         }
-        self.signalled.get_or_insert(signal);
-        self.send(&Up::Signal(signal)).await;
+        self.signalled.get_or_insert(order.signal());
+        self.send(&match order {
+            Order::Signal(n) => Up::Signal(n),
+            Order::Cancel => Up::Cancel,
+        })
+        .await;
         Ok(())
     }
 
-    async fn take(&mut self, down: Down, progress: &mut dyn Progress) -> Result<Option<Exit>, RunError> {
+    async fn take(&mut self, down: Down, told: &mut dyn Told) -> Result<Option<Exit>, RunError> {
         match down {
             Down::Waiting { running } => {
                 // The node drops the leave to start, which will be too old when a slot is free.
                 self.start_by = None;
-                progress.waiting(&self.link.node, running);
+                told.waiting(&self.link.node, running);
             }
             Down::Admitted => {
                 if self.pack.as_ref().is_some_and(|p| !p.is_inline()) {
@@ -362,6 +377,7 @@ impl Running<'_> {
             Down::Started { .. } => {
                 self.started = true;
                 self.sync_time = self.begun.elapsed();
+                told.started(&self.link.node, &self.job.id);
             }
             Down::Output { fd, data } => {
                 self.got += data.len() as u64;

@@ -1,0 +1,123 @@
+//! What a front end brings along for a run: where output goes, where input comes from, what may end it, who is told.
+
+use tokio::sync::mpsc;
+
+use crate::client::run::Order;
+use crate::client::stdio::{self, Input, Output};
+use crate::hook::note;
+use crate::paths::Paths;
+use crate::report::{self, Told};
+use crate::request::{Origin, Request};
+
+/// One front end's side of one run.
+pub struct Door {
+    /// Where the command's output goes.
+    pub output: Output,
+    /// Both streams of output are one here, so that their order matters.
+    pub one_pipe: bool,
+    /// Whether this process's own standard input is the command's to read.
+    pub stdin: bool,
+    /// Signals, and the wish to end it.
+    pub orders: mpsc::Receiver<Order>,
+    /// Who is told.
+    pub told: Box<dyn Told>,
+}
+
+impl Door {
+    /// That of a command typed at a terminal, or started by a script or an agent's shell: this process's own descriptors and
+    /// signals.
+    ///
+    /// # Errors
+    /// When signals can't be handled.
+    pub fn terminal(request: &Request) -> std::io::Result<Door> {
+        Ok(Door {
+            output: Output::to_own(),
+            one_pipe: stdio::same_output(),
+            stdin: true,
+            orders: signals()?,
+            told: Box::new(Terminal::of(request)),
+        })
+    }
+
+    /// The command's input, where it is to have one.
+    pub(super) fn input(&self, wanted: bool) -> Input {
+        if wanted && self.stdin && stdin_is_readable() {
+            Input::own()
+        } else {
+            Input::empty()
+        }
+    }
+}
+
+/// Lines on stderr; the report goes to the agent's hook where it would mix with the output.
+pub(super) struct Terminal {
+    quiet: bool,
+    agent: bool,
+}
+
+impl Terminal {
+    pub(super) fn of(request: &Request) -> Terminal {
+        Terminal {
+            quiet: request.demands.quiet,
+            agent: request.origin == Origin::Agent,
+        }
+    }
+}
+
+impl Told for Terminal {
+    fn line(&mut self, text: &str) {
+        report::line(text);
+    }
+
+    fn report(&mut self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        if self.agent
+            && let Ok(session) = std::env::var("CLAUDE_CODE_SESSION_ID")
+            && Paths::from_env().is_ok_and(|p| note::append_report(&p.state, &session, text).is_ok())
+        {
+            return;
+        }
+        report::line(text);
+    }
+
+    fn waiting(&mut self, node: &str, running: u32) {
+        if !self.quiet {
+            self.line(&format!("{node}: all {running} slots are taken, waiting for one"));
+        }
+    }
+}
+
+/// A background job that reads the terminal would be stopped; its input stays unread, as long as nobody asks for it.
+fn stdin_is_readable() -> bool {
+    use std::os::fd::AsFd;
+    let stdin = std::io::stdin();
+    match rustix::termios::tcgetpgrp(stdin.as_fd()) {
+        Ok(group) => group == rustix::process::getpgrp(),
+        Err(_) => true,
+    }
+}
+
+/// Signals that end a command, as they arrive.
+fn signals() -> std::io::Result<mpsc::Receiver<Order>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (tx, rx) = mpsc::channel(16);
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+        SignalKind::quit(),
+    ] {
+        let mut s = signal(kind)?;
+        let tx = tx.clone();
+        tokio::spawn(async move {
+            while s.recv().await.is_some() {
+                if tx.send(Order::Signal(kind.as_raw_value())).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(rx)
+}
