@@ -28,7 +28,7 @@ pub fn add(aliases: &[String], yes: bool, out: &mut dyn Write) -> anyhow::Result
     for alias in aliases {
         config::valid_node_name(alias).map_err(|e| anyhow!(e))?;
         match runtime.block_on(check(alias, &config, &paths, yes, out)) {
-            Ok((welcome, rtt)) => {
+            Ok(link) => {
                 let known = config.nodes.iter().any(|n| n.name == *alias);
                 if !known {
                     if !yes && !cli::confirm(&format!("Let commands run on {alias}?"), "say --yes")? {
@@ -38,10 +38,12 @@ pub fn add(aliases: &[String], yes: bool, out: &mut dyn Write) -> anyhow::Result
                     config::add_node(&paths, alias)?;
                 }
                 Table::update(&paths, |t| {
-                    t.nodes
-                        .entry(alias.clone())
-                        .or_default()
-                        .answered(&welcome, rtt, crate::agent::now_ms());
+                    t.nodes.entry(alias.clone()).or_default().answered(
+                        &link.welcome,
+                        link.rtt,
+                        link.clock(),
+                        crate::agent::now_ms(),
+                    );
                 })?;
                 let what = if known { "is in" } else { "added to" };
                 writeln!(out, "{alias}: {what} {}", paths.config_file.display())?;
@@ -66,7 +68,7 @@ async fn check(
     paths: &Paths,
     yes: bool,
     out: &mut dyn Write,
-) -> Result<(Welcome, Duration), LinkError> {
+) -> Result<Link, LinkError> {
     let here = |e: std::io::Error| LinkError::Here(e.to_string());
     let node = config.nodes.iter().find(|n| n.name == alias).cloned();
     let node = node.unwrap_or_else(|| NodeConfig {
@@ -92,7 +94,7 @@ async fn check(
     let deadline = Instant::now() + Duration::from_secs(15);
     let link = Link::open(&node, config, paths, deadline, Install::Quietly).await?;
     tell(alias, &link.welcome, out).map_err(here)?;
-    Ok((link.welcome.clone(), link.rtt))
+    Ok(link)
 }
 
 fn tell(alias: &str, w: &Welcome, out: &mut dyn Write) -> std::io::Result<()> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::agents::{self, Build};
@@ -18,9 +18,13 @@ use crate::config::{Config, NodeConfig};
 use crate::paths::Paths;
 use crate::probe;
 use crate::proto::{self, Down, Up, Welcome};
+use crate::table::NodeClock;
 
 /// Packets that may wait for one run before the stream is held back.
 const QUEUE: usize = 64;
+
+/// Bytes read from the session at once.
+const READ: usize = 64 << 10;
 
 type Routes = Arc<Mutex<HashMap<u32, mpsc::Sender<Down>>>>;
 type Reading = Pin<Box<dyn AsyncRead + Send>>;
@@ -36,12 +40,30 @@ pub struct Link {
     pub greeted: Instant,
     /// From opening the session to the greeting.
     pub rtt: Duration,
+    stream: Stream,
+}
+
+/// A session that was opened on a node, before its agent has greeted: what is sent now arrives right behind the line that
+/// starts the agent. Where there is no agent, nobody reads it.
+pub struct Opening {
+    /// The node's name.
+    pub node: String,
+    opened: Instant,
+    stream: Stream,
+    first: oneshot::Receiver<Result<First, LinkError>>,
+    /// Whose masters are forgotten when the agent stays silent.
+    ssh: Option<Ssh>,
+}
+
+struct Stream {
     tx: mpsc::Sender<Vec<u8>>,
     routes: Routes,
     heard: Arc<Heard>,
     /// Becomes true at the end of the stream.
     ended: watch::Receiver<bool>,
     next: AtomicU32,
+    /// Hash of the build whose agent it is; empty for an embedded one.
+    build: String,
     _holds: Box<dyn std::any::Any + Send + Sync>,
 }
 
@@ -135,12 +157,36 @@ impl Link {
         }
     }
 
+    /// Opens a session that starts the agent of `node`, by `deadline`, and does not wait for the greeting.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; for an embedded node always.
+    pub async fn begin(
+        node: &NodeConfig,
+        config: &Config,
+        paths: &Paths,
+        deadline: Instant,
+    ) -> Result<Opening, LinkError> {
+        if node.embedded.is_some() {
+            return Err(LinkError::Here("an embedded node has no session".into()));
+        }
+        let ssh = Ssh::new(&node.name, config.ssh_config.as_deref(), paths)?;
+        Opening::over_ssh(&node.name, &ssh, &Build::own()?, deadline).await
+    }
+
     async fn embedded(name: &str, home: &Path, deadline: Instant) -> Result<Link, LinkError> {
         let mut child = embedded::start(home)?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(LinkError::Here("the embedded node has no pipes".into()));
         };
-        match greet(name, Box::pin(stdin), Box::pin(stdout), Box::new(child), deadline).await? {
+        let opening = Opening::new(
+            name,
+            String::new(),
+            Box::pin(stdin),
+            Box::pin(stdout),
+            Box::new(child),
+        );
+        match opening.greeted(deadline).await? {
             Greeting::Here(link) => Ok(*link),
             Greeting::Missing(_) => Err(LinkError::Agent("the embedded agent did not answer".into())),
         }
@@ -152,24 +198,74 @@ impl Link {
         build: &Build,
         deadline: Instant,
     ) -> Result<Greeting, LinkError> {
-        let pipes = ssh.open(&agents::start_command(build), deadline).await?;
-        let holds: Box<dyn std::any::Any + Send + Sync> = Box::new((pipes.stderr, pipes.session));
-        let greeting = greet(
-            name,
-            Box::pin(pipes.stdin),
-            Box::pin(pipes.stdout),
-            holds,
-            deadline,
-        )
-        .await;
-        if matches!(greeting, Err(LinkError::Unreachable(_))) {
-            ssh.forget_all();
-        }
-        greeting
+        let opening = Opening::over_ssh(name, ssh, build, deadline).await?;
+        opening.greeted(deadline).await
     }
 
     /// Opens a run's channel.
     pub fn channel(&self) -> RunChannel {
+        self.stream.channel()
+    }
+
+    /// Time since the node was last heard.
+    pub fn silence(&self) -> Duration {
+        self.listener()()
+    }
+
+    /// The node's clock `after` from now, at most: the true one is later by up to the time the greeting took.
+    pub fn node_time(&self, after: Duration) -> u64 {
+        self.welcome.now + (self.greeted.elapsed() + after).as_millis() as u64
+    }
+
+    /// The node's clock minus ours, in milliseconds.
+    pub fn clock_offset(&self) -> i64 {
+        let now = crate::agent::now_ms() as i64;
+        (self.welcome.now + self.greeted.elapsed().as_millis() as u64) as i64 - now
+    }
+
+    /// The node's clock, to be remembered: with it the next run there need not wait for the greeting.
+    pub fn clock(&self) -> NodeClock {
+        NodeClock::new(self.node_time(Duration::ZERO), &self.stream.build)
+    }
+
+    /// What tells the time since the node was last heard, for another task.
+    pub fn listener(&self) -> impl Fn() -> Duration + use<> {
+        let heard = self.stream.heard.clone();
+        move || {
+            heard
+                .start
+                .elapsed()
+                .saturating_sub(Duration::from_millis(heard.millis.load(Ordering::Relaxed)))
+        }
+    }
+
+    /// Asks something of the agent itself and waits for the answer.
+    ///
+    /// # Errors
+    /// When the stream ends or nothing comes within `limit`.
+    pub async fn ask(&self, up: &Up, limit: Duration) -> Result<Down, LinkError> {
+        let (tx, mut rx) = mpsc::channel(4);
+        self.stream
+            .routes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(0, tx);
+        let sent = self.stream.tx.send(proto::encode(0, up)).await;
+        let answer = tokio::time::timeout(limit, rx.recv()).await;
+        self.stream
+            .routes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&0);
+        match (sent, answer) {
+            (Ok(()), Ok(Some(down))) => Ok(down),
+            _ => Err(LinkError::Unreachable("no answer".into())),
+        }
+    }
+}
+
+impl Stream {
+    fn channel(&self) -> RunChannel {
         let run = self.next.fetch_add(1, Ordering::Relaxed);
         let (tx, rx) = mpsc::channel(QUEUE);
         self.routes
@@ -190,129 +286,146 @@ impl Link {
             routes: self.routes.clone(),
         }
     }
-
-    /// Time since the node was last heard.
-    pub fn silence(&self) -> Duration {
-        let heard = Duration::from_millis(self.heard.millis.load(Ordering::Relaxed));
-        self.heard.start.elapsed().saturating_sub(heard)
-    }
-
-    /// The node's clock `after` from now, at most: the true one is later by up to the time the greeting took.
-    pub fn node_time(&self, after: Duration) -> u64 {
-        self.welcome.now + (self.greeted.elapsed() + after).as_millis() as u64
-    }
-
-    /// The node's clock minus ours, in milliseconds.
-    pub fn clock_offset(&self) -> i64 {
-        let now = crate::agent::now_ms() as i64;
-        (self.welcome.now + self.greeted.elapsed().as_millis() as u64) as i64 - now
-    }
-
-    /// What tells the time since the node was last heard, for another task.
-    pub fn listener(&self) -> impl Fn() -> Duration + use<> {
-        let heard = self.heard.clone();
-        move || {
-            heard
-                .start
-                .elapsed()
-                .saturating_sub(Duration::from_millis(heard.millis.load(Ordering::Relaxed)))
-        }
-    }
-
-    /// Asks something of the agent itself and waits for the answer.
-    ///
-    /// # Errors
-    /// When the stream ends or nothing comes within `limit`.
-    pub async fn ask(&self, up: &Up, limit: Duration) -> Result<Down, LinkError> {
-        let (tx, mut rx) = mpsc::channel(4);
-        self.routes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(0, tx);
-        let sent = self.tx.send(proto::encode(0, up)).await;
-        let answer = tokio::time::timeout(limit, rx.recv()).await;
-        self.routes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&0);
-        match (sent, answer) {
-            (Ok(()), Ok(Some(down))) => Ok(down),
-            _ => Err(LinkError::Unreachable("no answer".into())),
-        }
-    }
 }
 
 /// What came back first.
-enum Greeting {
+pub enum Greeting {
+    /// The agent's greeting.
     Here(Box<Link>),
     /// There is no agent of this build; `uname -s -m` said this.
     Missing(String),
 }
 
-async fn greet(
-    name: &str,
-    stdin: Writing,
-    mut stdout: Reading,
-    holds: Box<dyn std::any::Any + Send + Sync>,
-    deadline: Instant,
-) -> Result<Greeting, LinkError> {
-    let opened = Instant::now();
-    let first = async {
-        match skip_noise(&mut stdout).await? {
-            Noise::Missing(platform) => Ok(Err(platform)),
-            Noise::Magic => read(&mut stdout).await.map(Ok),
+enum First {
+    Welcome(Box<Welcome>, Instant),
+    Missing(String),
+}
+
+impl Opening {
+    async fn over_ssh(name: &str, ssh: &Ssh, build: &Build, deadline: Instant) -> Result<Opening, LinkError> {
+        let pipes = ssh.open(&agents::start_command(build), deadline).await?;
+        let holds: Box<dyn std::any::Any + Send + Sync> = Box::new((pipes.stderr, pipes.session));
+        let opening = Opening::new(
+            name,
+            build.hash.clone(),
+            Box::pin(pipes.stdin),
+            Box::pin(pipes.stdout),
+            holds,
+        );
+        Ok(Opening {
+            ssh: Some(ssh.clone()),
+            ..opening
+        })
+    }
+
+    fn new(
+        name: &str,
+        build: String,
+        stdin: Writing,
+        stdout: Reading,
+        holds: Box<dyn std::any::Any + Send + Sync>,
+    ) -> Opening {
+        let opened = Instant::now();
+        let (tx, out) = mpsc::channel(QUEUE);
+        let routes = Routes::default();
+        let heard = Arc::new(Heard {
+            start: opened,
+            millis: AtomicU64::new(0),
+        });
+        let (ended_tx, ended) = watch::channel(false);
+        let (first_tx, first) = oneshot::channel();
+        tokio::spawn(write_loop(stdin, out));
+        tokio::spawn(read_loop(
+            stdout,
+            first_tx,
+            routes.clone(),
+            heard.clone(),
+            ended_tx,
+        ));
+        tokio::spawn(beat(tx.downgrade()));
+        Opening {
+            node: name.to_owned(),
+            opened,
+            stream: Stream {
+                tx,
+                routes,
+                heard,
+                ended,
+                next: AtomicU32::new(1),
+                build,
+                _holds: holds,
+            },
+            first,
+            ssh: None,
         }
+    }
+
+    /// Opens a run's channel.
+    pub fn channel(&self) -> RunChannel {
+        self.stream.channel()
+    }
+
+    /// The node's clock `after` from now, at most, by what is known of it; `None` where that is too old, or was told by
+    /// another build's agent.
+    pub fn node_time(&self, clock: &NodeClock, after: Duration) -> Option<u64> {
+        clock.time(&self.stream.build, after)
+    }
+
+    /// Waits for the agent's greeting until `deadline`.
+    ///
+    /// # Errors
+    /// When nothing comes in time, or something else.
+    pub async fn greeted(self, deadline: Instant) -> Result<Greeting, LinkError> {
+        let Opening {
+            node,
+            opened,
+            stream,
+            first,
+            ssh,
+        } = self;
+        let first = match timeout_at(deadline, first).await {
+            Ok(Ok(first)) => first?,
+            Ok(Err(_)) => return Err(LinkError::Agent("no agent's greeting came from there".into())),
+            Err(_) => {
+                if let Some(ssh) = ssh {
+                    ssh.forget_all();
+                }
+                return Err(LinkError::Unreachable(
+                    "connected, but the agent did not answer in time".into(),
+                ));
+            }
+        };
+        Ok(match first {
+            First::Missing(platform) => Greeting::Missing(platform),
+            First::Welcome(welcome, greeted) => Greeting::Here(Box::new(Link {
+                node,
+                welcome: *welcome,
+                greeted,
+                rtt: greeted - opened,
+                stream,
+            })),
+        })
+    }
+}
+
+/// Reads the greeting, or what stands in its place.
+async fn greeting(stdout: &mut Reading) -> Result<First, LinkError> {
+    let none = |e| LinkError::Agent(format!("no agent's greeting came from there: {e}"));
+    let body = match skip_noise(stdout).await.map_err(none)? {
+        Noise::Missing(platform) => return Ok(First::Missing(platform)),
+        Noise::Magic => read(stdout).await.map_err(none)?.1,
     };
-    let silent = || LinkError::Unreachable("connected, but the agent did not answer in time".into());
-    let packet = timeout_at(deadline, first).await.map_err(|_| silent())?;
-    let body = match packet {
-        Ok(Ok((_, body))) => body,
-        Ok(Err(platform)) => return Ok(Greeting::Missing(platform)),
-        Err(e) => {
-            return Err(LinkError::Agent(format!(
-                "no agent's greeting came from there: {e}"
-            )));
-        }
-    };
-    let welcome = match proto::decode::<Down>(&body) {
-        Ok(Down::Welcome(w)) if w.version == proto::VERSION => *w,
-        Ok(Down::Welcome(w)) => {
-            let why = format!(
-                "the agent speaks version {} of the protocol, this cx {}",
-                w.version,
-                proto::VERSION
-            );
-            return Err(LinkError::Agent(why));
-        }
-        _ => {
-            return Err(LinkError::Agent(
-                "the agent's greeting can't be understood".into(),
-            ));
-        }
-    };
-    let greeted = Instant::now();
-    let (tx, out) = mpsc::channel(QUEUE);
-    let routes = Routes::default();
-    let heard = Arc::new(Heard {
-        start: greeted,
-        millis: AtomicU64::new(0),
-    });
-    let (ended_tx, ended) = watch::channel(false);
-    tokio::spawn(write_loop(stdin, out));
-    tokio::spawn(read_loop(stdout, routes.clone(), heard.clone(), ended_tx));
-    tokio::spawn(beat(tx.downgrade()));
-    Ok(Greeting::Here(Box::new(Link {
-        node: name.to_owned(),
-        welcome,
-        greeted,
-        rtt: greeted - opened,
-        tx,
-        routes,
-        heard,
-        ended,
-        next: AtomicU32::new(1),
-        _holds: holds,
-    })))
+    match proto::decode::<Down>(&body) {
+        Ok(Down::Welcome(w)) if w.version == proto::VERSION => Ok(First::Welcome(w, Instant::now())),
+        Ok(Down::Welcome(w)) => Err(LinkError::Agent(format!(
+            "the agent speaks version {} of the protocol, this cx {}",
+            w.version,
+            proto::VERSION
+        ))),
+        _ => Err(LinkError::Agent(
+            "the agent's greeting can't be understood".into(),
+        )),
+    }
 }
 
 enum Noise {
@@ -358,8 +471,18 @@ async fn read(stdout: &mut Reading) -> std::io::Result<(u32, Vec<u8>)> {
     Ok((run, body))
 }
 
-async fn read_loop(mut stdout: Reading, routes: Routes, heard: Arc<Heard>, ended: watch::Sender<bool>) {
-    while let Ok((run, body)) = read(&mut stdout).await {
+async fn read_loop(
+    stdout: Reading,
+    first: oneshot::Sender<Result<First, LinkError>>,
+    routes: Routes,
+    heard: Arc<Heard>,
+    ended: watch::Sender<bool>,
+) {
+    let mut stdout: Reading = Box::pin(tokio::io::BufReader::with_capacity(READ, stdout));
+    let greeting = greeting(&mut stdout).await;
+    let is_agent = matches!(greeting, Ok(First::Welcome(..)));
+    let _ = first.send(greeting);
+    while is_agent && let Ok((run, body)) = read(&mut stdout).await {
         heard
             .millis
             .store(heard.start.elapsed().as_millis() as u64, Ordering::Relaxed);

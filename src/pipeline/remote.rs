@@ -1,12 +1,12 @@
 //! Tries the nodes in order until one has run the command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use crate::client::eligible::{self, owners};
 use crate::client::reach;
-use crate::client::run::{self, Again, Caller, Job, Ran, RunError, Terms};
+use crate::client::run::{self, Again, Caller, Job, Ran, RunError, Terms, Way};
 use crate::client::stdio::Input;
 use crate::client::tree;
 use crate::config::{NodeConfig, WhenFull};
@@ -14,11 +14,11 @@ use crate::inflight::Inflight;
 use crate::plan::route::Route;
 use crate::report::{self, LOST, NO_NODE};
 use crate::request::{Ending, Outcome, Request};
-use crate::table::{self, Table};
+use crate::table::{self, NodeClock, Table};
 
 use super::job::{make_job, run_id, scan, scope};
 use super::judge::{Case, decide, local_view};
-use super::told::{note_answer, note_failures, note_load, tell_history};
+use super::told::{note_failures, note_load, tell_history};
 use super::{Door, End, not_run};
 
 /// Nodes tried with the command before it waits or runs locally.
@@ -43,6 +43,7 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String], doo
     let mut full: Vec<NodeConfig> = Vec::new();
     let mut input = Input::empty();
     let mut tries = 0;
+    let mut clocks = known_clocks(case);
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline
@@ -59,7 +60,7 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String], doo
             break;
         }
         let reached = tokio::select! {
-            r = reach::first(&open, &case.config, &case.paths, left) => r,
+            r = reach::first(&open, &clocks, &case.config, &case.paths, left) => r,
             Some(order) = door.orders.recv() => return End::Interrupted(order.signal()),
         };
         for (i, e) in &reached.failed {
@@ -77,7 +78,7 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String], doo
             .iter()
             .map(|(i, _)| open[*i].name.clone())
             .collect();
-        let Some((i, link)) = reached.link else {
+        let Some((i, way)) = reached.way else {
             for n in &open {
                 why.entry(n.name.clone())
                     .or_insert_with(|| "no answer in time".into());
@@ -86,12 +87,14 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String], doo
         };
         let node = open[i].clone();
         open.retain(|n| n.name != node.name && !dead.contains(&n.name));
-        note_answer(case, &link);
         // A node met for the first time was a candidate for want of knowledge.
         let unknown = case.table.nodes.get(&node.name).is_none_or(|s| s.facts.is_none());
-        if unknown && let Some(reason) = unfit(request, case, &node.name) {
-            why.insert(node.name, reason);
-            continue;
+        if unknown && let Way::Greeted(link) = &way {
+            reach::note_answer(&case.paths, link);
+            if let Some(reason) = unfit(request, case, &node.name) {
+                why.insert(node.name, reason);
+                continue;
+            }
         }
         if job.is_none() {
             let tree = match tree.take() {
@@ -137,7 +140,7 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String], doo
             config: &case.config,
             paths: &case.paths,
         };
-        let result = run::run(link, again, job, &terms, &mut caller).await;
+        let result = run::run(way, again, job, &terms, &mut caller).await;
         match result {
             Ok(ran) => {
                 let mut outcome = finished(request, case, &node, job, ran);
@@ -168,6 +171,12 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String], doo
                 }
                 why.insert(node.name.clone(), reason);
             }
+            Err(RunError::NoAgent) => {
+                // Once more, by the way that installs it.
+                clocks.remove(&node.name);
+                tries -= 1;
+                open.insert(0, node);
+            }
             Err(RunError::Interrupted(n)) => return End::Interrupted(n),
             Err(RunError::Lost { why: reason }) => {
                 let text = format!(
@@ -197,6 +206,14 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String], doo
         return not_run(&reason);
     }
     End::Here(reason)
+}
+
+/// The clocks of the nodes that can be asked before they greet: those of which all is known that a decision hangs on.
+fn known_clocks(case: &Case) -> HashMap<String, NodeClock> {
+    let known = case.table.nodes.iter().filter(|(_, s)| s.facts.is_some());
+    known
+        .filter_map(|(name, s)| Some((name.clone(), s.clock.clone()?)))
+        .collect()
 }
 
 /// Why a node, now that it is known, is none for this command.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::history;
-use crate::node::Link;
 use crate::paths::Paths;
 use crate::proto::Load;
 use crate::request::{Outcome, Request};
@@ -36,17 +35,6 @@ pub(super) fn tell_history(
     );
     // A full disk must not keep the command from running.
     let _ = history::append(&paths, &entry);
-}
-
-pub(super) fn note_answer(case: &Case, link: &Link) {
-    // The table is a help, not a need: a full disk loses no run.
-    let _ = Table::update(&case.paths, |t| {
-        t.nodes.entry(link.node.clone()).or_default().answered(
-            &link.welcome,
-            link.rtt,
-            crate::agent::now_ms(),
-        );
-    });
 }
 
 pub(super) fn note_load(case: &Case, node: &str, load: Load) {

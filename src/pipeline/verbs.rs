@@ -37,7 +37,7 @@ pub fn refresh(limit: Duration) -> anyhow::Result<()> {
         for (node, link) in config.nodes.iter().zip(&links) {
             let state = t.nodes.entry(node.name.clone()).or_default();
             match link {
-                Ok(link) => state.answered(&link.welcome, link.rtt, now),
+                Ok(link) => state.answered(&link.welcome, link.rtt, link.clock(), now),
                 Err(e) => state.failed(&e.to_string(), now),
             }
         }

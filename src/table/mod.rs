@@ -1,5 +1,6 @@
 //! The load table: what cx last knew of every node, in one small versioned file shared by every cx process.
 
+mod clock;
 mod hook_view;
 mod refresh;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::paths::{self, Paths};
 use crate::proto::{Facts, Load, Welcome};
 
+pub use clock::NodeClock;
 pub use hook_view::{HookView, hook_view, write_hook_view};
 pub use refresh::{detach, refresh_if_stale, refresh_lock};
 
@@ -44,8 +46,9 @@ pub struct NodeState {
     pub error: Option<NodeError>,
     /// Open breaker.
     pub breaker: Option<Breaker>,
-    /// The node's clock minus ours, milliseconds, and when that was learned (our clock, ms).
-    pub clock: Option<(i64, u64)>,
+    /// The node's clock, as its agent told it last.
+    #[serde(rename = "node_clock")]
+    pub clock: Option<NodeClock>,
     /// Time from question to answer on a standing connection, milliseconds.
     pub rtt_ms: Option<u32>,
     /// Build (hash) of the agent that is installed there.
@@ -121,13 +124,13 @@ impl Table {
 
 impl NodeState {
     /// The node has answered: everything fresh, the breaker closed.
-    pub fn answered(&mut self, welcome: &Welcome, rtt: Duration, now_ms: u64) {
+    pub fn answered(&mut self, welcome: &Welcome, rtt: Duration, clock: NodeClock, now_ms: u64) {
         self.facts = Some(welcome.facts.clone());
         self.load = Some(welcome.load.clone());
         self.seen_ms = now_ms;
         self.error = None;
         self.breaker = None;
-        self.clock = Some((welcome.now as i64 - now_ms as i64, now_ms));
+        self.clock = Some(clock);
         self.rtt_ms = Some(rtt.as_millis() as u32);
         self.agent = welcome.build.clone();
     }

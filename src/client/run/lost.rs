@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Order, RunError, Running};
+use super::{Again, Order, RunError, Running};
 use crate::node::Link;
-use crate::node::link::Install;
+use crate::node::link::{Install, RunChannel};
 use crate::proto::{Down, Up};
 use crate::report::Told;
 
@@ -20,59 +20,70 @@ pub(super) const SILENT_BEFORE: Duration = Duration::from_millis(3500);
 /// Silence that makes a link lost after the start.
 const SILENT_AFTER: Duration = Duration::from_secs(20);
 
+/// The stream is gone, and the start was not seen. Where the node had no leave to start (`by`), that is no more than a failed
+/// node. Where it had, the node is asked once its leave has run out: it keeps note of what it started. Without an answer the
+/// command may have run, and must not run again. Otherwise: the stream that is attached to it, and the bytes of input that
+/// had arrived.
+pub(super) async fn find_out(
+    again: &Again<'_>,
+    id: &str,
+    by: Option<Instant>,
+    why: &str,
+    install: Install,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Result<(Link, RunChannel, u64), RunError> {
+    let Some(by) = by else {
+        return Err(RunError::broken(why));
+    };
+    let unknown = || RunError::Lost {
+        why: format!("{why}; whether the command was started there can't be asked"),
+    };
+    let ask = async {
+        tokio::time::sleep_until(by).await;
+        let deadline = Instant::now() + ASK;
+        let link = Link::open(again.node, again.config, again.paths, deadline, install).await;
+        let link = link.ok()?;
+        let mut channel = link.channel();
+        let attach = Up::Attach {
+            id: id.to_owned(),
+            have: 0,
+        };
+        channel.send(&attach).await.ok()?;
+        let answer = tokio::time::timeout_at(deadline + ASK, channel.rx.recv())
+            .await
+            .ok()??;
+        Some((link, channel, answer))
+    };
+    let answer = tokio::select! {
+        answer = ask => answer,
+        Some(order) = orders.recv() => return Err(RunError::Interrupted(order.signal())),
+    };
+    match answer {
+        Some((link, channel, Down::Attached { stdin })) => Ok((link, channel, stdin)),
+        Some((_, _, Down::Failed { started: false, .. })) => Err(RunError::broken(why)),
+        _ => Err(unknown()),
+    }
+}
+
 impl Running<'_> {
-    /// The stream is gone, and the start was not seen. Where the node had no leave to start, that is no more than a failed node.
-    /// Where it had, the node is asked once its leave has run out: it keeps note of what it started. Without an answer the command
-    /// may have run, and must not run again.
+    /// The stream is gone before the start was seen: goes on where it was started nevertheless.
     pub(super) async fn find_out(
         &mut self,
         why: &str,
         orders: &mut mpsc::Receiver<Order>,
     ) -> Result<(), RunError> {
-        let Some(by) = self.start_by else {
-            return Err(RunError::broken(why));
-        };
-        let unknown = || RunError::Lost {
-            why: format!("{why}; whether the command was started there can't be asked"),
-        };
-        let ask = async {
-            tokio::time::sleep_until(by).await;
-            let deadline = Instant::now() + ASK;
-            let link = Link::open(
-                self.again.node,
-                self.again.config,
-                self.again.paths,
-                deadline,
-                Install::Never,
-            )
-            .await;
-            let link = link.ok()?;
-            let mut channel = link.channel();
-            channel
-                .send(&Up::Attach {
-                    id: self.job.id.clone(),
-                    have: 0,
-                })
-                .await
-                .ok()?;
-            let answer = tokio::time::timeout_at(deadline + ASK, channel.rx.recv())
-                .await
-                .ok()??;
-            Some((link, channel, answer))
-        };
-        let answer = tokio::select! {
-            answer = ask => answer,
-            Some(order) = orders.recv() => return Err(RunError::Interrupted(order.signal())),
-        };
-        match answer {
-            Some((link, channel, Down::Attached { stdin })) => {
-                (self.link, self.channel, self.started) = (link, channel, true);
-                self.sync_time = self.begun.elapsed();
-                self.resend_stdin(stdin).await
-            }
-            Some((_, _, Down::Failed { started: false, .. })) => Err(RunError::broken(why)),
-            _ => Err(unknown()),
-        }
+        let (link, channel, stdin) = find_out(
+            &self.again,
+            &self.job.id,
+            self.start_by,
+            why,
+            Install::Never,
+            orders,
+        )
+        .await?;
+        (self.link, self.channel, self.started) = (link, channel, true);
+        self.sync_time = self.begun.elapsed();
+        self.resend_stdin(stdin).await
     }
 
     /// Whether the link has to be given up, and why.

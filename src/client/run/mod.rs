@@ -3,6 +3,7 @@
 //! What must never happen is that a command runs twice. So the node starts only before a start-by time, which
 //! is given in its own clock; and this side says [`RunError::NotStarted`] only after that time, or on the node's own word.
 
+mod early;
 mod lost;
 
 use std::collections::VecDeque;
@@ -13,17 +14,19 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::reach;
 use super::stdio::{Input, Output};
 use super::tree::{Applied, Incoming, Pack, Tree};
 use crate::config::{Config, NodeConfig};
 use crate::node::Link;
-use crate::node::link::RunChannel;
+use crate::node::link::{Opening, RunChannel};
 use crate::node::printable;
 use crate::paths::Paths;
 use crate::plan::manifest::Manifest;
 use crate::proto::{CHUNK, Down, Exit, Load, MirrorSpec, NeedSpec, Refusal, RunStart, STDIN_WINDOW, Up};
 use crate::report::Told;
 use crate::request::Ending;
+use crate::table::NodeClock;
 
 /// How long a node may take from the start of the sync (or from `Go`) to the start of the command.
 pub const START_WINDOW: Duration = Duration::from_secs(4);
@@ -93,6 +96,8 @@ pub enum RunError {
         /// The node is at fault (transport), not busy or lacking something.
         broken: bool,
     },
+    /// The agent is not installed there (any more): what was sent before it greeted was read by nobody.
+    NoAgent,
     /// The command may have run and may still; its result is unknown.
     Lost {
         /// One clause.
@@ -161,39 +166,112 @@ pub struct Caller<'a> {
     pub told: &'a mut dyn Told,
 }
 
-/// Runs `job` on the node behind `link`.
+/// The way to a node.
+pub enum Way {
+    /// Its agent has greeted.
+    Greeted(Link),
+    /// A session is open, and the agent will greet. The node's clock is known from the last time.
+    Early(Opening, NodeClock),
+}
+
+/// Runs `job` on the node at the end of `way`.
 ///
 /// # Errors
 /// See [`RunError`].
 pub async fn run(
-    link: Link,
+    way: Way,
     again: Again<'_>,
     job: &Job,
     terms: &Terms,
     caller: &mut Caller<'_>,
 ) -> Result<Ran, RunError> {
-    let channel = link.channel();
+    let begun = Instant::now();
+    let (channel, time) = match &way {
+        Way::Greeted(link) => (link.channel(), Some(link.node_time(START_WINDOW))),
+        Way::Early(opening, clock) => (opening.channel(), opening.node_time(clock, START_WINDOW)),
+    };
+    let (pack, start_by) = send_run(&again.node.name, &channel, time, job, terms).await?;
+    let (link, channel, attached) = match way {
+        Way::Greeted(link) => (link, channel, None),
+        Way::Early(opening, _) => early::greeted(opening, channel, &again, &job.id, start_by, caller).await?,
+    };
+    reach::note_answer(again.paths, &link);
     let mut r = Running {
         link,
         again,
         job,
         channel,
         output: caller.output,
-        begun: Instant::now(),
-        sync_time: Duration::ZERO,
-        start_by: None,
-        started: false,
+        begun,
+        sync_time: begun.elapsed(),
+        start_by,
+        started: attached.is_some(),
         got: 0,
-        pack: None,
+        pack,
         differs: Vec::new(),
         incoming: None,
         signalled: None,
         stdin_sent: 0,
         stdin_waiting: VecDeque::new(),
     };
-    r.send_run(terms).await?;
+    if let Some(arrived) = attached {
+        r.resend_stdin(arrived).await?;
+    }
     let exit = r.until_exit(caller).await?;
     r.finish(exit).await
+}
+
+/// Sends the packet that asks for the run. The pack that goes with it, if any, and until when the node may start the command,
+/// if it has leave already: that needs the node's `time` at the end of its window, and a pack that goes along.
+async fn send_run(
+    node: &str,
+    channel: &RunChannel,
+    time: Option<u64>,
+    job: &Job,
+    terms: &Terms,
+) -> Result<(Option<Pack>, Option<Instant>), RunError> {
+    let begun = Instant::now();
+    let mut mirror = None;
+    let mut sent = None;
+    let mut inline = true;
+    if let Some(tree) = &job.tree {
+        let mut pack = tree.pack_for(node, None).await.map_err(RunError::broken)?;
+        inline = pack.is_inline();
+        mirror = Some(MirrorSpec {
+            key: tree.key.clone(),
+            expected: pack.from,
+            dir: tree.dir.clone(),
+            pack: if inline { pack.bytes.take() } else { None },
+            back: crate::proto::BackSpec {
+                scope: terms.scope,
+                ..tree.back.clone()
+            },
+        });
+        sent = Some(pack);
+    }
+    // A large pack takes its time: then the node waits for a word before it starts.
+    let start_by = time.filter(|_| inline);
+    let up = Up::Run(Box::new(RunStart {
+        id: job.id.clone(),
+        mirror,
+        argv: job.argv.clone(),
+        env: job.env.clone(),
+        path_prefix: job.path_prefix.clone(),
+        umask: current_umask(),
+        stdin: job.stdin,
+        one_pipe: job.one_pipe,
+        needs: job.needs.clone(),
+        needs_dirs: job.needs_dirs.clone(),
+        slots: terms.slots,
+        allow_overload: terms.allow_overload,
+        insist: terms.insist,
+        start_by,
+        detached: false,
+        link_grace: job.link_grace,
+    }));
+    // A stream that has ended is noticed by its reader.
+    let _ = channel.send(&up).await;
+    Ok((sent, start_by.map(|_| begun + START_WINDOW)))
 }
 
 struct Running<'a> {
@@ -223,55 +301,6 @@ impl Running<'_> {
     /// Sends a message. A stream that has ended is not told of here but noticed by its reader, in [`Running::until_exit`].
     async fn send(&self, up: &Up) {
         let _ = self.channel.send(up).await;
-    }
-
-    async fn send_run(&mut self, terms: &Terms) -> Result<(), RunError> {
-        let mut mirror = None;
-        let mut inline = true;
-        if let Some(tree) = &self.job.tree {
-            let pack = tree
-                .pack_for(&self.link.node, None)
-                .await
-                .map_err(RunError::broken)?;
-            inline = pack.is_inline();
-            mirror = Some(MirrorSpec {
-                key: tree.key.clone(),
-                expected: pack.from,
-                dir: tree.dir.clone(),
-                pack: if inline { pack.bytes.clone() } else { None },
-                back: crate::proto::BackSpec {
-                    scope: terms.scope,
-                    ..tree.back.clone()
-                },
-            });
-            self.pack = Some(pack);
-        }
-        // A large pack takes its time: then the node waits for a word before it starts.
-        let start_by = inline.then(|| {
-            self.start_by = Some(Instant::now() + START_WINDOW);
-            self.link.node_time(START_WINDOW)
-        });
-        let job = self.job;
-        let up = Up::Run(Box::new(RunStart {
-            id: job.id.clone(),
-            mirror,
-            argv: job.argv.clone(),
-            env: job.env.clone(),
-            path_prefix: job.path_prefix.clone(),
-            umask: current_umask(),
-            stdin: job.stdin,
-            one_pipe: job.one_pipe,
-            needs: job.needs.clone(),
-            needs_dirs: job.needs_dirs.clone(),
-            slots: terms.slots,
-            allow_overload: terms.allow_overload,
-            insist: terms.insist,
-            start_by,
-            detached: false,
-            link_grace: job.link_grace,
-        }));
-        self.send(&up).await;
-        Ok(())
     }
 
     async fn until_exit(&mut self, caller: &mut Caller<'_>) -> Result<Exit, RunError> {

@@ -1,0 +1,46 @@
+//! A run that was asked for before the node's agent had greeted: one round trip less.
+//!
+//! The packet lies in the session until the agent reads it, so it is safe by the same rules as any other: it carries a start-by
+//! time, in the node's clock as it was known from the last answer, and this side turns elsewhere only once that has passed
+//! or the node has said that nothing was started. Where there is no agent of this build, nobody reads the packet.
+
+use tokio::time::Instant;
+
+use super::lost::find_out;
+use super::{Again, Caller, RunError, START_WINDOW};
+use crate::node::link::{Greeting, Install, Opening, RunChannel};
+use crate::node::{Link, LinkError};
+
+/// What a run goes on with: the link, the run's channel, and, where the run had to be found again on a new stream, the bytes of
+/// input that had arrived.
+type Found = (Link, RunChannel, Option<u64>);
+
+/// Waits for the greeting of the agent that was asked already.
+///
+/// # Errors
+/// [`RunError::NoAgent`] where nothing was started because no agent read what was sent; otherwise as for a stream that breaks before the start.
+pub(super) async fn greeted(
+    opening: Opening,
+    channel: RunChannel,
+    again: &Again<'_>,
+    id: &str,
+    start_by: Option<Instant>,
+    caller: &mut Caller<'_>,
+) -> Result<Found, RunError> {
+    let deadline = start_by.unwrap_or_else(|| Instant::now() + START_WINDOW);
+    let why = tokio::select! {
+        greeting = opening.greeted(deadline) => match greeting {
+            Ok(Greeting::Here(link)) => return Ok((*link, channel, None)),
+            Ok(Greeting::Missing(_)) => return Err(RunError::NoAgent),
+            Err(e) => e,
+        },
+        Some(order) = caller.orders.recv() => return Err(RunError::Interrupted(order.signal())),
+    };
+    // An agent that is there and does not greet is damaged, unless the link broke: both look the same here.
+    let (is_agents, why) = (matches!(why, LinkError::Agent(_)), why.to_string());
+    match find_out(again, id, start_by, &why, Install::Quietly, caller.orders).await {
+        Ok((link, channel, stdin)) => Ok((link, channel, Some(stdin))),
+        Err(RunError::NotStarted { broken: true, .. }) if is_agents => Err(RunError::NoAgent),
+        Err(e) => Err(e),
+    }
+}
