@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::paths::Paths;
 use crate::pipeline;
 use crate::request::{Demands, Origin, Request};
+use crate::shims::{self, Shell};
 use crate::{agent, demo, hook, nodes, setup, status};
 
 const AFTER: &str = "\
@@ -43,6 +44,12 @@ enum Verb {
     /// Put cx into an agent's settings, or take it out.
     #[command(subcommand)]
     Setup(SetupVerb),
+    /// Print functions for a shell to evaluate, which send its heavy commands through cx.
+    Init {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
     /// Show the whole thing at work on a throw-away node on this machine.
     Demo,
     /// Keep everything on this machine until `cx on`.
@@ -166,6 +173,7 @@ pub fn main() -> ExitCode {
     // The hook's start is short, and the agent's is on every run's way: neither sees clap.
     match args.nth(1) {
         Some(a) if a == "hook" && !args.any(|a| a == "--help" || a == "-h") => return hook::main(),
+        Some(a) if a == "shim" => return shims::start(args.collect()),
         Some(a) if a == "agent" => return agent::main(&args.collect::<Vec<_>>()),
         _ => {}
     }
@@ -235,6 +243,10 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
             setup::claude::run(setup::claude::SetupArgs { remove, yes }, out)?;
             Ok(0)
         }
+        Verb::Init { shell } => {
+            shims::init(shell, out)?;
+            Ok(0)
+        }
         Verb::Demo => demo::run(out),
         Verb::Off => switch(true, out),
         Verb::On => switch(false, out),
@@ -270,28 +282,36 @@ fn request(argv: Vec<OsString>, demands: Demands) -> anyhow::Result<Request> {
     let cwd = std::env::current_dir()
         .map_err(|e| anyhow::anyhow!("the current directory is gone ({e}); change to one that exists"))?;
     Ok(Request {
-        origin: if under_an_agent() {
-            Origin::Agent
-        } else {
-            Origin::Shell
-        },
+        origin: origin(),
         argv,
         cwd,
         demands,
     })
 }
 
+/// The door of a command that was started as a process.
+pub fn origin() -> Origin {
+    if under_an_agent() {
+        Origin::Agent
+    } else {
+        Origin::Shell
+    }
+}
+
+/// Variables that a coding agent sets for what it starts.
+pub const AGENT_VARIABLES: [&str; 5] = [
+    "CLAUDECODE",
+    "CLAUDE_CODE_SESSION_ID",
+    "CODEX_SANDBOX",
+    "GEMINI_CLI",
+    "CURSOR_AGENT",
+];
+
 /// Whether a coding agent's tool started this process.
 pub fn under_an_agent() -> bool {
-    [
-        "CLAUDECODE",
-        "CLAUDE_CODE_SESSION_ID",
-        "CODEX_SANDBOX",
-        "GEMINI_CLI",
-        "CURSOR_AGENT",
-    ]
-    .iter()
-    .any(|v| std::env::var_os(v).is_some_and(|x| !x.is_empty()))
+    AGENT_VARIABLES
+        .iter()
+        .any(|v| std::env::var_os(v).is_some_and(|x| !x.is_empty()))
 }
 
 /// What widens where commands may run is for a person to say.

@@ -24,6 +24,7 @@ pub mod proto;
 pub mod report;
 pub mod request;
 pub mod setup;
+pub mod shims;
 pub mod status;
 pub mod sync;
 pub mod table;

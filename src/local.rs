@@ -1,5 +1,6 @@
 //! Running here: the command takes the place of cx, so that nothing of cx is left to differ.
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -9,11 +10,19 @@ use crate::request::Request;
 
 /// Replaces this process by the command. Returns only if that fails, with the exit status a shell would show.
 pub fn run(request: &Request) -> i32 {
-    let Some((program, args)) = request.argv.split_first() else {
+    exec(&request.argv, Some(&request.cwd))
+}
+
+/// The same in another directory than this process's, if one is named.
+pub fn exec(argv: &[OsString], cwd: Option<&Path>) -> i32 {
+    let Some((program, args)) = argv.split_first() else {
         return 0;
     };
     let mut command = Command::new(program);
-    command.args(args).current_dir(&request.cwd);
+    command.args(args);
+    if let Some(cwd) = cwd {
+        command.current_dir(cwd);
+    }
     let e = command.exec();
     let name = Path::new(program).display();
     match e.kind() {

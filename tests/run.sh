@@ -32,6 +32,8 @@ missing() {
     has make || echo make
     has python3 || echo python3
     has bash || echo bash
+    has zsh || echo zsh
+    has fish || echo fish
     { has ssh && has ssh-keygen; } || echo openssh-client
     has_sshd || echo openssh-server
     has ps || echo procps

@@ -9,9 +9,7 @@ use super::permissions::{self, Rules};
 use super::settings::{self, Scopes};
 use super::wire::{self, BashInput, Event};
 use super::{client, program, snapshot};
-use crate::client::eligible;
 use crate::paths::{self, Paths};
-use crate::plan::Class;
 use crate::plan::classify::{Context, Judged, judge};
 use crate::plan::shell::{self, Dialect, Part};
 use crate::table::{self, HookView};
@@ -177,12 +175,7 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     let busy = OnceCell::new();
     let busy = || *busy.get_or_init(|| (world.busy)(&view));
     let cwd = Path::new(&event.cwd);
-    let now = paths::now_ms();
-    let moves = |j: &Judged| match j.verdict.class {
-        Class::Heavy => view.can_have(&j.verdict.workload.needs, now),
-        Class::Unknown => busy() && eligible::may_move_unasked(&j.part.argv, cwd),
-        Class::Light => false,
-    };
+    let moves = |j: &Judged| view.moves(&j.verdict, &j.part.argv, cwd, &busy);
     if sites(&judged, &moves).is_empty() {
         return None;
     }

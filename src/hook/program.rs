@@ -61,7 +61,7 @@ fn same_file(a: &Metadata, b: &Metadata) -> bool {
 }
 
 /// `text` as one word of any POSIX shell.
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_./+-@%:,".contains(&b);
     if !text.is_empty() && text.bytes().all(plain) {
         return text.to_owned();

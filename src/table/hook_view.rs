@@ -1,16 +1,18 @@
 //! What the hook has to know, in one small file: it reads neither the table nor, as a rule, the config.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{STALE_MS, Table};
+use crate::client::eligible;
 use crate::config::Config;
 use crate::paths::{self, Paths};
-use crate::plan::Need;
 use crate::plan::route::is_probed;
 use crate::plan::rules::UserRule;
+use crate::plan::shell::Word;
+use crate::plan::{Class, Need, Verdict};
 
 /// Version of the file.
 const VERSION: u32 = 2;
@@ -69,6 +71,16 @@ impl HookView {
             || needs
                 .iter()
                 .all(|n| !is_probed(&n.program) || self.tools.contains(&n.program))
+    }
+
+    /// Whether a command so judged leaves without a person's asking, as far as this summary tells. `busy` says whether this machine
+    /// is busier than the policy's limit; it is asked only where that decides.
+    pub fn moves(&self, verdict: &Verdict, argv: &[Word], cwd: &Path, busy: &dyn Fn() -> bool) -> bool {
+        match verdict.class {
+            Class::Heavy => self.can_have(&verdict.workload.needs, paths::now_ms()),
+            Class::Unknown => busy() && eligible::may_move_unasked(argv, cwd),
+            Class::Light => false,
+        }
     }
 
     /// This machine's CPU use in per cent, as well as it can be told without waiting.

@@ -14,5 +14,6 @@ mod route;
 mod runs;
 mod safety;
 mod selftest;
+mod shims;
 mod signals;
 mod sync;

@@ -11,12 +11,14 @@ mod light;
 mod native;
 mod node;
 mod others;
+mod programs;
 mod python;
 mod rust;
 mod targets;
 mod user;
 
 pub use known::NAMES;
+pub use programs::PROGRAMS;
 pub use user::{Pattern, UserClass, UserMatch, UserNeed, UserNeedTable, UserPlatform, UserRule};
 
 use crate::plan::shell::Word;

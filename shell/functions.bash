@@ -1,0 +1,55 @@
+# cx for bash and zsh: heavy commands go to where they finish first.
+#
+# Every tool that can be heavy becomes a function, and a function exists in this shell and its subshells only: what a
+# script, or a local `make`, starts from here never meets one. `command make` passes it by, a function of the user's
+# own stays, and an alias (`alias make='make -j8'`) leads to it. PATH is left alone, so that no build writes down the
+# path of a shim as its compiler; for the one call of `timeout`, `nice`, `nohup` or `env` that starts a tool, a
+# directory of shims comes first on it. When cx is gone, all of them run the plain tool.
+#
+# Words in @...@ are filled in by cx.
+
+__cx_program=@PROGRAM@
+__cx_shims=@SHIMS@
+# A subshell has the same `$$`. A script does not, to which `set -a` may have exported the functions.
+__cx_shell=$$
+
+function __cx_tool {
+    if \builtin test "$$" = "${__cx_shell-}" && \builtin test -x "${__cx_program-}"; then
+        "$__cx_program" shim "$@"
+    else
+        \command "$@"
+    fi
+}
+
+function __cx_front {
+    \builtin local word='' found='' pid=''
+    if \builtin test "$$" = "${__cx_shell-}" && \builtin test -x "${__cx_program-}"; then
+        for word in "${@:2}"; do
+            case $word in
+                # Options, assignments, seconds, and one such command in another.
+                -* | *=* | [0-9]* | timeout | nice | nohup | env) \builtin continue ;;
+                '' | */*) \builtin break ;;
+            esac
+            if \builtin test -f "${__cx_shims-}/$word"; then
+                found=yes
+                \builtin break
+            fi
+            case $word in
+                # A signal (`-s KILL`) or a variable (`-u NAME`).
+                [A-Z]*) ;;
+                *) \builtin break ;;
+            esac
+        done
+    fi
+    if \builtin test -n "$found"; then
+        # The shim acts only right below this very shell.
+        pid=${BASHPID-$$}
+        if \builtin test -n "${ZSH_VERSION-}" && \builtin zmodload -F zsh/system p:sysparams; then
+            # shellcheck disable=SC2154 # zsh has it
+            pid=${sysparams[pid]}
+        fi
+        CX_SHIM_SHELL=$pid PATH=$__cx_shims:$PATH \command "$@"
+    else
+        \command "$@"
+    fi
+}

@@ -1,0 +1,249 @@
+//! `cx init`: the functions and shims under each shell, and what must never go through them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::harness::{CX, Output, TestEnv};
+
+const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
+
+/// Stands in the functions for cx: notes its start, and goes on as cx where it is told to.
+const RECORDER: &str = "#!/bin/sh\necho \"$*\" >>\"$HOME/starts\"\n\
+    case :$PATH: in *cx/shims*) echo 'the shims are still on PATH' >>\"$HOME/starts\" ;; esac\n\
+    [ -z \"${GO_ON-}\" ] || exec @CX@ \"$@\"\n";
+const PLAIN: &str = "#!/bin/sh\necho \"$0 $*\" >>\"$HOME/plain\"\n";
+
+/// A home with `make` and `gcc` that only note their start, and functions that start the recorder.
+fn world() -> TestEnv {
+    let mut env = TestEnv::new();
+    env.program("make", PLAIN);
+    env.program("gcc", PLAIN);
+    env.program("recorder", &RECORDER.replace("@CX@", CX));
+    env
+}
+
+fn recorder(env: &TestEnv) -> String {
+    env.home().join("bin/recorder").display().to_string()
+}
+
+/// What `cx init` prints, with the recorder for cx.
+fn functions(env: &TestEnv, shell: &str) -> PathBuf {
+    let text = env.cx(&["init", shell]).ok().stdout();
+    assert!(text.contains(CX), "{text}");
+    let file = env.home().join(format!("functions.{shell}"));
+    fs::write(&file, text.replace(CX, &recorder(env))).unwrap();
+    for dir in fs::read_dir(env.home().join(".local/share/cx/shims")).unwrap() {
+        let shim = dir.unwrap().path().join("shim");
+        let text = fs::read_to_string(&shim).unwrap();
+        // Written in place, as the recorder for the tests' sake.
+        fs::write(&shim, text.replace(CX, &recorder(env))).unwrap();
+    }
+    file
+}
+
+/// Runs lines in a shell with the functions; bash and zsh under `-eu`.
+fn run(env: &TestEnv, shell: &str, lines: &str) -> Output {
+    let file = functions(env, shell);
+    let text = match shell {
+        "fish" => format!("cat {} | source\n{lines}", file.display()),
+        // Twice: a shell may well source its rc file again.
+        _ => format!(
+            "eval \"$(cat {0})\"; eval \"$(cat {0})\"\n{lines}",
+            file.display()
+        ),
+    };
+    let mut command = env.command(shell, &env.home());
+    match shell {
+        "bash" => command.args(["--norc", "-eu"]),
+        "zsh" => command.args(["-f", "-eu"]),
+        _ => command.arg("-N"),
+    };
+    env.run(command.args(["-c", &text]), b"")
+}
+
+fn taken(env: &TestEnv, name: &str) -> String {
+    let file = env.home().join(name);
+    let text = fs::read_to_string(&file).unwrap_or_default();
+    let _ = fs::remove_file(file);
+    text.replace(&format!("{}/", env.home().join("bin").display()), "")
+}
+
+#[test]
+fn what_the_user_types_reaches_cx_and_nothing_else_does() {
+    let env = world();
+    fs::write(
+        env.home().join("script.sh"),
+        "make script; timeout 5 make script\n",
+    )
+    .unwrap();
+    let both = [
+        ("make a 'b  c'", "shim make a b  c\n", ""),
+        ("make >/dev/null 2>&1", "shim make\n", ""),
+        ("timeout 5 make x", "shim make x\n", ""),
+        ("timeout -s KILL -k 1 5 make x", "shim make x\n", ""),
+        ("nohup nice -n 3 make z | cat", "shim make z\n", ""),
+        ("env -u NAME A=1 timeout 5 make q", "shim make q\n", ""),
+        ("command make plain", "", "make plain\n"),
+        ("command timeout 5 make plain", "", "make plain\n"),
+        ("bash script.sh", "", "make script\nmake script\n"),
+        ("timeout 5 bash script.sh", "", "make script\nmake script\n"),
+        ("timeout 5 bash -c 'make inner; true'", "", "make inner\n"),
+        ("env bash -c 'timeout 5 make inner; true'", "", "make inner\n"),
+        ("timeout 5 xargs make </dev/null", "", "make \n"),
+        ("make &\nwait", "shim make\n", ""),
+    ];
+    let posix = [
+        ("(make sub; true)", "shim make sub\n", ""),
+        ("(timeout 5 make sub; true)", "shim make sub\n", ""),
+        ("x=$(make sub)", "shim make sub\n", ""),
+        (
+            "set -a; eval \"$(cat functions.*)\"; bash script.sh",
+            "",
+            "make script\nmake script\n",
+        ),
+        (
+            "gcc() { echo own; }; eval \"$(cat functions.*)\"; gcc; make",
+            "shim make\n",
+            "",
+        ),
+        ("false || make; if make; then :; fi", "shim make\nshim make\n", ""),
+    ];
+    for shell in SHELLS {
+        let rows = both.iter().chain(if shell == "fish" { &[] } else { &posix[..] });
+        for (line, starts, plain) in rows {
+            let line = match shell {
+                // The row's own glob must find one file.
+                "fish" => (*line).to_owned(),
+                _ => line.replace("functions.*", &format!("functions.{shell}")),
+            };
+            let out = run(&env, shell, &line);
+            let got = (taken(&env, "starts"), taken(&env, "plain"));
+            assert_eq!(
+                got,
+                ((*starts).to_owned(), (*plain).to_owned()),
+                "{shell}: {line}: {out:?}"
+            );
+            assert_eq!(
+                (out.status(), out.stderr()),
+                (0, String::new()),
+                "{shell}: {line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_user_s_aliases_lead_to_the_functions_and_break_nothing() {
+    let env = world();
+    let aliases = "alias make='make -j8' timeout='timeout -v' test='echo broken' builtin='echo broken' command='echo broken' \
+                   local='echo broken' unset='echo broken' typeset='echo broken'";
+    for (shell, expand) in [("bash", "shopt -s expand_aliases\n"), ("zsh", "")] {
+        let file = functions(&env, shell);
+        // Read as a file, line by line, so that the aliases count.
+        let script = env.home().join("aliased");
+        let text = format!(
+            "{expand}{aliases}\n\\eval \"$(cat {})\"\nmake a\ntimeout 5 make b\n",
+            file.display()
+        );
+        fs::write(&script, text).unwrap();
+        let out = env.run(env.command(shell, &env.home()).arg(&script), b"").ok();
+        assert_eq!(
+            taken(&env, "starts"),
+            "shim make -j8 a\nshim make b\n",
+            "{shell}: {out:?}"
+        );
+        assert_eq!(
+            (out.stdout(), out.stderr()),
+            (String::new(), String::new()),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn a_local_make_that_runs_gcc_a_thousand_times_enters_cx_once() {
+    let mut env = world();
+    fs::remove_file(env.home().join("bin/make")).unwrap();
+    env.set("GO_ON", "1");
+    let makefile = "SHELL = bash\nall:\n\t@for i in {1..1000}; do gcc $$i; done; timeout 5 gcc last\n";
+    fs::write(env.home().join("Makefile"), makefile).unwrap();
+    for line in ["set -a; eval \"$(cat functions.bash)\"; make", "timeout 60 make"] {
+        run(&env, "bash", line).ok();
+        assert_eq!(taken(&env, "starts"), "shim make\n", "{line}");
+        assert_eq!(taken(&env, "plain").lines().count(), 1001, "{line}");
+    }
+}
+
+#[test]
+fn without_cx_the_plain_tools_run() {
+    let mut env = world();
+    for shell in SHELLS {
+        let gone = format!("command rm {}\nmake a\ntimeout 5 make b", recorder(&env));
+        run(&env, shell, &gone).ok();
+        assert_eq!(taken(&env, "plain"), "make a\nmake b\n", "{shell}");
+        env.program("recorder", RECORDER);
+        let no_shims = format!(
+            "command rm -r {}\nmake a\ntimeout 5 make b",
+            env.home().join(".local/share/cx").display()
+        );
+        run(&env, shell, &no_shims).ok();
+        // Functions need no directory; what stands behind `timeout` does.
+        assert_eq!(
+            (taken(&env, "starts"), taken(&env, "plain")),
+            ("shim make a\n".into(), "make b\n".into()),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn a_shell_of_an_agent_s_gets_no_functions() {
+    let mut env = world();
+    env.set("CLAUDECODE", "1");
+    for shell in SHELLS {
+        run(&env, shell, "make a\ntimeout 5 make b").ok();
+        assert_eq!(
+            taken(&env, "starts") + &taken(&env, "plain"),
+            "make a\nmake b\n",
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn a_heavy_command_leaves_and_a_light_one_becomes_the_tool() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[
+        ("Makefile", "test:\n\t@echo $$HOME\ndeploy:\n\t@echo $$HOME\n"),
+        ("empty", ""),
+    ]);
+    let bash = |line: &str| {
+        let text = format!("exec </dev/null; eval \"$({CX} init bash)\"\n{line}");
+        env.run(env.command("bash", &p.dir).args(["-euc", &text]), b"")
+            .ok()
+    };
+    for line in [
+        "make test",
+        "(timeout 60 make test; true)",
+        "make test | cat",
+        "make test </dev/null",
+    ] {
+        let out = bash(line);
+        assert_eq!(env.place(&out.stdout()), "n1", "{line}: {out:?}");
+    }
+    // Light, unknown, given something to read, or switched off: not a word of cx's.
+    for line in [
+        "make deploy",
+        "echo | make test",
+        "CX_LOCAL=1 make test",
+        "command make test",
+        "make --version >&2; echo ~",
+    ] {
+        let out = bash(line);
+        assert_eq!(env.place(&out.stdout()), "local", "{line}: {out:?}");
+        assert!(!out.stderr().contains("[cx]"), "{line}: {out:?}");
+    }
+    let text = format!("eval \"$({CX} init bash)\"\nmake nosuch; echo status $?");
+    let out = env.run(env.command("bash", &p.dir).args(["-c", &text]), b"").ok();
+    assert_eq!(out.stdout(), "status 2\n", "{out:?}");
+}
