@@ -223,6 +223,7 @@ fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, Sync
         journal,
         report,
         modes: Vec::new(),
+        times: times(&journal.ops, journal.clock_offset_ms, journal.began_ns),
         now: now_ns(),
     };
     for (number, op) in journal.ops.iter().enumerate() {
@@ -258,7 +259,30 @@ struct Commit<'a> {
     report: BackReport,
     /// Modes that directories get at the end.
     modes: Vec<(RelPath, u32)>,
+    /// The modification times that files get here, by those there.
+    times: BTreeMap<i64, i64>,
     now: i64,
+}
+
+/// Translates modification times there into ones here, by the clocks' difference.
+///
+/// What the run made dates from when its tree was read here, not from when it ended: an edit in between, which the run did
+/// not see, is then newer than everything that was made without it, and make builds that again. The order stays.
+fn times(ops: &[Op], clock_offset_ms: i64, began_ns: i64) -> BTreeMap<i64, i64> {
+    let theirs = ops.iter().filter_map(|op| match op {
+        Op::Put {
+            entry: Entry::File { .. },
+            mtime_ns,
+            ..
+        } => Some(*mtime_ns),
+        _ => None,
+    });
+    let offset_ns = clock_offset_ms.saturating_mul(1_000_000);
+    let mut times: BTreeMap<i64, i64> = theirs.map(|t| (t, t.saturating_sub(offset_ns))).collect();
+    for (rank, time) in times.values_mut().filter(|t| **t > began_ns).enumerate() {
+        *time = began_ns.saturating_add(rank as i64 + 1);
+    }
+    times
 }
 
 /// What may be done with a local path.
@@ -460,12 +484,11 @@ impl Commit<'_> {
         let place = self.tree.place(path)?;
         remove_tmp(&place, &tmp)?;
         let from = Staged::blob(self.dir, blob);
-        let offset_ns = self.journal.clock_offset_ms.saturating_mul(1_000_000);
-        let mtime = mtime_ns.saturating_sub(offset_ns).min(self.now);
+        let mtime = self.times.get(&mtime_ns).copied().unwrap_or(self.now);
         let made = || -> io::Result<()> {
             let mut to = place.create(&tmp, 0o600)?;
             let mut from = fs::File::open(&from)?;
-            io::copy(&mut from, &mut to)?;
+            beneath::copy(&mut from, &mut to)?;
             beneath::set_mode(&to, mode)?;
             beneath::set_mtime(&to, mtime)
         };
@@ -514,7 +537,7 @@ impl Commit<'_> {
             Entry::File { mode, .. } => {
                 let tmp = parent.join(format!("{TMP_PREFIX}{:016x}", self.journal.mark));
                 let mut file = fs::File::create(&tmp)?;
-                io::copy(&mut fs::File::open(Staged::blob(self.dir, blob))?, &mut file)?;
+                beneath::copy(&mut fs::File::open(Staged::blob(self.dir, blob))?, &mut file)?;
                 beneath::set_mode(&file, *mode & 0o700 | 0o400)?;
                 fs::rename(&tmp, &to)?;
             }

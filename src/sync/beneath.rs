@@ -212,6 +212,47 @@ impl Place<'_> {
     }
 }
 
+/// Copies what `from` holds to the new file `to`: shared blocks where the file system can, holes as holes.
+pub(crate) fn copy(from: &mut File, to: &mut File) -> io::Result<()> {
+    use std::io::{Read, Seek, SeekFrom, Write};
+    #[cfg(target_os = "linux")]
+    if rustix::fs::ioctl_ficlone(&*to, &*from).is_ok() {
+        return Ok(());
+    }
+    let len = from.metadata()?.len();
+    let mut at = 0;
+    let mut buf = vec![0u8; 64 << 10];
+    while at < len {
+        // Where a file system does not tell, all of it is data.
+        let data = match rustix::fs::seek(&*from, rustix::fs::SeekFrom::Data(at)) {
+            Ok(data) => data.min(len),
+            Err(Errno::NXIO) => break,
+            Err(_) => at,
+        };
+        let end = match rustix::fs::seek(&*from, rustix::fs::SeekFrom::Hole(data)) {
+            Ok(hole) if hole > data => hole,
+            _ => len,
+        };
+        from.seek(SeekFrom::Start(data))?;
+        to.seek(SeekFrom::Start(data))?;
+        let mut left = end - data;
+        while left > 0 {
+            let want = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            match from.read(&mut buf[..want]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => {
+                    to.write_all(&buf[..n])?;
+                    left -= n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        at = end;
+    }
+    to.set_len(len)
+}
+
 /// Sets the access and modification time of an open file.
 pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> io::Result<()> {
     let t = Timespec {

@@ -69,7 +69,8 @@ pub fn snapshot(root: &Path, cache: &Path) -> io::Result<Option<GitMeta>> {
         return Ok(r.meta);
     }
     let began = super::now_ns();
-    let meta = make(root, &dirs)?;
+    let scratch = cache.with_extension(format!("{:016x}", super::unique()));
+    let meta = make(root, &dirs, &scratch)?;
     let settled = stamps.iter().all(|s| s.is_none_or(|s| s.is_settled(began)));
     if settled {
         // Only time is lost without it.
@@ -86,46 +87,26 @@ pub fn snapshot(root: &Path, cache: &Path) -> io::Result<Option<GitMeta>> {
     Ok(meta)
 }
 
-fn make(root: &Path, dirs: &GitDirs) -> io::Result<Option<GitMeta>> {
+fn make(root: &Path, dirs: &GitDirs, scratch: &Path) -> io::Result<Option<GitMeta>> {
     let text = |args: &[&str]| git::git(root, args).and_then(|t| String::from_utf8(t).ok());
-    let Some(head) = text(&["rev-parse", "--verify", "-q", "HEAD^{commit}"]).map(|h| h.trim().to_owned())
-    else {
-        return Ok(None);
-    };
-    let Some(history) = history(&text) else {
-        return Ok(None);
-    };
-    let Some((refs, tag_objects)) = refs(&text, &head, &history) else {
-        return Ok(None);
-    };
-    let Some(trees) = text(&[
-        "ls-tree",
-        "-r",
-        "-t",
-        "-z",
-        "--format=%(objecttype) %(objectname)",
-        &head,
-    ]) else {
-        return Ok(None);
-    };
-    let mut objects: BTreeSet<&str> = history.commits.iter().map(String::as_str).collect();
-    objects.extend(trees.split('\0').filter_map(|l| l.strip_prefix("tree ")));
-    objects.extend(tag_objects.iter().map(String::as_str));
-    let top = text(&["rev-parse", &format!("{head}^{{tree}}")]).unwrap_or_default();
-    objects.insert(top.trim());
-    let list = objects.into_iter().fold(String::new(), |l, o| l + o + "\n");
-
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    if !pack(root, &list, &mut files)? {
-        return Ok(None);
+    let head = text(&["rev-parse", "--verify", "-q", "HEAD^{commit}"]).map(|h| h.trim().to_owned());
+    let branch = text(&["symbolic-ref", "-q", "HEAD"]).map(|b| b.trim().to_owned());
+    match (&head, &branch) {
+        (Some(head), _) => {
+            if !add_history(root, &text, head, scratch, &mut files)? {
+                return Ok(None);
+            }
+        }
+        // No commit yet on a branch that does not exist yet: there is nothing but the index.
+        (None, Some(branch)) if is_unborn(&text, dirs, branch) => {}
+        (None, _) => return Ok(None),
     }
-    let symbolic = text(&["symbolic-ref", "-q", "HEAD"]);
-    let head_file = symbolic.map_or_else(|| format!("{head}\n"), |name| format!("ref: {}\n", name.trim()));
+    let head_file = branch.map_or_else(
+        || format!("{}\n", head.as_deref().unwrap_or_default()),
+        |name| format!("ref: {name}\n"),
+    );
     files.insert("HEAD".into(), head_file.into_bytes());
-    files.insert("packed-refs".into(), refs.into_bytes());
-    if !history.shallow.is_empty() {
-        files.insert("shallow".into(), (history.shallow.join("\n") + "\n").into_bytes());
-    }
     files.insert("config".into(), config(&text).into_bytes());
     let rules = git::facts(root, dirs, None).extra_ignore;
     files.insert(
@@ -147,9 +128,12 @@ fn make(root: &Path, dirs: &GitDirs) -> io::Result<Option<GitMeta>> {
     // A split index is in two files; without one git takes all files as deleted and untracked.
     let split = listed_dir(&dirs.own).any(|n| n.starts_with("sharedindex."));
     match fs::read(dirs.own.join("index")) {
-        Ok(bytes) if !split => files.insert("index".into(), bytes),
+        Ok(bytes) if !split => {
+            files.insert("index".into(), bytes);
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound && head.is_none() => {}
         _ => return Ok(None),
-    };
+    }
     if files.values().map(Vec::len).sum::<usize>() > MAX_BYTES {
         return Ok(None);
     }
@@ -161,6 +145,48 @@ fn make(root: &Path, dirs: &GitDirs) -> io::Result<Option<GitMeta>> {
         id: *id.finalize().as_bytes(),
         files,
     }))
+}
+
+/// Whether no commit was made on a branch yet. One that is there and cannot be read is another matter.
+fn is_unborn(text: &dyn Fn(&[&str]) -> Option<String>, dirs: &GitDirs, branch: &str) -> bool {
+    let packed = fs::read_to_string(dirs.common.join("packed-refs")).unwrap_or_default();
+    !dirs.common.join(branch).exists()
+        && !packed.lines().any(|l| l.split(' ').nth(1) == Some(branch))
+        && text(&["show-ref", "--verify", branch]).is_none()
+}
+
+/// Adds the commits that go, their trees and the refs; whether git could tell and pack them.
+fn add_history(
+    root: &Path,
+    text: &dyn Fn(&[&str]) -> Option<String>,
+    head: &str,
+    scratch: &Path,
+    files: &mut BTreeMap<String, Vec<u8>>,
+) -> io::Result<bool> {
+    let Some(history) = history(text) else {
+        return Ok(false);
+    };
+    let Some((refs, tag_objects)) = refs(text, head, &history) else {
+        return Ok(false);
+    };
+    let format = "--format=%(objecttype) %(objectname)";
+    let Some(trees) = text(&["ls-tree", "-r", "-t", "-z", format, head]) else {
+        return Ok(false);
+    };
+    let mut objects: BTreeSet<&str> = history.commits.iter().map(String::as_str).collect();
+    objects.extend(trees.split('\0').filter_map(|l| l.strip_prefix("tree ")));
+    objects.extend(tag_objects.iter().map(String::as_str));
+    let top = text(&["rev-parse", &format!("{head}^{{tree}}")]).unwrap_or_default();
+    objects.insert(top.trim());
+    let list = objects.into_iter().fold(String::new(), |l, o| l + o + "\n");
+    if !pack(root, &list, scratch, files)? {
+        return Ok(false);
+    }
+    files.insert("packed-refs".into(), refs.into_bytes());
+    if !history.shallow.is_empty() {
+        files.insert("shallow".into(), (history.shallow.join("\n") + "\n").into_bytes());
+    }
+    Ok(true)
 }
 
 fn listed_dir(dir: &Path) -> impl Iterator<Item = String> {
@@ -271,9 +297,8 @@ fn refs(
 }
 
 /// Packs the objects of the list; whether git could.
-fn pack(root: &Path, list: &str, files: &mut BTreeMap<String, Vec<u8>>) -> io::Result<bool> {
-    let dir = std::env::temp_dir().join(format!("cx-git-{:016x}", super::unique()));
-    fs::DirBuilder::new().mode(0o700).create(&dir)?;
+fn pack(root: &Path, list: &str, dir: &Path, files: &mut BTreeMap<String, Vec<u8>>) -> io::Result<bool> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let base = dir.join("pack");
     let packed = git_with_input(
         root,
@@ -282,13 +307,13 @@ fn pack(root: &Path, list: &str, files: &mut BTreeMap<String, Vec<u8>>) -> io::R
     );
     let mut done = false;
     if packed.is_some() {
-        for name in listed_dir(&dir).filter(|n| n.ends_with(".pack") || n.ends_with(".idx")) {
+        for name in listed_dir(dir).filter(|n| n.ends_with(".pack") || n.ends_with(".idx")) {
             files.insert(format!("objects/pack/{name}"), fs::read(dir.join(&name))?);
             done = true;
         }
     }
-    // It is in the system's directory for temporary files.
-    let _ = fs::remove_dir_all(&dir);
+    // What a crash leaves here lies in the cache.
+    let _ = fs::remove_dir_all(dir);
     Ok(done)
 }
 
@@ -495,11 +520,21 @@ mod tests {
     }
 
     #[test]
-    fn there_is_none_without_a_commit() {
-        let p = Pair::new();
-        let cache = p.dir.path().join("cache");
+    fn a_repository_without_a_commit_is_one_there_too() {
+        let mut p = Pair::new();
+        p.git = true;
+        let cache = p.dir.path().join("cache/g");
         assert!(snapshot(&p.here(), &cache).unwrap().is_none());
-        git(&p.here(), &["init", "-q"]);
+        git(&p.here(), &["init", "-q", "-b", "trunk"]);
+        p.write("a", "a");
+        sync_with_repository(&mut p);
+        same(&p, &["symbolic-ref", "HEAD"]);
+        git(&p.here(), &["add", "a"]);
+        p.write("b", "b");
+        sync_with_repository(&mut p);
+        assert_eq!(same(&p, &["status", "--porcelain"]), "A  a\n?? b\n");
+        // A branch whose commit cannot be read is no unborn one.
+        fs::write(p.here().join(".git/refs/heads/trunk"), format!("{:040x}\n", 1)).unwrap();
         assert!(snapshot(&p.here(), &cache).unwrap().is_none());
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -165,6 +165,9 @@ const MAX_REPOSITORY: u64 = 80 << 20;
 /// Paths and targets may take this many bytes in all: some millions of paths.
 const MAX_NAMES: u64 = 512 << 20;
 
+/// So many zeros in a row are left out of a file that is written.
+const HOLE: usize = 4 << 10;
+
 /// Receives a pack whose files take at most `limit` bytes into `stage_dir`, which must not exist yet (it is made, with
 /// its parents, for the owner only).
 ///
@@ -298,9 +301,13 @@ impl Reader<'_> {
         let mut buf = [0u8; 8 << 10];
         let mut hasher = blake3::Hasher::new();
         let mut size = 0u64;
+        let mut hole = 0u64;
         loop {
             let mut piece = u32::from_le_bytes(self.array()?) as usize;
             if piece == 0 {
+                if hole > 0 {
+                    file.set_len(size).map_err(failed)?;
+                }
                 return Ok((size, *hasher.finalize().as_bytes()));
             }
             if piece > PIECE {
@@ -314,7 +321,17 @@ impl Reader<'_> {
                 let part = &mut buf[..piece.min(8 << 10)];
                 self.input.read_exact(part).map_err(cut)?;
                 hasher.update(part);
-                file.write_all(part).map_err(failed)?;
+                // Whole blocks of zeros become holes; writing over them would cost the disk what nobody stored.
+                if part.len() >= HOLE && part.iter().all(|b| *b == 0) {
+                    hole += part.len() as u64;
+                } else {
+                    if hole > 0 {
+                        let past = i64::try_from(hole).unwrap_or(i64::MAX);
+                        file.seek(SeekFrom::Current(past)).map_err(failed)?;
+                        hole = 0;
+                    }
+                    file.write_all(part).map_err(failed)?;
+                }
                 piece -= part.len();
             }
         }

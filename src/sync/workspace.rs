@@ -46,7 +46,7 @@ const MARKERS: &[&str] = &[
 ];
 
 /// Finds the workspace of the directory `cwd`: the git top level, else the nearest directory with a `.cx.toml`, else the
-/// nearest with a project's marker. Never `/`, `home` or what lies above it.
+/// nearest with a project's marker, or a marked parent that it is a part of. Never `/`, `home` or what lies above it.
 ///
 /// # Errors
 /// One clause that says why there is none.
@@ -73,7 +73,11 @@ pub fn find(cwd: &Path, home: &Path) -> Result<Workspace, String> {
     let (root, git) = match git {
         Some(d) => (*d, true),
         None => {
-            let root = marked(&[".cx.toml"]).or_else(|| marked(MARKERS)).ok_or_else(|| {
+            let by_marker = || {
+                let nearest = up.iter().position(|d| is_marked(d))?;
+                Some(widened(&up[nearest..]))
+            };
+            let root = marked(&[".cx.toml"]).or_else(by_marker).ok_or_else(|| {
                 format!(
                     "no .git, .cx.toml or project file in {} or above it",
                     real.display()
@@ -93,6 +97,62 @@ pub fn find(cwd: &Path, home: &Path) -> Result<Workspace, String> {
         key: blake3::hash(bytes).to_hex()[..16].to_owned(),
         git,
     })
+}
+
+fn is_marked(dir: &Path) -> bool {
+    MARKERS.iter().any(|n| dir.join(n).is_file())
+}
+
+/// The project that the marked directory `up[0]` is a part of, its parents following: a parent that has a marker too belongs to it
+/// where either refers to the other, as in `include ../common.mk` or a list of members.
+fn widened<'d>(up: &[&'d Path]) -> &'d Path {
+    let mut top = up[0];
+    for dir in &up[1..] {
+        if !is_marked(dir) || !(refers_up(top) || lists_members(dir)) {
+            break;
+        }
+        top = dir;
+    }
+    top
+}
+
+/// Bytes of a project file that are looked at.
+const LOOK: u64 = 64 << 10;
+
+fn head_of(file: &Path) -> String {
+    use std::io::Read;
+    let mut text = Vec::new();
+    if let Ok(file) = std::fs::File::open(file) {
+        let _ = file.take(LOOK).read_to_end(&mut text);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Whether a project file in `dir` names something above it.
+fn refers_up(dir: &Path) -> bool {
+    let files = MARKERS.iter().map(|m| dir.join(m)).filter(|f| f.is_file());
+    files.into_iter().any(|f| {
+        let text = head_of(&f);
+        let words = text.split(|c: char| c.is_whitespace() || "\"'=,()[]{}:;$/".contains(c));
+        let mut lines = words.filter(|w| *w == "..");
+        lines.next().is_some()
+    })
+}
+
+/// Whether a project file in `dir` is one over several projects below.
+fn lists_members(dir: &Path) -> bool {
+    let has = |file: &str, word: &str| head_of(&dir.join(file)).contains(word);
+    has("Cargo.toml", "[workspace")
+        || has("package.json", "\"workspaces\"")
+        || has("pom.xml", "<modules>")
+        || [
+            "go.work",
+            "settings.gradle",
+            "settings.gradle.kts",
+            "pnpm-workspace.yaml",
+        ]
+        .iter()
+        .any(|f| dir.join(f).is_file())
 }
 
 /// Whether `dir` holds a repository or, for worktrees and submodules, points to one.
@@ -149,6 +209,32 @@ mod tests {
         assert!(root("").is_err());
         assert!(find(Path::new("/"), &home).is_err());
         assert!(root("gone").unwrap_err().contains("cannot be resolved"));
+    }
+
+    #[test]
+    fn without_git_a_part_of_a_larger_project_is_seen() {
+        let tmp = tempfile::tempdir().unwrap();
+        let base = tmp.path().canonicalize().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = base.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        put("make/Makefile", "all:\n");
+        put("make/common.mk", "");
+        put("make/part/Makefile", "include ../common.mk\n");
+        put("make/other/Makefile", "all: x/..y\n");
+        put("cargo/Cargo.toml", "[workspace]\nmembers = ['m']\n");
+        put("cargo/m/Cargo.toml", "[package]\n");
+        put("apart/part/Makefile", "include ../common.mk\n");
+        let root = |d: &str| {
+            let root = find(&base.join(d), Path::new("/nowhere")).unwrap().root;
+            root.strip_prefix(&base).unwrap().display().to_string()
+        };
+        assert_eq!(root("make/part"), "make");
+        assert_eq!(root("make/other"), "make/other", "nothing ties it to its parent");
+        assert_eq!(root("cargo/m"), "cargo");
+        assert_eq!(root("apart/part"), "apart/part", "the parent is no project");
     }
 
     #[test]

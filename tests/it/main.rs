@@ -6,6 +6,7 @@
 mod agent;
 mod demo;
 mod failures;
+mod fidelity;
 mod harness;
 mod hook;
 mod install;

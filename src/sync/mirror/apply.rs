@@ -60,7 +60,13 @@ impl Mirror {
         }
         let journal = Journal {
             stage: name,
-            times: times(&self.state.manifest, staged.ops(), self.is_fresh(), now_ns()),
+            times: times(
+                &self.state.manifest,
+                staged.ops(),
+                self.is_fresh(),
+                now_ns(),
+                self.state.newest_ns,
+            ),
             ops: staged.ops().to_vec(),
             generation: staged.generation(),
         };
@@ -156,8 +162,8 @@ fn check_tree(manifest: &Manifest) -> Result<(), SyncError> {
     Ok(())
 }
 
-/// The modification times that files get.
-fn times(have: &Manifest, ops: &[Op], fresh: bool, now: i64) -> Vec<i64> {
+/// The modification times that files get. `floor` is a time before which everything in the mirror was made.
+fn times(have: &Manifest, ops: &[Op], fresh: bool, now: i64, floor: i64) -> Vec<i64> {
     let theirs = |op: &Op| {
         if let Op::Put { mtime_ns, .. } = op {
             *mtime_ns
@@ -166,23 +172,36 @@ fn times(have: &Manifest, ops: &[Op], fresh: bool, now: i64) -> Vec<i64> {
         }
     };
     if fresh {
-        return ops.iter().map(|op| theirs(op).min(now)).collect();
+        // A sender whose clock is ahead: all move back alike, so that their order and distances stay.
+        let ahead = ops
+            .iter()
+            .map(theirs)
+            .max()
+            .map_or(0, |newest| (newest - now).max(0));
+        return ops.iter().map(|op| theirs(op).saturating_sub(ahead)).collect();
     }
     let mut sorted: Vec<i64> = ops.iter().filter(|op| is_changed(have, op)).map(theirs).collect();
     sorted.sort_unstable();
     sorted.dedup();
-    // A microsecond apart, in their order: what was made from another file stays younger than it.
+    // A microsecond apart, in their order: what was made from another file stays younger than it. Many files come closer
+    // together, so that none lies noticeably in the future.
+    let step = (SPREAD_NS / (sorted.len() as i64).max(1)).clamp(1, 1000);
+    // The clock may have been set back since the last build.
+    let from = now.max(floor.saturating_add(1000));
     let rank = |t: i64| sorted.partition_point(|s| *s < t) as i64;
     ops.iter()
         .map(|op| {
             if is_changed(have, op) {
-                now + rank(theirs(op)) * 1000
+                from + rank(theirs(op)) * step
             } else {
                 KEEP
             }
         })
         .collect()
 }
+
+/// The new times of one sync lie within this much.
+const SPREAD_NS: i64 = 2_000_000;
 
 /// Only the mode changes: the node's own time stays.
 const KEEP: i64 = i64::MIN;
@@ -344,5 +363,56 @@ fn make_at(place: &Place<'_>, op: &Op, time: i64, stage: &Path, number: usize) -
                 Err(e) => Err(e),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::stage::Origin;
+
+    fn put(name: &str, mtime_ns: i64) -> Op {
+        Op::Put {
+            path: RelPath::new(name).unwrap(),
+            entry: Entry::File {
+                mode: 0o644,
+                size: 1,
+                hash: [mtime_ns as u8; 32],
+            },
+            origin: Origin::Synced,
+            mtime_ns,
+            blob: 0,
+        }
+    }
+
+    #[test]
+    fn times_keep_their_order_whatever_the_clocks_say() {
+        const NOW: i64 = 1_000_000_000_000;
+        let none = Manifest::new();
+        let of = |fresh, floor, ops: &[Op]| times(&none, ops, fresh, NOW, floor);
+        let ops = [put("object", NOW - 500), put("source", NOW - 100), put("old", 7)];
+        assert_eq!(
+            of(true, 0, &ops),
+            [NOW - 500, NOW - 100, 7],
+            "a fresh mirror has the sender's"
+        );
+        // A sender whose clock is ahead: the source is still newer than the object.
+        let ahead = [
+            put("object", NOW + 10_000),
+            put("source", NOW + 60_000),
+            put("old", 7),
+        ];
+        assert_eq!(of(true, 0, &ahead), [NOW - 50_000, NOW, 7 - 60_000]);
+        // In a mirror in use everything that changes is newer than what was built there, even if the clock went back.
+        let changed = of(false, NOW - 5, &ops);
+        assert!(
+            changed[2] >= NOW && changed[2] < changed[0] && changed[0] < changed[1],
+            "{changed:?}"
+        );
+        let back = of(false, NOW + 1_000_000, &ops);
+        assert!(back.iter().all(|t| *t > NOW + 1_000_000), "{back:?}");
+        let many: Vec<Op> = (0..5000).map(|i| put(&format!("f{i}"), i)).collect();
+        let many = of(false, 0, &many);
+        assert!(many.is_sorted_by(|a, b| a < b) && many[4999] - NOW <= SPREAD_NS);
     }
 }

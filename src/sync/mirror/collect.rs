@@ -199,6 +199,14 @@ impl Mirror {
             let origin = if is_here { Origin::Apart } else { Origin::Joined };
             plan.put(path, stat, origin, tree);
         }
+        // Those that hold files come with them; this is for the empty ones.
+        for (path, stat) in &survey.ignored_dirs {
+            if back.scope >= 1 && named.wants(path, true) && !is_at_or_below(&here, path.as_bytes()) {
+                let mode = stat.permissions();
+                let (entry, origin) = (Entry::Dir { mode }, Origin::Joined);
+                plan.puts.insert(path.clone(), Item { entry, origin });
+            }
+        }
         seen
     }
 

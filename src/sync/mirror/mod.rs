@@ -28,14 +28,14 @@ use serde::{Deserialize, Serialize};
 use super::beneath::Beneath;
 use super::index;
 use super::stat::Stat;
-use super::{SyncError, unique};
+use super::{SyncError, now_ns, unique};
 use crate::plan::manifest::{Generation, Hash, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, MirrorKey};
 
 pub use collect::Collected;
 
 /// Version of the state and the journal; those of another version count as missing.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A mirror.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ struct State {
     known: BTreeMap<RelPath, Stat>,
     /// Ignored files outside of the manifest that were already reported.
     seen: BTreeMap<RelPath, Seen>,
+    /// The latest time, by this machine's clock, at which cx collected or applied: what was built before is not newer.
+    newest_ns: i64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -250,6 +252,7 @@ impl Mirror {
 
     fn save_state(&mut self) -> Result<(), SyncError> {
         let path = self.meta.join("state");
+        self.state.newest_ns = self.state.newest_ns.max(now_ns());
         index::save(&path, VERSION, &self.state).map_err(|e| SyncError::io("failed to write", &path, e))?;
         self.loaded = rustix::fs::stat(&path).ok().map(|s| Stat::new(&s));
         Ok(())

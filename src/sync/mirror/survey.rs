@@ -20,6 +20,8 @@ pub(super) struct Survey {
     pub ignored_changes: std::collections::BTreeSet<RelPath>,
     /// Ignored files and links outside of the manifest (and of caches), all of them.
     pub ignored: BTreeMap<RelPath, Stat>,
+    /// Ignored directories outside of the manifest (and of caches).
+    pub ignored_dirs: BTreeMap<RelPath, Stat>,
     /// Files that are not ignored but were forgotten, and are as they were then.
     pub forgotten: BTreeMap<RelPath, Seen>,
     /// Stats to trust from now on; `None`: do not trust any.
@@ -85,6 +87,8 @@ impl Mirror {
                 (None, Class::Ignored(_)) => {
                     if found.stat.is_file() || found.stat.is_symlink() {
                         look.survey.ignored.insert(path, found.stat);
+                    } else if found.stat.is_dir() {
+                        look.survey.ignored_dirs.insert(path, found.stat);
                     }
                 }
                 (None, Class::Plain) if self.is_seen(&path, &found.stat) => {
