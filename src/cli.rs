@@ -126,7 +126,11 @@ enum NodesVerb {
         alias: String,
     },
     /// List the configured nodes.
-    List,
+    List {
+        /// Print JSON for programs.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]
@@ -231,7 +235,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
             refuse_under_an_agent("cx nodes remove")?;
             nodes::remove(&alias, purge, out)
         }
-        Verb::Nodes(NodesVerb::List) => nodes::list(out),
+        Verb::Nodes(NodesVerb::List { json }) => nodes::list(json, out),
         Verb::Status(a) => {
             if a.refresh {
                 pipeline::refresh(Duration::from_secs(5))?;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::paths::{self, Paths};
 use crate::plan::rules::UserRule;
+use crate::proto::PathsWish;
 
 /// All that the user configured, with defaults filled in.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,6 +42,8 @@ pub struct NodeConfig {
     pub arch: Option<String>,
     /// What comes back from this node.
     pub write_back: WriteBack,
+    /// How a tree is shown at its own path there.
+    pub paths: PathsWish,
     /// Not a machine but the agent over a pipe on this one, with a home of its own in this directory (`cx demo`).
     pub embedded: Option<PathBuf>,
 }
@@ -130,6 +133,7 @@ struct NodeTable {
     os: Option<String>,
     arch: Option<String>,
     write_back: WriteBack,
+    paths: PathsWish,
     embedded: Option<PathBuf>,
 }
 
@@ -252,6 +256,7 @@ impl Config {
                 os: t.os.map(lower),
                 arch: t.arch.map(lower),
                 write_back: t.write_back,
+                paths: t.paths,
                 embedded,
                 name,
             };

@@ -13,8 +13,8 @@ use crate::node::link::Install;
 use crate::node::ssh::Ssh;
 use crate::node::{Link, LinkError, printable};
 use crate::paths::Paths;
-use crate::proto::{Down, Up, Welcome};
-use crate::table::Table;
+use crate::proto::{Down, PathMode, PathsWish, Up, Welcome};
+use crate::table::{NodeState, Table};
 
 /// Checks each node, installs the agent and adds it to the config. The status is 1 if any of them failed.
 ///
@@ -180,10 +180,34 @@ pub fn remove(alias: &str, purge: bool, out: &mut dyn Write) -> anyhow::Result<i
 ///
 /// # Errors
 /// When the config can't be read.
-pub fn list(out: &mut dyn Write) -> anyhow::Result<i32> {
+pub fn list(as_json: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
     let paths = Paths::from_env()?;
     let config = Config::load(&paths)?;
     let table = Table::load(&paths).0;
+    if as_json {
+        let nodes: Vec<_> = config
+            .nodes
+            .iter()
+            .map(|n| {
+                let known = table.nodes.get(&n.name);
+                let facts = known.and_then(|s| s.facts.as_ref());
+                serde_json::json!({
+                    "name": n.name,
+                    "os": n.os.clone().or(facts.map(|f| printable(&f.platform.os, 20))),
+                    "arch": n.arch.clone().or(facts.map(|f| printable(&f.platform.arch, 20))),
+                    "cores": facts.map(|f| f.cores),
+                    "slots": n.slots.or(facts.map(|f| f.slots)),
+                    "tags": n.tags,
+                    "embedded": n.embedded.is_some(),
+                    "paths": shown_paths(n, known).0,
+                    "paths_why": shown_paths(n, known).1,
+                })
+            })
+            .collect();
+        let all = serde_json::json!({ "version": 1, "nodes": nodes });
+        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+        return Ok(0);
+    }
     if config.nodes.is_empty() {
         writeln!(out, "no nodes; `cx nodes add ALIAS` adds one")?;
     }
@@ -208,7 +232,31 @@ pub fn list(out: &mut dyn Write) -> anyhow::Result<i32> {
         let slots = n.slots.or(known.and_then(|s| s.facts.as_ref()).map(|f| f.slots));
         let slots = slots.map_or(String::new(), |s| format!("  slots {s}"));
         let embedded = if n.embedded.is_some() { "  embedded" } else { "" };
-        writeln!(out, "{}  {what}{slots}{tags}{embedded}  mirror path", n.name).context("failed to print")?;
+        let (mode, why) = shown_paths(n, known);
+        let why = why.map_or(String::new(), |w| format!(" ({w})"));
+        writeln!(out, "{}  {what}{slots}{tags}{embedded}  paths {mode}{why}", n.name).context("failed to print")?;
     }
     Ok(0)
+}
+
+/// How a tree is shown at its own path on a node, as far as known, and why not better.
+fn shown_paths(node: &NodeConfig, known: Option<&NodeState>) -> (&'static str, Option<String>) {
+    let facts = known.and_then(|s| s.facts.as_ref());
+    let no_namespace = facts.and_then(|f| f.no_namespace.as_ref()).map(|w| printable(w, 200));
+    let last = match known.and_then(|s| s.paths) {
+        Some(PathMode::Namespace) => Some("namespace"),
+        Some(PathMode::Direct) => Some("direct"),
+        Some(PathMode::Rewrite) => Some("rewrite"),
+        Some(PathMode::Same) | None => None,
+    };
+    let mode = match node.paths {
+        PathsWish::Rewrite => "rewrite",
+        _ if facts.is_none() => "unknown",
+        PathsWish::Namespace if no_namespace.is_some() => "rewrite",
+        PathsWish::Namespace => "namespace",
+        PathsWish::Direct => last.filter(|l| *l != "namespace").unwrap_or("direct"),
+        // What a run met counts for more than what ought to be.
+        PathsWish::Auto => last.unwrap_or(if no_namespace.is_some() { "direct or rewrite" } else { "namespace" }),
+    };
+    (mode, no_namespace.filter(|_| mode != "namespace"))
 }

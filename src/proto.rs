@@ -154,6 +154,35 @@ pub struct NeedSpec {
     pub version: Option<String>,
 }
 
+/// How a node is to show a tree at the caller's path: `paths` in the config.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathsWish {
+    /// As well as it can.
+    #[default]
+    Auto,
+    /// In a mount namespace, or not at all.
+    Namespace,
+    /// By a mirror that stands at that very path, or not at all.
+    Direct,
+    /// Not at all: paths are only rewritten in text output.
+    Rewrite,
+}
+
+/// How a run sees its tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathMode {
+    /// At the caller's path, in a mount namespace.
+    Namespace,
+    /// At the caller's path, where its mirror stands.
+    Direct,
+    /// At another path, which is rewritten in text output.
+    Rewrite,
+    /// There is no mirror: a shared tree, or none.
+    Same,
+}
+
 /// The mirror and how to sync it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MirrorSpec {
@@ -168,6 +197,12 @@ pub struct MirrorSpec {
     pub pack: Option<Vec<u8>>,
     /// What comes back.
     pub back: BackSpec,
+    /// The workspace's path on the client.
+    pub at: Vec<u8>,
+    /// How it is to be shown there.
+    pub paths: PathsWish,
+    /// The command only works where its paths are the client's; elsewhere it is refused.
+    pub identity: bool,
 }
 
 /// What comes back after the run.
@@ -226,6 +261,8 @@ pub enum Down {
     Started {
         /// Process id on the node.
         pid: u32,
+        /// How it sees its tree.
+        paths: PathMode,
     },
     /// Output of the command.
     Output {
@@ -329,6 +366,9 @@ pub struct Facts {
     pub machine: String,
     /// Slots, where the client did not say another number.
     pub slots: u32,
+    /// Why a command can't have a mount namespace there; `None` where it can.
+    #[serde(default)]
+    pub no_namespace: Option<String>,
 }
 
 /// How busy a machine is.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+use super::place::Place;
 use crate::probe;
 use crate::proto::{Facts, Load, NeedSpec, Refusal};
 use crate::table;
@@ -72,6 +73,7 @@ pub fn look(base: &Path) -> anyhow::Result<(Facts, Load)> {
     let env = login_env(base);
     let mut facts = probe::facts(path_of(&env));
     facts.slots = default_slots(facts.cores);
+    facts.no_namespace = super::place::namespaces(base).err();
     let load = load(base, facts.slots);
     Ok((facts, load))
 }
@@ -106,9 +108,13 @@ pub fn too_busy(load: &Load, facts: &Facts, allow_overload: bool) -> Option<Refu
         .map(Refusal::Overloaded)
 }
 
-/// Whether every need that does not lie in the mirror is met in `env`.
-pub fn lacks(base: &Path, needs: &[NeedSpec], env: &[(OsString, OsString)]) -> Option<Refusal> {
-    let path = path_of(env);
+/// Whether every need that does not lie in the mirror is met in `env`, with the programs in `path`.
+pub fn lacks(
+    base: &Path,
+    needs: &[NeedSpec],
+    env: &[(OsString, OsString)],
+    path: &OsStr,
+) -> Option<Refusal> {
     for spec in needs.iter().filter(|n| !n.need.program.contains('/')) {
         let name = &spec.need.program;
         let Some(program) = probe::find_program(OsStr::new(name), path) else {
@@ -129,14 +135,26 @@ pub fn lacks(base: &Path, needs: &[NeedSpec], env: &[(OsString, OsString)]) -> O
     None
 }
 
-/// The program a run names: a path is taken from `dir`, a name is looked up in the run's PATH.
-pub fn find(program: &[u8], dir: &Path, env: &[(OsString, OsString)]) -> Option<PathBuf> {
+/// The program a run names: a path is taken from `dir`, a name is looked up in `path`. What the command sees at `place` is looked
+/// for where it lies.
+pub fn find(program: &[u8], dir: &Path, path: &OsStr, place: &Place) -> Option<PathBuf> {
     let name = OsStr::from_bytes(program);
     if program.contains(&b'/') {
-        let path = dir.join(name);
+        let path = place.real(&dir.join(name));
         return path.exists().then_some(path);
     }
-    probe::find_program(name, path_of(env))
+    probe::find_program(name, path)
+}
+
+/// `path` with directories of the tree at `root` in front.
+pub fn with_prefix(prefix: &[Vec<u8>], root: &Path, path: &OsStr) -> OsString {
+    let mut out = OsString::new();
+    for dir in prefix {
+        out.push(root.join(OsStr::from_bytes(dir)));
+        out.push(":");
+    }
+    out.push(path);
+    out
 }
 
 /// The environment of a run: the login environment, what was set on purpose, and PATH with the mirror's own
@@ -161,12 +179,7 @@ pub fn run_env(
     if let Some(root) = mirror
         && !prefix.is_empty()
     {
-        let mut path = OsString::new();
-        for dir in prefix {
-            path.push(root.join(OsStr::from_bytes(dir)));
-            path.push(":");
-        }
-        path.push(path_of(&env));
+        let path = with_prefix(prefix, root, path_of(&env));
         match env.iter_mut().find(|(k, _)| k == "PATH") {
             Some(slot) => slot.1 = path,
             None => env.push(("PATH".into(), path)),

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::log::{Event, Log};
+use super::place::{Place, Rewriter};
 use crate::proto::RunStart;
 use crate::request::Ending;
 
@@ -32,7 +33,7 @@ pub struct Started {
     pub outputs: Vec<(u8, File)>,
 }
 
-/// Starts `program` (already looked up) for `run` in `dir`.
+/// Starts `program` (already looked up) for `run` in `dir`, which is shown at `place`.
 ///
 /// # Errors
 /// Those of starting a process; `NotFound` and `PermissionDenied` mean the program.
@@ -41,9 +42,10 @@ pub fn start(
     program: &Path,
     dir: &Path,
     env: &[(OsString, OsString)],
+    place: &Place,
 ) -> io::Result<Started> {
     let os = |b: &Vec<u8>| OsString::from_vec(b.clone());
-    let mut command = Command::new(program);
+    let mut command = Command::new(place.shown(program));
     if let Some(name) = run.argv.first() {
         command.arg0(os(name));
     }
@@ -51,8 +53,8 @@ pub fn start(
         .args(run.argv.iter().skip(1).map(os))
         .env_clear()
         .envs(env.iter().cloned())
-        .current_dir(dir)
         .process_group(0);
+    place.enter(&mut command, dir)?;
     let mut outputs = Vec::new();
     let (out, out_end) = io::pipe()?;
     outputs.push((1, File::from(std::os::fd::OwnedFd::from(out))));
@@ -83,16 +85,34 @@ pub fn start(
 }
 
 /// Copies one output into the log until its end, and says so then. Once bit `fd` of `closed` is set the pipe is dropped
-/// at the next write, so that the command gets SIGPIPE where it would get it here.
-pub fn pump(fd: u8, mut from: File, log: Log, closed: Arc<AtomicU8>, done: Sender<u8>) {
+/// at the next write, so that the command gets SIGPIPE where it would get it here. `text` mends paths on the way.
+pub fn pump(
+    fd: u8,
+    mut from: File,
+    log: Log,
+    closed: Arc<AtomicU8>,
+    done: Sender<u8>,
+    mut text: Option<Rewriter>,
+) {
     std::thread::spawn(move || {
         let mut buf = vec![0; 64 << 10];
         loop {
+            if let Some(t) = &mut text
+                && t.holds()
+                && !more_comes(&from)
+                && log.append(fd, &t.flush()).is_err()
+            {
+                break;
+            }
             match from.read(&mut buf) {
                 Ok(0) => break,
                 Ok(_) if closed.load(Ordering::Relaxed) & (1 << fd) != 0 => break,
                 Ok(n) => {
-                    if log.append(fd, &buf[..n]).is_err() {
+                    let written = match &mut text {
+                        Some(t) => log.append(fd, &t.push(&buf[..n])),
+                        None => log.append(fd, &buf[..n]),
+                    };
+                    if written.is_err() {
                         break;
                     }
                 }
@@ -101,8 +121,21 @@ pub fn pump(fd: u8, mut from: File, log: Log, closed: Arc<AtomicU8>, done: Sende
             }
         }
         drop(from);
+        if let Some(t) = text.as_mut().filter(|t| t.holds()) {
+            let _ = log.append(fd, &t.flush());
+        }
         let _ = done.send(fd);
     });
+}
+
+/// Whether more output comes soon, or its end.
+fn more_comes(from: &File) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let soon = Timespec {
+        tv_sec: 0,
+        tv_nsec: 30_000_000,
+    };
+    !matches!(poll(&mut [PollFd::new(from, PollFlags::IN)], Some(&soon)), Ok(0))
 }
 
 /// Reaps every child of this process (as a subreaper it gets orphans too) and tells of the one that is `pid`.

@@ -9,6 +9,7 @@ pub use admit::{default_slots, now_ms};
 mod child;
 mod feed;
 mod log;
+mod place;
 mod serve;
 mod supervise;
 
@@ -58,7 +59,7 @@ fn purge(base: &std::path::Path, client: Option<&str>) -> u64 {
 }
 
 /// Runs `cx agent ARGS`: no argument serves; `--hash` prints the hash of this binary; `--print-env MARK` prints the
-/// environment between marks; `--supervise` owns one run.
+/// environment between marks; `--supervise` owns one run; `--placed` checks what a mount namespace shows.
 pub fn main(args: &[OsString]) -> ExitCode {
     let first = args.first().and_then(|a| a.to_str()).unwrap_or("");
     let result = match first {
@@ -69,6 +70,10 @@ pub fn main(args: &[OsString]) -> ExitCode {
             let mark = args.get(1).and_then(|a| a.to_str()).unwrap_or("");
             crate::probe::print_env(mark).map_err(Into::into)
         }
+        "--placed" => match &args[1..] {
+            [path, seen] => place::placed(std::path::Path::new(path), seen),
+            _ => Err(anyhow::anyhow!("--placed PATH SEEN")),
+        },
         other => Err(anyhow::anyhow!("cx agent: unknown argument {other:?}")),
     };
     match result {

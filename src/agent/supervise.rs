@@ -21,7 +21,8 @@ use super::admit::{self, Slot};
 use super::child;
 use super::feed::{PackInput, Stdin};
 use super::log::{self, Event, Log};
-use crate::proto::{self, CHUNK, Down, Exit, Facts, MirrorSpec, Refusal, RunStart, Up};
+use super::place::{self, Place};
+use crate::proto::{self, CHUNK, Down, Exit, Facts, MirrorSpec, PathMode, Refusal, RunStart, Up};
 use crate::request::Ending;
 use crate::sync::{Check, Mirror, RunGuard, SyncError, stage};
 
@@ -157,27 +158,27 @@ struct Held {
 impl Supervisor {
     /// Goes through the whole run; what is to be kept of it.
     fn own(&mut self) -> Keep {
-        let child = self.prepare().and_then(|(held, program, env, dir)| {
+        let child = self.prepare().and_then(|(held, program, env, dir, place)| {
             // Noted first: a note too much makes the client careful, one too few might make it run the command again.
             let note = self.dir.join(super::STARTED);
             File::create(&note).context("failed to note the start")?;
-            match child::start(&self.run, &program, &dir, &env) {
-                Ok(child) => Ok((held, child)),
+            match child::start(&self.run, &program, &dir, &env, &place) {
+                Ok(child) => Ok((held, child, place)),
                 Err(e) => {
                     let _ = std::fs::remove_file(note);
-                    Err(cannot_start(&self.run, &e))
+                    Err(cannot_start(&self.base, &self.run, &e))
                 }
             }
         });
-        let (held, child) = match child {
-            Ok(both) => both,
+        let (held, child, place) = match child {
+            Ok(all) => all,
             Err(stop) => {
                 self.stopped(stop, false);
                 return Keep::Nothing;
             }
         };
         let pid = child.child.id();
-        match self.watch(held, child) {
+        match self.watch(held, child, &place) {
             Ok(keep) => keep,
             Err(stop) => {
                 self.stopped(stop, true);
@@ -207,7 +208,7 @@ impl Supervisor {
 
     /// Admission, sync, and the last word on whether it may start.
     #[expect(clippy::type_complexity, reason = "one caller, right above")]
-    fn prepare(&mut self) -> Result<(Held, PathBuf, Vec<(OsString, OsString)>, PathBuf), Stop> {
+    fn prepare(&mut self) -> Result<(Held, PathBuf, Vec<(OsString, OsString)>, PathBuf, Place), Stop> {
         let login = admit::login_env(&self.base);
         let (mut facts, load) = admit::look(&self.base)?;
         facts.slots = self.run.slots.unwrap_or(facts.slots).max(1);
@@ -222,15 +223,30 @@ impl Supervisor {
             Some(m) => Some(Mirror::open(&self.base, &m.key)?),
             None => None,
         };
+        let home = std::env::var_os("HOME")
+            .map(PathBuf::from)
+            .unwrap_or_else(|| "/".into());
+        let place = match (&mut mirror, &spec) {
+            (Some(m), Some(s)) => Place::of(&self.base, m, s),
+            _ => Place::plain(&home),
+        };
+        if place.mode == PathMode::Rewrite && spec.as_ref().is_some_and(|s| s.identity) {
+            let why = format!("it can't show the tree at its own path ({})", place.why_not);
+            return Err(Stop::Refuse(Refusal::Lacks(why)));
+        }
         let root = mirror.as_ref().map(|m| m.root().to_owned());
+        let path = match &root {
+            Some(root) => admit::with_prefix(&self.run.path_prefix, root, admit::path_of(&login)),
+            None => admit::path_of(&login).to_owned(),
+        };
         let env = admit::run_env(
             login,
             &self.run.env,
             &self.run.path_prefix,
-            root.as_deref(),
+            root.is_some().then(|| place.root()),
             &self.run.id,
         );
-        if let Some(why) = admit::lacks(&self.base, &self.run.needs, &env) {
+        if let Some(why) = admit::lacks(&self.base, &self.run.needs, &env, &path) {
             return Err(Stop::Refuse(why));
         }
         let mut share = None;
@@ -240,9 +256,6 @@ impl Supervisor {
             self.log.say(&Down::Admitted);
         }
 
-        let home = std::env::var_os("HOME")
-            .map(PathBuf::from)
-            .unwrap_or_else(|| "/".into());
         let at = spec
             .as_ref()
             .zip(root.as_deref())
@@ -254,9 +267,9 @@ impl Supervisor {
                 dir.display()
             ))));
         }
-        self.check_inside(&dir, &env)?;
+        self.check_inside(&dir, &path, &place)?;
         let program = self.run.argv.first().map_or(&[][..], Vec::as_slice);
-        let program = admit::find(program, &dir, &env).ok_or_else(|| {
+        let program = admit::find(program, &dir, &path, &place).ok_or_else(|| {
             Stop::Refuse(Refusal::Lacks(format!(
                 "no `{}`",
                 String::from_utf8_lossy(program).escape_default()
@@ -274,6 +287,7 @@ impl Supervisor {
             program,
             env,
             dir,
+            place,
         ))
     }
 
@@ -356,7 +370,7 @@ impl Supervisor {
     }
 
     /// Needs that lie in the mirror: directories the run reads, programs named by a path.
-    fn check_inside(&self, dir: &Path, env: &[(OsString, OsString)]) -> Result<(), Stop> {
+    fn check_inside(&self, dir: &Path, path: &std::ffi::OsStr, place: &Place) -> Result<(), Stop> {
         use std::os::unix::ffi::OsStrExt;
         for need in &self.run.needs_dirs {
             let name = std::ffi::OsStr::from_bytes(need);
@@ -369,7 +383,7 @@ impl Supervisor {
         }
         for spec in self.run.needs.iter().filter(|n| n.need.program.contains('/')) {
             let program = &spec.need.program;
-            if admit::find(program.as_bytes(), dir, env).is_none() {
+            if admit::find(program.as_bytes(), dir, path, place).is_none() {
                 return Err(Stop::Refuse(Refusal::Lacks(format!("no `{program}`"))));
             }
         }
@@ -407,7 +421,7 @@ impl Supervisor {
     }
 
     /// Watches the command to its end, collects what changed, and delivers both.
-    fn watch(&mut self, held: Held, started: child::Started) -> Result<Keep, Stop> {
+    fn watch(&mut self, held: Held, started: child::Started, place: &Place) -> Result<Keep, Stop> {
         let child::Started {
             child,
             stdin,
@@ -419,11 +433,13 @@ impl Supervisor {
         let mut open = outputs.len();
         let closed = Arc::new(AtomicU8::new(0));
         for (fd, file) in outputs {
-            child::pump(fd, file, self.log.clone(), closed.clone(), done_tx.clone());
+            let (log, closed) = (self.log.clone(), closed.clone());
+            child::pump(fd, file, log, closed, done_tx.clone(), place.rewriter());
         }
         drop(done_tx);
         child::reap(pid, self.tx.clone());
-        self.log.say(&Down::Started { pid });
+        let paths = place.mode;
+        self.log.say(&Down::Started { pid, paths });
         let _ = log::listen(&self.dir, self.log.clone());
         let mut stdin = stdin.map(|file| Stdin::new(file, self.log.clone()));
 
@@ -569,12 +585,17 @@ impl Supervisor {
     }
 }
 
-fn cannot_start(run: &RunStart, e: &std::io::Error) -> Stop {
+fn cannot_start(base: &Path, run: &RunStart, e: &std::io::Error) -> Stop {
     let name = run
         .argv
         .first()
         .map(|a| String::from_utf8_lossy(a).escape_default().to_string())
         .unwrap_or_default();
+    if let Some(why) = place::failure(e) {
+        // It worked once; whoever comes next tries again from the beginning.
+        place::forget(base);
+        return Stop::Refuse(Refusal::Other(why));
+    }
     match e.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
             Stop::Refuse(Refusal::Lacks(format!("`{name}` can't be started: {e}")))

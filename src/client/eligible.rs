@@ -24,6 +24,8 @@ const SYSTEM: &[&str] = &[
 pub struct Fit {
     /// Why the command can only run here, if so.
     pub must_be_local: Option<String>,
+    /// Why it works only where its paths are the same, if so.
+    pub identity: Option<String>,
     /// The place that made the ignored directories which the command reads.
     pub owner: Option<String>,
     /// What the node must have.
@@ -71,6 +73,13 @@ pub fn look(argv: &[OsString], work: &Workload, cwd: &Path, ws: Option<&Workspac
                 .map(|r| r.as_os_str().as_bytes().to_vec())
         })
         .collect();
+    fit.identity = argv.iter().find_map(|a| {
+        let path = path_candidates(&a.to_string_lossy())
+            .into_iter()
+            .find(|p| p.starts_with('/') && normal(Path::new(p)).starts_with(&ws.root))?
+            .to_owned();
+        Some(format!("{} is an absolute path of the workspace", crate::node::printable(&path, 80)))
+    });
     fit.must_be_local = argv
         .iter()
         .find_map(|a| leaves(a, cwd, &ws.root))
@@ -162,7 +171,14 @@ fn upwards(cwd: &Path, root: &Path, dir: &Path) -> Vec<u8> {
 /// Why an argument ties the command to this machine.
 fn leaves(arg: &OsStr, cwd: &Path, root: &Path) -> Option<String> {
     let text = arg.to_string_lossy();
-    let mut candidates = vec![&*text];
+    path_candidates(&text)
+        .into_iter()
+        .find_map(|p| leaves_path(p, cwd, root))
+}
+
+/// What of an argument may be a path: all of it, what follows `=`, what follows a letter's option.
+fn path_candidates(text: &str) -> Vec<&str> {
+    let mut candidates = vec![text];
     if let Some((_, value)) = text.split_once('=') {
         candidates.push(value);
     }
@@ -170,7 +186,7 @@ fn leaves(arg: &OsStr, cwd: &Path, root: &Path) -> Option<String> {
     if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") && text.is_char_boundary(2) {
         candidates.push(&text[2..]);
     }
-    candidates.into_iter().find_map(|p| leaves_path(p, cwd, root))
+    candidates
 }
 
 fn leaves_path(text: &str, cwd: &Path, root: &Path) -> Option<String> {
@@ -181,9 +197,7 @@ fn leaves_path(text: &str, cwd: &Path, root: &Path) -> Option<String> {
     let full = normal(&cwd.join(text));
     let shown = || crate::node::printable(text, 80);
     if full.starts_with(root) {
-        return text
-            .starts_with('/')
-            .then(|| format!("{} is an absolute path of this machine's workspace", shown()));
+        return None;
     }
     if SYSTEM.iter().any(|s| full.starts_with(s)) || full == Path::new("/") {
         return None;
@@ -305,6 +319,9 @@ pub mod owners {
     struct Owner {
         node: String,
         inode: u64,
+        /// What tells its cmake cache, as it was then, from one that was written since.
+        #[serde(default)]
+        cache: Option<(u64, i64, i64, u64)>,
     }
 
     fn file(paths: &Paths, workspace: &str) -> PathBuf {
@@ -322,7 +339,7 @@ pub mod owners {
     pub fn of(paths: &Paths, workspace: &str, root: &Path, dir: &Path) -> Option<String> {
         let owner = load(paths, workspace).remove(dir.to_str()?)?;
         let full = root.join(dir);
-        (owner.inode == inode(&full) && !configured_here(&full, root)).then_some(owner.node)
+        (owner.inode == inode(&full) && owner.cache == cmake_cache(&full)).then_some(owner.node)
     }
 
     /// Tells a directory from another one that took its place.
@@ -331,13 +348,11 @@ pub mod owners {
         std::fs::metadata(dir).map_or(0, |m| m.ino())
     }
 
-    /// Whether cmake's cache in `dir` names the sources at their place here.
-    fn configured_here(dir: &Path, root: &Path) -> bool {
-        let cache = std::fs::read_to_string(dir.join("CMakeCache.txt")).unwrap_or_default();
-        let home = cache
-            .lines()
-            .find_map(|l| l.strip_prefix("CMAKE_HOME_DIRECTORY:INTERNAL="));
-        home.is_some_and(|h| Path::new(h).starts_with(root))
+    /// Changes when cmake configures `dir` again. The paths in its cache do not tell where: on the node they may be the same.
+    fn cmake_cache(dir: &Path) -> Option<(u64, i64, i64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = std::fs::metadata(dir.join("CMakeCache.txt")).ok()?;
+        Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
     }
 
     /// Notes that `dirs` were made or changed by `node`, or by this machine (`None`).
@@ -352,6 +367,7 @@ pub mod owners {
                     Owner {
                         node: n.to_owned(),
                         inode: inode(&root.join(dir)),
+                        cache: cmake_cache(&root.join(dir)),
                     },
                 ),
                 None => owners.remove(name),
@@ -437,7 +453,7 @@ mod tests {
             ("--target-dir=../../t", true),
             ("-I/usr/include", false),
             ("/dev/null", false),
-            (&abs, true),
+            (&abs, false),
             (&tmp, true),
             ("https://example.org/../x", false),
             ("a..b", false),
@@ -505,9 +521,11 @@ mod tests {
             let text = format!("# x\nCMAKE_HOME_DIRECTORY:INTERNAL={}\n", home.display());
             std::fs::write(build.join("CMakeCache.txt"), text).unwrap();
         };
-        cache(Path::new("/home/other/tree/ws"));
-        assert_eq!(of().as_deref(), Some("n1"));
         cache(&root);
+        assert_eq!(of(), None, "configured here since");
+        note(Some("n1"));
+        assert_eq!(of().as_deref(), Some("n1"), "whatever the paths in it");
+        cache(Path::new("/home/other/ws"));
         assert_eq!(of(), None);
         note(Some("n1"));
         note(None);

@@ -97,10 +97,13 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         pass: &case.config.env_pass,
         assigned: &assigned,
     };
+    let env = cross::crossing(std::env::vars_os(), &rules);
+    let root = case.ws.as_ref().map(|w| w.root.as_os_str().as_bytes());
+    let names_tree = root.is_some_and(|r| env.iter().any(|(_, v)| crate::probe::find(v, r).is_some()));
     Job {
         id: String::new(),
         argv: request.argv.iter().map(|a| a.as_bytes().to_vec()).collect(),
-        env: cross::crossing(std::env::vars_os(), &rules),
+        env,
         path_prefix: case.fit.path_prefix.clone(),
         stdin: case.verdict.workload.stdin
             || request
@@ -112,6 +115,8 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         one_pipe: door.one_pipe,
         needs: case.fit.needs.clone(),
         needs_dirs: case.fit.needs_dirs.clone(),
+        // Who names a node gets it for a variable's sake, too.
+        identity: case.fit.identity.is_some() || (names_tree && !request.demands.is_pinned()),
         tree: tree.map(Arc::new),
         link_grace: case.config.policy.link_grace,
         back_limit: case.config.policy.back_limit,

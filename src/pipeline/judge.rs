@@ -12,6 +12,7 @@ use crate::plan::classify::{self, Context as RuleContext};
 use crate::plan::route::{self, LocalView, NodeView, Route, RouteInput, Wishes};
 use crate::plan::shell::Word;
 use crate::plan::{Class, Verdict};
+use crate::proto::PathsWish;
 use crate::request::{Origin, Request};
 use crate::sync::{self, Workspace};
 use crate::table::{NodeState, Table};
@@ -98,11 +99,16 @@ pub(super) fn decide(
         .map(|n| {
             let mirror = ws.is_some_and(|w| !records.load(&w.key, &n.name).manifest.is_empty());
             let in_flight = in_flight.get(&n.name).copied().unwrap_or(0);
-            NodeView {
+            let mut view = NodeView {
                 in_flight,
                 mirror,
                 ..node_view(n, table.nodes.get(&n.name), now)
+            };
+            if let Some(why) = fit.identity.as_ref().filter(|_| n.paths == PathsWish::Rewrite) {
+                view.unusable
+                    .get_or_insert(format!("{why}, and its paths differ"));
             }
+            view
         })
         .collect();
     route::route(&RouteInput {

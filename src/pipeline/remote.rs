@@ -127,6 +127,7 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String], doo
             // What it reads lies on this node only.
             insist: pinned || waiting || case.fit.owner.is_some(),
             scope: scope(node.write_back),
+            paths: node.paths,
         };
         tries += 1;
         let mut caller = Caller {
@@ -161,7 +162,7 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String], doo
                 broken,
             }) => {
                 if let Some(load) = load {
-                    note_load(case, &node.name, load);
+                    note_load(case, &node.name, load, None);
                 }
                 if broken {
                     note_failures(case, std::iter::once((node.name.as_str(), reason.clone())));
@@ -257,7 +258,7 @@ pub(super) fn away(why: &BTreeMap<String, String>) -> String {
 }
 
 pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: Ran) -> Outcome {
-    note_load(case, &node.name, ran.exit.load.clone());
+    note_load(case, &node.name, ran.exit.load.clone(), ran.paths);
     if let Some(ws) = &case.ws {
         let dirs = eligible::touched(&case.verdict.workload, &request.cwd, &ws.root);
         owners::note(&case.paths, &ws.key, &ws.root, &dirs, Some(&node.name));

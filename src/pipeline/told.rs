@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::history;
 use crate::paths::Paths;
-use crate::proto::Load;
+use crate::proto::{Load, PathMode};
 use crate::request::{Outcome, Request};
 use crate::table::Table;
 
@@ -37,10 +37,11 @@ pub(super) fn tell_history(
     let _ = history::append(&paths, &entry);
 }
 
-pub(super) fn note_load(case: &Case, node: &str, load: Load) {
+pub(super) fn note_load(case: &Case, node: &str, load: Load, paths: Option<PathMode>) {
     let _ = Table::update(&case.paths, |t| {
         let state = t.nodes.entry(node.to_owned()).or_default();
         state.load = Some(load);
+        state.paths = paths.or(state.paths);
         state.seen_ms = crate::agent::now_ms();
     });
 }

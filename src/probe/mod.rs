@@ -33,6 +33,7 @@ pub fn facts(path: &OsStr) -> Facts {
     };
     let hostname = text(uname.nodename());
     Facts {
+        no_namespace: None,
         machine: machine_id(&hostname),
         hostname,
         platform: Platform { os, arch, libc },

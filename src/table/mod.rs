@@ -12,7 +12,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::paths::{self, Paths};
-use crate::proto::{Facts, Load, Welcome};
+use crate::proto::{Facts, Load, PathMode, Welcome};
 
 pub use clock::NodeClock;
 pub use hook_view::{HookView, hook_view, write_hook_view};
@@ -53,6 +53,8 @@ pub struct NodeState {
     pub rtt_ms: Option<u32>,
     /// Build (hash) of the agent that is installed there.
     pub agent: String,
+    /// How the last run there saw its tree.
+    pub paths: Option<PathMode>,
 }
 
 /// Why a node could not be used.

@@ -7,6 +7,7 @@ mod early;
 mod lost;
 
 use std::collections::VecDeque;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::node::link::{Opening, RunChannel};
 use crate::node::printable;
 use crate::paths::Paths;
 use crate::plan::manifest::Manifest;
-use crate::proto::{CHUNK, Down, Exit, Load, MirrorSpec, NeedSpec, Refusal, RunStart, STDIN_WINDOW, Up};
+use crate::proto::{CHUNK, Down, Exit, Load, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal, RunStart, STDIN_WINDOW, Up};
 use crate::report::Told;
 use crate::request::Ending;
 use crate::table::NodeClock;
@@ -49,6 +50,8 @@ pub struct Job {
     pub needs: Vec<NeedSpec>,
     /// Directories that must exist in the mirror.
     pub needs_dirs: Vec<Vec<u8>>,
+    /// It only works where its paths are the same.
+    pub identity: bool,
     /// The tree that goes along; none for a command outside any workspace.
     pub tree: Option<Arc<Tree>>,
     /// Seconds that a run outlives its link.
@@ -67,6 +70,8 @@ pub struct Terms {
     pub insist: bool,
     /// `write_back` as in [`crate::proto::BackSpec::scope`].
     pub scope: u8,
+    /// How the tree is to be shown there.
+    pub paths: PathsWish,
 }
 
 /// How a run ended.
@@ -80,6 +85,8 @@ pub struct Ran {
     pub back: Applied,
     /// From the first packet to the start.
     pub sync_time: Duration,
+    /// How it saw its tree, where the node has said so.
+    pub paths: Option<PathMode>,
 }
 
 /// Why there is no [`Ran`].
@@ -206,6 +213,7 @@ pub async fn run(
         sync_time: begun.elapsed(),
         start_by,
         started: attached.is_some(),
+        paths: None,
         got: 0,
         pack,
         differs: Vec::new(),
@@ -246,6 +254,9 @@ async fn send_run(
                 scope: terms.scope,
                 ..tree.back.clone()
             },
+            at: tree.ws.root.as_os_str().as_bytes().to_vec(),
+            paths: terms.paths,
+            identity: job.identity,
         });
         sent = Some(pack);
     }
@@ -285,6 +296,7 @@ struct Running<'a> {
     /// Until when (here) the node may still start the command; `None` before it was allowed to.
     start_by: Option<Instant>,
     started: bool,
+    paths: Option<PathMode>,
     got: u64,
     pack: Option<Pack>,
     differs: Vec<u8>,
@@ -403,8 +415,9 @@ impl Running<'_> {
                 }
                 self.go().await?;
             }
-            Down::Started { .. } => {
+            Down::Started { paths, .. } => {
                 self.started = true;
+                self.paths = Some(paths);
                 self.sync_time = self.begun.elapsed();
                 told.started(&self.link.node, &self.job.id);
             }
@@ -530,6 +543,7 @@ impl Running<'_> {
             sent,
             back,
             sync_time: self.sync_time,
+            paths: self.paths,
         })
     }
 }

@@ -7,6 +7,7 @@
 //!                               meta/stage/   packs that were received
 //!                               meta/lock     held while applying and collecting
 //!                               meta/users    held, shared, by every run
+//!                               meta/standing where the tree stands instead, if not here
 //! ```
 //!
 //! Applying is all or nothing: the journal names every change before the first is made, and whoever opens the mirror
@@ -14,6 +15,7 @@
 
 mod apply;
 mod collect;
+mod standing;
 mod survey;
 
 use std::collections::BTreeMap;
@@ -103,7 +105,8 @@ impl Mirror {
             return Err(SyncError::Key(key.name.clone()));
         }
         let top = base.join("mirrors").join(&key.client).join(&key.workspace);
-        let (root, meta) = (top.join("tree").join(&key.name), top.join("meta"));
+        let meta = top.join("meta");
+        let root = standing::root(&meta, top.join("tree").join(&key.name));
         for dir in [&root, &meta.join("stage")] {
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
             made.map_err(|e| SyncError::io("failed to create", dir, e))?;
@@ -193,7 +196,8 @@ impl Mirror {
 
     /// Bytes that the mirror takes on disk, caches included.
     pub fn size(&self) -> u64 {
-        disk_use(self.top())
+        let apart = if self.stands_apart() { disk_use(&self.root) } else { 0 };
+        disk_use(self.top()) + apart
     }
 
     /// When it was last checked by a client.
@@ -214,6 +218,7 @@ impl Mirror {
             return Ok(None);
         }
         let bytes = self.size();
+        self.clear_apart()?;
         let gone = Beneath::open(self.top().parent().unwrap_or(Path::new("/"))).and_then(|mut parent| {
             let name = self.top().file_name().unwrap_or_default();
             let path = RelPath::new(std::os::unix::ffi::OsStrExt::as_bytes(name));

@@ -1,0 +1,140 @@
+//! A mirror whose tree stands at the caller's own path, in a directory that cx made there.
+//!
+//! `meta/standing` says which: its path, device and inode. A directory that is not that very one is somebody else's and is
+//! neither used nor removed. The inode is noted before the tree is moved, so that it is found after a crash in between.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Mirror;
+use crate::plan::manifest::RelPath;
+use crate::sync::SyncError;
+use crate::sync::beneath::Beneath;
+
+/// What `meta/standing` holds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Standing {
+    /// Where the tree stands, if it does not stand in cx's own directory.
+    tree: Option<(PathBuf, u64, u64)>,
+    /// Directories that were made on the way to it, or as the place where it is shown; the topmost first.
+    made: Vec<PathBuf>,
+}
+
+fn load(meta: &Path) -> Standing {
+    fs::read(meta.join("standing"))
+        .ok()
+        .and_then(|b| serde_json::from_slice(&b).ok())
+        .unwrap_or_default()
+}
+
+fn save(meta: &Path, standing: &Standing) -> io::Result<()> {
+    crate::paths::write_atomic(&meta.join("standing"), &serde_json::to_vec(standing)?, 0o600)
+}
+
+fn id(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path)
+        .ok()
+        .filter(fs::Metadata::is_dir)
+        .map(|m| (m.dev(), m.ino()))
+}
+
+/// Where the tree of the mirror with this `meta` stands: `usual`, or where it was moved to.
+pub(super) fn root(meta: &Path, usual: PathBuf) -> PathBuf {
+    match load(meta).tree {
+        Some((path, dev, ino)) if id(&path) == Some((dev, ino)) => path,
+        _ => usual,
+    }
+}
+
+impl Mirror {
+    fn usual_root(&self) -> PathBuf {
+        let name = fs::read_dir(self.top().join("tree")).into_iter().flatten().flatten().next();
+        name.map_or_else(|| self.root.clone(), |e| e.path())
+    }
+
+    /// Whether the tree stands outside of cx's own directory.
+    pub fn stands_apart(&self) -> bool {
+        !self.root.starts_with(self.top())
+    }
+
+    /// Notes directories that were made for showing this mirror; they go when it goes.
+    ///
+    /// # Errors
+    /// Those of writing the note.
+    pub fn note_made(&self, made: &[PathBuf]) -> io::Result<()> {
+        if made.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        let mut standing = load(&self.meta);
+        standing.made.extend(made.iter().filter(|m| !m.as_os_str().is_empty()).cloned());
+        save(&self.meta, &standing)
+    }
+
+    /// Moves the tree to `want`, which must not exist, while its parent does; no run may use the mirror.
+    ///
+    /// # Errors
+    /// Those of the file system; the tree then stands where it stood.
+    pub fn stand_at(&mut self, want: &Path) -> io::Result<()> {
+        let _lock = self.lock()?;
+        if !self.is_idle()? {
+            return Err(io::Error::other("other runs use the mirror"));
+        }
+        let (dev, ino) = id(&self.root).ok_or(io::ErrorKind::NotFound)?;
+        let mut standing = load(&self.meta);
+        standing.tree = Some((want.to_owned(), dev, ino));
+        save(&self.meta, &standing)?;
+        let from = self.root.clone();
+        rustix::fs::renameat_with(
+            rustix::fs::CWD,
+            &from,
+            rustix::fs::CWD,
+            want,
+            rustix::fs::RenameFlags::NOREPLACE,
+        )?;
+        self.root = want.to_owned();
+        // The list of mirrors goes by this name.
+        fs::create_dir(&from)
+    }
+
+    /// Moves the tree back into cx's own directory, if no run uses the mirror.
+    ///
+    /// # Errors
+    /// As [`Mirror::stand_at`].
+    pub fn stand_at_home(&mut self) -> io::Result<()> {
+        if !self.stands_apart() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        if !self.is_idle()? {
+            return Err(io::Error::other("other runs use the mirror"));
+        }
+        let usual = self.usual_root();
+        // Empty, and in the way.
+        let _ = fs::remove_dir(&usual);
+        fs::rename(&self.root, &usual)?;
+        self.root = usual;
+        Ok(())
+    }
+
+    /// Removes what lies outside of cx's own directory: the tree, if it stands apart, and the empty directories that were made.
+    pub(super) fn clear_apart(&self) -> Result<(), SyncError> {
+        if self.stands_apart() {
+            let gone = Beneath::open(self.root.parent().unwrap_or(Path::new("/"))).and_then(|mut parent| {
+                let name = self.root.file_name().unwrap_or_default();
+                let path = RelPath::new(std::os::unix::ffi::OsStrExt::as_bytes(name));
+                parent.place(&path.ok_or(io::ErrorKind::InvalidInput)?)?.remove_all()
+            });
+            gone.map_err(|e| self.failed("failed to remove", e))?;
+        }
+        for dir in load(&self.meta).made.iter().rev() {
+            // Whoever has put something there keeps it.
+            let _ = fs::remove_dir(dir);
+        }
+        Ok(())
+    }
+}
