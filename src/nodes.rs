@@ -234,7 +234,12 @@ pub fn list(as_json: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
         let embedded = if n.embedded.is_some() { "  embedded" } else { "" };
         let (mode, why) = shown_paths(n, known);
         let why = why.map_or(String::new(), |w| format!(" ({w})"));
-        writeln!(out, "{}  {what}{slots}{tags}{embedded}  paths {mode}{why}", n.name).context("failed to print")?;
+        writeln!(
+            out,
+            "{}  {what}{slots}{tags}{embedded}  paths {mode}{why}",
+            n.name
+        )
+        .context("failed to print")?;
     }
     Ok(0)
 }
@@ -242,7 +247,9 @@ pub fn list(as_json: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
 /// How a tree is shown at its own path on a node, as far as known, and why not better.
 fn shown_paths(node: &NodeConfig, known: Option<&NodeState>) -> (&'static str, Option<String>) {
     let facts = known.and_then(|s| s.facts.as_ref());
-    let no_namespace = facts.and_then(|f| f.no_namespace.as_ref()).map(|w| printable(w, 200));
+    let no_namespace = facts
+        .and_then(|f| f.no_namespace.as_ref())
+        .map(|w| printable(w, 200));
     let last = match known.and_then(|s| s.paths) {
         Some(PathMode::Namespace) => Some("namespace"),
         Some(PathMode::Direct) => Some("direct"),
@@ -256,7 +263,11 @@ fn shown_paths(node: &NodeConfig, known: Option<&NodeState>) -> (&'static str, O
         PathsWish::Namespace => "namespace",
         PathsWish::Direct => last.filter(|l| *l != "namespace").unwrap_or("direct"),
         // What a run met counts for more than what ought to be.
-        PathsWish::Auto => last.unwrap_or(if no_namespace.is_some() { "direct or rewrite" } else { "namespace" }),
+        PathsWish::Auto => last.unwrap_or(if no_namespace.is_some() {
+            "direct or rewrite"
+        } else {
+            "namespace"
+        }),
     };
     (mode, no_namespace.filter(|_| mode != "namespace"))
 }

@@ -109,12 +109,7 @@ pub fn too_busy(load: &Load, facts: &Facts, allow_overload: bool) -> Option<Refu
 }
 
 /// Whether every need that does not lie in the mirror is met in `env`, with the programs in `path`.
-pub fn lacks(
-    base: &Path,
-    needs: &[NeedSpec],
-    env: &[(OsString, OsString)],
-    path: &OsStr,
-) -> Option<Refusal> {
+pub fn lacks(base: &Path, needs: &[NeedSpec], env: &[(OsString, OsString)], path: &OsStr) -> Option<Refusal> {
     for spec in needs.iter().filter(|n| !n.need.program.contains('/')) {
         let name = &spec.need.program;
         let Some(program) = probe::find_program(OsStr::new(name), path) else {

@@ -78,7 +78,10 @@ pub fn look(argv: &[OsString], work: &Workload, cwd: &Path, ws: Option<&Workspac
             .into_iter()
             .find(|p| p.starts_with('/') && normal(Path::new(p)).starts_with(&ws.root))?
             .to_owned();
-        Some(format!("{} is an absolute path of the workspace", crate::node::printable(&path, 80)))
+        Some(format!(
+            "{} is an absolute path of the workspace",
+            crate::node::printable(&path, 80)
+        ))
     });
     fit.must_be_local = argv
         .iter()

@@ -11,6 +11,7 @@ mod harness;
 mod hook;
 mod install;
 mod nodes;
+mod paths;
 mod route;
 mod runs;
 mod safety;

@@ -25,8 +25,8 @@ use crate::sync::Mirror;
 
 /// Places that every machine has for itself; nothing is shown over them.
 const SYSTEM: &[&str] = &[
-    "/bin", "/boot", "/etc", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/root", "/run", "/sbin",
-    "/srv", "/tmp", "/usr", "/var",
+    "/bin", "/boot", "/etc", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/root", "/run",
+    "/sbin", "/srv", "/tmp", "/usr", "/var",
 ];
 
 /// The same, with all below them.
@@ -128,7 +128,9 @@ impl Place {
         mirror.note_made(&made).map_err(|e| e.to_string())?;
         let steps = Arc::new(steps?);
         let known = format!("{}\n{}\n{}", since_when(), real.display(), self.want.display());
-        let known = base.join("place").join(&blake3::hash(known.as_bytes()).to_hex()[..16]);
+        let known = base
+            .join("place")
+            .join(&blake3::hash(known.as_bytes()).to_hex()[..16]);
         if !known.exists() {
             check(&steps, &real, &self.want)?;
             let _ = crate::paths::write_atomic(&known, b"", 0o600);
@@ -200,7 +202,11 @@ pub fn failure(e: &io::Error) -> Option<String> {
 
 /// Forgets what was found out about this node.
 pub fn forget(base: &Path) {
-    for entry in std::fs::read_dir(base.join("place")).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(base.join("place"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         // Not the directories: others may be using them.
         let _ = std::fs::remove_file(entry.path());
     }
@@ -208,7 +214,10 @@ pub fn forget(base: &Path) {
 
 /// Whether anything may be shown at `want` at all.
 fn may_be_shown(base: &Path, want: &Path) -> Result<(), String> {
-    let normal = want.components().skip(1).all(|c| matches!(c, Component::Normal(_)));
+    let normal = want
+        .components()
+        .skip(1)
+        .all(|c| matches!(c, Component::Normal(_)));
     if !want.is_absolute() || !normal || want == Path::new("/") {
         return Err("the caller's path is none".into());
     }
@@ -221,7 +230,9 @@ fn may_be_shown(base: &Path, want: &Path) -> Result<(), String> {
         return Err(format!("{} is a place of the system", want.display()));
     }
     let near = existing(want);
-    let real = near.canonicalize().map_err(|e| format!("{}: {e}", near.display()))?;
+    let real = near
+        .canonicalize()
+        .map_err(|e| format!("{}: {e}", near.display()))?;
     if real != near {
         return Err(format!("{} is behind a symbolic link there", near.display()));
     }
@@ -255,6 +266,8 @@ fn make_dirs(parent: &Path, dir: &Path, made: &mut Vec<PathBuf>) -> io::Result<(
 
 /// Moves a mirror to the caller's path, where nothing is yet.
 fn stand_at(mirror: &mut Mirror, want: &Path) -> Result<(), String> {
+    // Where it was only the place at which a namespace showed the mirror.
+    mirror.unmake(want);
     let near = existing(want);
     if near == want {
         return Err(format!("{} exists there and is not cx's", want.display()));
@@ -290,7 +303,11 @@ pub fn namespaces(base: &Path) -> Result<(), String> {
         if let Some((was, said)) = kept.split_once('\n')
             && was == stamp
         {
-            return if said.is_empty() { Ok(()) } else { Err(said.to_owned()) };
+            return if said.is_empty() {
+                Ok(())
+            } else {
+                Err(said.to_owned())
+            };
         }
         let tried = try_namespace(base);
         let said = tried.as_ref().err().map_or("", String::as_str);
@@ -314,7 +331,12 @@ fn try_namespace(base: &Path) -> Result<(), String> {
 fn since_when() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let exe = std::env::current_exe().unwrap_or_default();
-    format!("{}:{}:{}", exe.display(), boot.trim(), rustix::process::geteuid().as_raw())
+    format!(
+        "{}:{}:{}",
+        exe.display(),
+        boot.trim(),
+        rustix::process::geteuid().as_raw()
+    )
 }
 
 #[cfg(target_os = "linux")]
@@ -346,7 +368,12 @@ fn check(steps: &Arc<Steps>, real: &Path, want: &Path) -> Result<(), String> {
 }
 
 fn seen_as(meta: &std::fs::Metadata) -> String {
-    format!("{}:{}:{}", meta.dev(), meta.ino(), rustix::process::geteuid().as_raw())
+    format!(
+        "{}:{}:{}",
+        meta.dev(),
+        meta.ino(),
+        rustix::process::geteuid().as_raw()
+    )
 }
 
 /// `cx agent --placed PATH SEEN`: whether the directory, and this user, are what they should be.

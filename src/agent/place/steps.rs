@@ -61,20 +61,19 @@ impl Steps {
     ///
     /// # Errors
     /// Why that can't be done; one clause.
-    pub fn plan(
-        real: &Path,
-        want: &Path,
-        scratch: &Path,
-        made: &mut Vec<PathBuf>,
-    ) -> Result<Steps, String> {
+    pub fn plan(real: &Path, want: &Path, scratch: &Path, made: &mut Vec<PathBuf>) -> Result<Steps, String> {
         let mut steps = Vec::new();
         if want.is_dir() {
             steps.push(Step::Bind(c(real)?, c(want)?));
         } else {
             let parent = super::existing(want);
-            let can_write = rustix::fs::access(&parent, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
+            let can_write = rustix::fs::access(
+                &parent,
+                rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+            );
             if can_write.is_ok() {
-                super::make_dirs(&parent, want, made).map_err(|e| format!("{} can't be made: {e}", want.display()))?;
+                super::make_dirs(&parent, want, made)
+                    .map_err(|e| format!("{} can't be made: {e}", want.display()))?;
                 steps.push(Step::Bind(c(real)?, c(want)?));
             } else {
                 rebuild(&parent, real, want, scratch, &mut steps)?;
@@ -126,7 +125,13 @@ impl Steps {
 }
 
 /// Shows `parent`, which must not be written to, as it is but with what leads to `want` in it.
-fn rebuild(parent: &Path, real: &Path, want: &Path, scratch: &Path, steps: &mut Vec<Step>) -> Result<(), String> {
+fn rebuild(
+    parent: &Path,
+    real: &Path,
+    want: &Path,
+    scratch: &Path,
+    steps: &mut Vec<Step>,
+) -> Result<(), String> {
     let unreadable = |e: io::Error| format!("{} can't be listed: {e}", parent.display());
     let entries: Vec<_> = std::fs::read_dir(parent)
         .map_err(unreadable)?
@@ -145,7 +150,11 @@ fn rebuild(parent: &Path, real: &Path, want: &Path, scratch: &Path, steps: &mut 
             steps.push(Step::Link(c(&target)?, c(&to)?));
             continue;
         }
-        steps.push(if kind.is_dir() { Step::Dir(c(&to)?) } else { Step::File(c(&to)?) });
+        steps.push(if kind.is_dir() {
+            Step::Dir(c(&to)?)
+        } else {
+            Step::File(c(&to)?)
+        });
         steps.push(Step::Bind(c(&from)?, c(&to)?));
     }
     let rest = want.strip_prefix(parent).map_err(|e| e.to_string())?;
@@ -211,5 +220,8 @@ pub fn failure(e: &io::Error) -> Option<String> {
         2..=4 => "user namespaces can't be set up",
         _ => "mounting in a namespace is forbidden",
     };
-    Some(format!("{what} there ({})", io::Error::from_raw_os_error(code & 0xfff)))
+    Some(format!(
+        "{what} there ({})",
+        io::Error::from_raw_os_error(code & 0xfff)
+    ))
 }

@@ -84,7 +84,10 @@ mod tests {
     }
 
     fn rewriter() -> Rewriter {
-        Rewriter::new([b"/m/tree/app".to_vec(), b"/real/m/tree/app".to_vec()], b"/home/me/app".to_vec())
+        Rewriter::new(
+            [b"/m/tree/app".to_vec(), b"/real/m/tree/app".to_vec()],
+            b"/home/me/app".to_vec(),
+        )
     }
 
     #[test]
@@ -112,7 +115,10 @@ mod tests {
     #[test]
     fn binary_output_passes() {
         let mut r = rewriter();
-        let out = all(&mut r, &[b"/m/tree/app ", b"\x7fELF\0/m/tree/app", b"/m/tree/app"]);
+        let out = all(
+            &mut r,
+            &[b"/m/tree/app ", b"\x7fELF\0/m/tree/app", b"/m/tree/app"],
+        );
         assert_eq!(out, b"/home/me/app \x7fELF\0/m/tree/app/m/tree/app");
     }
 }

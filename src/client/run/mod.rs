@@ -24,7 +24,9 @@ use crate::node::link::{Opening, RunChannel};
 use crate::node::printable;
 use crate::paths::Paths;
 use crate::plan::manifest::Manifest;
-use crate::proto::{CHUNK, Down, Exit, Load, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal, RunStart, STDIN_WINDOW, Up};
+use crate::proto::{
+    CHUNK, Down, Exit, Load, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal, RunStart, STDIN_WINDOW, Up,
+};
 use crate::report::Told;
 use crate::request::Ending;
 use crate::table::NodeClock;

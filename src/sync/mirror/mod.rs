@@ -196,7 +196,11 @@ impl Mirror {
 
     /// Bytes that the mirror takes on disk, caches included.
     pub fn size(&self) -> u64 {
-        let apart = if self.stands_apart() { disk_use(&self.root) } else { 0 };
+        let apart = if self.stands_apart() {
+            disk_use(&self.root)
+        } else {
+            0
+        };
         disk_use(self.top()) + apart
     }
 

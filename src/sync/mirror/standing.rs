@@ -52,7 +52,11 @@ pub(super) fn root(meta: &Path, usual: PathBuf) -> PathBuf {
 
 impl Mirror {
     fn usual_root(&self) -> PathBuf {
-        let name = fs::read_dir(self.top().join("tree")).into_iter().flatten().flatten().next();
+        let name = fs::read_dir(self.top().join("tree"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .next();
         name.map_or_else(|| self.root.clone(), |e| e.path())
     }
 
@@ -71,8 +75,15 @@ impl Mirror {
         }
         let _lock = self.lock()?;
         let mut standing = load(&self.meta);
-        standing.made.extend(made.iter().filter(|m| !m.as_os_str().is_empty()).cloned());
+        standing
+            .made
+            .extend(made.iter().filter(|m| !m.as_os_str().is_empty()).cloned());
         save(&self.meta, &standing)
+    }
+
+    /// Removes the directory `want` if it was made for showing this mirror and is empty; whether it did.
+    pub fn unmake(&self, want: &Path) -> bool {
+        load(&self.meta).made.iter().any(|m| m == want) && fs::remove_dir(want).is_ok()
     }
 
     /// Moves the tree to `want`, which must not exist, while its parent does; no run may use the mirror.
@@ -89,13 +100,13 @@ impl Mirror {
         standing.tree = Some((want.to_owned(), dev, ino));
         save(&self.meta, &standing)?;
         let from = self.root.clone();
-        rustix::fs::renameat_with(
-            rustix::fs::CWD,
-            &from,
-            rustix::fs::CWD,
-            want,
-            rustix::fs::RenameFlags::NOREPLACE,
-        )?;
+        // A directory that somebody makes there in this moment stays theirs.
+        let (cwd, only) = (rustix::fs::CWD, rustix::fs::RenameFlags::NOREPLACE);
+        if let Err(e) = rustix::fs::renameat_with(cwd, &from, cwd, want, only) {
+            standing.tree = None;
+            save(&self.meta, &standing)?;
+            return Err(e.into());
+        }
         self.root = want.to_owned();
         // The list of mirrors goes by this name.
         fs::create_dir(&from)
@@ -127,7 +138,9 @@ impl Mirror {
             let gone = Beneath::open(self.root.parent().unwrap_or(Path::new("/"))).and_then(|mut parent| {
                 let name = self.root.file_name().unwrap_or_default();
                 let path = RelPath::new(std::os::unix::ffi::OsStrExt::as_bytes(name));
-                parent.place(&path.ok_or(io::ErrorKind::InvalidInput)?)?.remove_all()
+                parent
+                    .place(&path.ok_or(io::ErrorKind::InvalidInput)?)?
+                    .remove_all()
             });
             gone.map_err(|e| self.failed("failed to remove", e))?;
         }
@@ -136,5 +149,55 @@ impl Mirror {
             let _ = fs::remove_dir(dir);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::MirrorKey;
+
+    #[test]
+    fn a_tree_moves_out_and_back_and_what_is_not_its_own_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (base, want) = (dir.path().join("base"), dir.path().join("made/app"));
+        let key = MirrorKey {
+            client: "c".into(),
+            workspace: "w".into(),
+            name: "app".into(),
+        };
+        let open = || Mirror::open(&base, &key).unwrap();
+        let usual = open().root().to_owned();
+        fs::write(usual.join("f"), "1").unwrap();
+        fs::create_dir(want.parent().unwrap()).unwrap();
+        open().note_made(&[want.parent().unwrap().to_owned()]).unwrap();
+        let users = open().join_run().unwrap();
+        assert!(open().stand_at(&want).is_err(), "a run uses it");
+        drop(users);
+        open().stand_at(&want).unwrap();
+        assert_eq!(open().root(), want);
+        assert_eq!(fs::read(want.join("f")).unwrap(), b"1");
+        assert_eq!(super::super::mirrors(&base), std::slice::from_ref(&key));
+        open().stand_at_home().unwrap();
+        assert_eq!(open().root(), usual);
+        assert!(usual.join("f").exists() && !want.exists());
+
+        open().stand_at(&want).unwrap();
+        fs::rename(&want, dir.path().join("away")).unwrap();
+        fs::create_dir(&want).unwrap();
+        fs::write(want.join("theirs"), "").unwrap();
+        assert_eq!(
+            open().root(),
+            usual,
+            "another directory of that name is not the mirror"
+        );
+        assert!(open().remove().unwrap().is_some());
+        assert!(want.join("theirs").exists() && !usual.exists());
+
+        fs::remove_dir_all(&want).unwrap();
+        open().note_made(&[want.parent().unwrap().to_owned()]).unwrap();
+        open().stand_at(&want).unwrap();
+        assert!(open().remove().unwrap().is_some());
+        assert!(!want.parent().unwrap().exists());
     }
 }

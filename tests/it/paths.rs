@@ -1,0 +1,88 @@
+//! What a command sees of the path of its tree.
+
+use crate::harness::TestEnv;
+
+/// `paths` of n1 as `cx nodes list --json` says it.
+fn mode(env: &TestEnv) -> String {
+    let list = env.cx(&["nodes", "list", "--json"]).ok().stdout();
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    list["nodes"][0]["paths"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn messages_name_paths_that_open_here() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[
+        ("sub/file", ""),
+        ("tool", "#!/bin/sh\npwd\nid -u\necho ${PWD%/*} >&2\n"),
+    ]);
+    let top = project.dir.display().to_string();
+    let ran = project
+        .cx(&["run", "--on", "n1", "--", "sh", "-c", "cd sub; ../tool"])
+        .ok();
+    let uid = rustix::process::geteuid().as_raw();
+    assert_eq!(ran.stdout(), format!("{top}/sub\n{uid}\n"));
+    assert!(ran.stderr().starts_with(&format!("{top}\n")), "{}", ran.stderr());
+}
+
+#[test]
+fn absolute_paths_of_the_workspace_work_where_they_are_the_same() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[
+        ("Makefile", "test:\n\t@echo $$HOME; cat $(FILE)\n"),
+        ("in", "said\n"),
+    ]);
+    let file = format!("FILE={}", project.dir.join("in").display());
+    let ran = project.cx(&["make", "test", &file]).ok();
+    assert!(ran.stdout().ends_with("\nsaid\n"));
+    let place = env.place(&ran.stdout());
+    match mode(&env).as_str() {
+        "namespace" => assert_eq!(place, "n1", "{}", ran.stderr()),
+        // Namespaces are forbidden on this machine, and the path exists.
+        _ => assert_eq!(place, "local", "{}", ran.stderr()),
+    }
+}
+
+#[test]
+fn where_paths_differ_text_is_rewritten_and_absolute_paths_stay_here() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    env.append_config("[node.n1]\npaths = \"rewrite\"\n");
+    let test = "test:\n\t@echo $$HOME; test -n \"$(FILE)\" || test \"$$PWD\" != \"$(WANT)\" || echo same\n";
+    let project = env.project(&[("Makefile", test)]);
+    let top = project.dir.display().to_string();
+    let script = "pwd; printf %s \"${PWD%?}\"; sleep 0.2; pwd | tail -c 2; printf '\\0'; pwd";
+    let ran = project.cx(&["run", "--on", "n1", "--", "sh", "-c", script]).ok();
+    let (text, binary) = ran
+        .stdout()
+        .split_once('\0')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    assert!(text.starts_with(&format!("{top}\n")), "{text}");
+    assert!(!binary.contains(&top), "{binary}");
+    assert_eq!(mode(&env), "rewrite");
+    let ran = project.cx(&["make", "test", &format!("WANT={top}x")]).ok();
+    assert_eq!(env.place(&ran.stdout()), "local", "{}", ran.stderr());
+    let ran = project
+        .cx(&["make", "test", &format!("FILE={top}/Makefile")])
+        .ok();
+    assert_eq!(env.place(&ran.stdout()), "local");
+    assert!(
+        ran.stderr().contains("absolute path of the workspace"),
+        "{}",
+        ran.stderr()
+    );
+    assert_eq!(env.place(&project.cx(&["make", "test"]).ok().stdout()), "n1");
+}
+
+#[test]
+fn nothing_is_left_of_a_run_in_a_namespace() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[("f", "")]);
+    let script = "setsid sleep 600 & touch $HOME/up; sleep 600";
+    let ran = project
+        .start_cx(&["run", "--on", "n1", "--", "sh", "-c", script])
+        .until_exists(&env.node("n1").home().join("up"));
+    ran.signal("-KILL");
+    env.node("n1")
+        .assert_empty_within(std::time::Duration::from_secs(20));
+}
