@@ -5,6 +5,8 @@
 //! text, a panic counts as "does not parse", and [`rewrite`] parses its own result again. What is not
 //! understood is left exactly as it was.
 
+mod inside;
+mod reasons;
 mod walk;
 mod words;
 mod wrappers;
@@ -80,6 +82,8 @@ pub struct Part {
     pub redirects: Vec<Redirection>,
     /// Why nothing may be inserted here, if so.
     pub left_alone: Option<String>,
+    /// Whether it stands in the body of a function.
+    pub in_function: bool,
     /// How many compound commands, substitutions and function definitions it stands in.
     pub depth: usize,
     /// Whether it, or something around it, is started with `&`.
@@ -137,6 +141,16 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Script, Unparsed> {
 }
 
 fn parse_checked(text: &str, dialect: Dialect) -> Result<Script, Unparsed> {
+    let file = clean(text, dialect)?;
+    let mut script = walk::script(text, dialect, &file)?;
+    for part in &mut script.parts {
+        part.fed |= is_fed(text, part);
+    }
+    Ok(script)
+}
+
+/// Parses a text without recovery.
+fn clean(text: &str, dialect: Dialect) -> Result<shuck_ast::File, Unparsed> {
     let grammar = match dialect {
         Dialect::Bash => ShellDialect::Bash,
         Dialect::Zsh => ShellDialect::Zsh,
@@ -151,11 +165,7 @@ fn parse_checked(text: &str, dialect: Dialect) -> Result<Script, Unparsed> {
         let line = why.lines().next().unwrap_or_default();
         return Err(Unparsed::new(format!("the text does not parse: {line}")));
     }
-    let mut script = walk::script(text, dialect, &result.file)?;
-    for part in &mut script.parts {
-        part.fed = is_fed(text, part);
-    }
-    Ok(script)
+    Ok(result.file)
 }
 
 /// Whether the text gives this very command its input: a pipe right before it, or a redirection of its own (but for

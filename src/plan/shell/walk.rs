@@ -1,11 +1,12 @@
 //! Walks the parser's tree and collects the simple commands.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use shuck_ast as ast;
 use shuck_ast::{Command, CompoundCommand, RedirectKind, RedirectTarget, WordPart};
 
+use super::inside::{self, Found, Quotes};
+use super::reasons::{self, Defined, Shown};
 use super::words::{Word, decode};
 use super::wrappers::look_through;
 use super::{Dialect, Part, Redirection, Script, StdinFrom, Unparsed};
@@ -24,6 +25,8 @@ pub(super) fn script(text: &str, dialect: Dialect, file: &ast::File) -> Result<S
         parts: Vec::new(),
         defined: Defined::default(),
         plain: !substitutes,
+        tries: inside::TRIES,
+        level: 0,
     };
     walk.seq(&file.body, Around::default())?;
     let Walk {
@@ -33,9 +36,10 @@ pub(super) fn script(text: &str, dialect: Dialect, file: &ast::File) -> Result<S
         ..
     } = walk;
     parts.sort_by_key(|p| p.span.start);
+    let shown = Shown::of(text, &parts);
     for part in &mut parts {
         if part.left_alone.is_none() {
-            part.left_alone = defined.shadows(part);
+            part.left_alone = defined.shadows(part).or_else(|| shown.reason(part));
         }
     }
     Ok(Script { parts, plain })
@@ -49,6 +53,9 @@ struct Around {
     background: bool,
     /// Directly under the keyword `time`.
     timed: bool,
+    /// The text itself gives it its input, though no operator stands right before it.
+    fed: bool,
+    in_function: bool,
     left_alone: Option<&'static str>,
 }
 
@@ -57,7 +64,17 @@ impl Around {
         Around {
             depth: self.depth + 1,
             timed: false,
+            fed: false,
             ..self
+        }
+    }
+
+    /// The body of a function: where it is called from is not known, so neither is its standard input.
+    fn of_function(self) -> Self {
+        Around {
+            stdin: StdinFrom::Inherited,
+            in_function: true,
+            ..self.deeper()
         }
     }
 
@@ -80,36 +97,20 @@ impl Around {
     }
 }
 
-/// Names that the text itself gives a new meaning.
-#[derive(Default)]
-struct Defined {
-    names: BTreeSet<String>,
-    /// Set where a name is not known: then any may be meant.
-    any: bool,
-}
-
-impl Defined {
-    fn shadows(&self, part: &Part) -> Option<String> {
-        if self.any {
-            return Some("the text defines functions or aliases of unknown names".to_owned());
-        }
-        let program = part.argv.first().and_then(Word::text);
-        part.wrappers
-            .iter()
-            .map(String::as_str)
-            .chain(program)
-            .find(|name| self.names.contains(*name))
-            .map(|name| format!("the text defines `{name}` as a function or alias"))
-    }
-}
-
 struct Walk<'a> {
     text: &'a str,
     dialect: Dialect,
     parts: Vec<Part>,
     defined: Defined,
     plain: bool,
+    /// Tries left at finding the ends of substitutions.
+    tries: u32,
+    /// How many texts inside one another are being walked.
+    level: u32,
 }
+
+/// Texts in texts are looked into this deep.
+const MAX_LEVEL: u32 = 5;
 
 type Done = Result<(), Unparsed>;
 
@@ -199,15 +200,14 @@ impl<'a> Walk<'a> {
                         Word::Dynamic | Word::Flag(_) => self.defined.any = true,
                     }
                 }
-                // Where it is called from is not known, so neither is its standard input.
-                self.stmt(&f.body, around.untouched("inside a function definition"))
+                self.stmt(&f.body, around.of_function())
             }
             Command::AnonymousFunction(f) => {
                 self.plain = false;
                 for word in &f.args {
                     self.word(word, around)?;
                 }
-                self.stmt(&f.body, around.untouched("inside a function definition"))
+                self.stmt(&f.body, around.deeper())
             }
         }
     }
@@ -259,7 +259,12 @@ impl<'a> Walk<'a> {
                 self.words(&c.words, around)?;
                 self.seq(&c.body, around)
             }
-            CompoundCommand::ArithmeticFor(c) => self.seq(&c.body, around),
+            CompoundCommand::ArithmeticFor(c) => {
+                for span in [c.init_span, c.condition_span, c.step_span].into_iter().flatten() {
+                    self.search(span, Quotes::Double, around)?;
+                }
+                self.seq(&c.body, around)
+            }
             CompoundCommand::While(c) => {
                 self.seq(&c.condition, around)?;
                 self.seq(&c.body, around)
@@ -270,14 +275,22 @@ impl<'a> Walk<'a> {
             }
             CompoundCommand::Case(c) => {
                 self.word(&c.word, around)?;
-                c.cases.iter().try_for_each(|case| self.seq(&case.body, around))
+                for case in &c.cases {
+                    for pattern in &case.patterns {
+                        self.search(pattern.span, Quotes::Word, around)?;
+                    }
+                    self.seq(&case.body, around)?;
+                }
+                Ok(())
             }
             CompoundCommand::Select(c) => {
                 self.words(&c.words, around)?;
                 self.seq(&c.body, around)
             }
             CompoundCommand::Subshell(seq) | CompoundCommand::BraceGroup(seq) => self.seq(seq, around),
-            CompoundCommand::Arithmetic(_) => Ok(()),
+            CompoundCommand::Arithmetic(c) => c
+                .expr_span
+                .map_or(Ok(()), |span| self.search(span, Quotes::Double, around)),
             CompoundCommand::Time(c) => c
                 .command
                 .as_deref()
@@ -287,6 +300,7 @@ impl<'a> Walk<'a> {
                 &c.body,
                 Around {
                     stdin: StdinFrom::Pipe,
+                    fed: true,
                     ..around
                 },
             ),
@@ -306,7 +320,8 @@ impl<'a> Walk<'a> {
             ast::ConditionalExpr::Unary(e) => self.condition(&e.expr, around),
             ast::ConditionalExpr::Parenthesized(e) => self.condition(&e.expr, around),
             ast::ConditionalExpr::Word(w) | ast::ConditionalExpr::Regex(w) => self.word(w, around),
-            ast::ConditionalExpr::Pattern(_) | ast::ConditionalExpr::VarRef(_) => Ok(()),
+            ast::ConditionalExpr::Pattern(p) => self.search(p.span, Quotes::Word, around),
+            ast::ConditionalExpr::VarRef(r) => self.search(r.span, Quotes::Double, around),
         }
     }
 
@@ -314,18 +329,17 @@ impl<'a> Walk<'a> {
         words.into_iter().try_for_each(|w| self.word(w, around))
     }
 
-    /// Commands inside a word. Those in operands of `${x:-...}` and in arithmetic are not looked for: the parser
-    /// reads these texts a second time, out of place.
+    /// Commands inside a word.
     fn word(&mut self, word: &ast::Word, around: Around) -> Done {
-        self.word_parts(&word.parts, around)
+        self.word_parts(&word.parts, Quotes::Word, around)
     }
 
-    fn word_parts(&mut self, parts: &[ast::WordPartNode], around: Around) -> Done {
+    fn word_parts(&mut self, parts: &[ast::WordPartNode], quotes: Quotes, around: Around) -> Done {
         for part in parts {
             match &part.kind {
-                WordPart::DoubleQuoted { parts, .. } => self.word_parts(parts, around)?,
+                WordPart::DoubleQuoted { parts, .. } => self.word_parts(parts, Quotes::Double, around)?,
                 WordPart::CommandSubstitution { body, syntax } => {
-                    self.substitution(body, *syntax, part.span, around)?;
+                    self.substitution(body, *syntax, part.span, quotes, around)?;
                 }
                 WordPart::ProcessSubstitution { body, is_input } => {
                     let stdin = if *is_input { around.stdin } else { StdinFrom::Pipe };
@@ -337,7 +351,9 @@ impl<'a> Walk<'a> {
                         },
                     )?;
                 }
-                _ => {}
+                WordPart::Literal(_) | WordPart::SingleQuoted { .. } | WordPart::Variable(_) => {}
+                WordPart::ArithmeticExpansion { .. } => self.expansion(part.span, Quotes::Double, around)?,
+                _ => self.expansion(part.span, quotes, around)?,
             }
         }
         Ok(())
@@ -348,18 +364,79 @@ impl<'a> Walk<'a> {
         body: &ast::StmtSeq,
         syntax: ast::CommandSubstitutionSyntax,
         span: ast::Span,
+        quotes: Quotes,
         around: Around,
     ) -> Done {
         let backtick = syntax == ast::CommandSubstitutionSyntax::Backtick;
-        // Backslashes inside backticks are read twice, and offsets no longer tell.
+        // Backslashes inside backticks are read twice, and the parser's offsets no longer tell.
         if backtick && self.slice(range(span))?.contains('\\') {
-            return Ok(());
+            return self.search(span, quotes, around);
         }
         self.seq(body, around.deeper())
     }
 
+    /// Commands in `$((...))`, `${...}` and the like, where `span` is sure to be that of one.
+    fn expansion(&mut self, span: ast::Span, quotes: Quotes, around: Around) -> Done {
+        let source = self.slice(range(span))?;
+        // What the span opens with is no substitution, and `$` before it is passed over as a letter would be.
+        let whole = source.starts_with('$') && source.ends_with(['}', ')', ']']);
+        if whole {
+            self.search(span, quotes, around)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Commands in a piece of source that the parser does not place.
+    fn search(&mut self, span: ast::Span, quotes: Quotes, around: Around) -> Done {
+        let found = inside::search(self.text, range(span), quotes, self.dialect, &mut self.tries);
+        found.iter().try_for_each(|one| self.inner(one, around))
+    }
+
+    /// Walks a text inside the text, and carries back what it holds.
+    fn inner(&mut self, found: &Found, around: Around) -> Done {
+        if self.level >= MAX_LEVEL {
+            return Ok(());
+        }
+        // What does not parse by itself is passed over: nothing in it is touched.
+        let Ok(file) = super::clean(&found.inner, self.dialect) else {
+            return Ok(());
+        };
+        let around = if found.unsure {
+            around.untouched("inside backticks with escaped quotes")
+        } else {
+            around.deeper()
+        };
+        let mut walk = Walk {
+            text: &found.inner,
+            dialect: self.dialect,
+            parts: Vec::new(),
+            defined: Defined::default(),
+            plain: false,
+            tries: self.tries,
+            level: self.level + 1,
+        };
+        walk.seq(&file.body, around)?;
+        self.tries = walk.tries;
+        self.defined.merge(walk.defined);
+        let at = |offset: usize| found.offsets.get(offset).copied().ok_or_else(odd_span);
+        let carried = |r: &Range<usize>| Ok::<_, Unparsed>(at(r.start)?..at(r.end)?);
+        for mut part in walk.parts {
+            part.span = carried(&part.span)?;
+            part.site = at(part.site)?;
+            for redirect in &mut part.redirects {
+                redirect.span = carried(&redirect.span)?;
+            }
+            self.parts.push(part);
+        }
+        Ok(())
+    }
+
     fn assignments(&mut self, assignments: &[ast::Assignment], around: Around) -> Done {
         for a in assignments {
+            if a.target.subscript.is_some() {
+                self.search(a.target.span, Quotes::Double, around)?;
+            }
             match &a.value {
                 ast::AssignmentValue::Scalar(w) => self.word(w, around)?,
                 ast::AssignmentValue::Compound(array) => {
@@ -407,11 +484,8 @@ impl<'a> Walk<'a> {
                     decode(self.slice(range(w.span))?, self.dialect)
                 }
                 RedirectTarget::Heredoc(h) => {
-                    let inside = around.untouched("inside a here-document");
-                    for part in &h.body.parts {
-                        if let ast::HeredocBodyPart::CommandSubstitution { body, syntax } = &part.kind {
-                            self.substitution(body, *syntax, part.span, inside)?;
-                        }
+                    if h.body.mode.expands() {
+                        self.search(h.body.span, Quotes::Double, *around)?;
                     }
                     Word::Static(h.delimiter.cooked.to_string())
                 }
@@ -518,9 +592,9 @@ impl<'a> Walk<'a> {
             assignments.extend(front.assignments);
             left_alone = left_alone
                 .or(front.left_alone)
-                .or_else(|| own_reason(&argv))
+                .or_else(|| reasons::own(&argv))
                 .or_else(|| self.misplaced(site));
-            self.note_definitions(&argv);
+            self.defined.note_aliases(&argv);
         }
         self.parts.push(Part {
             span: start..end,
@@ -529,9 +603,10 @@ impl<'a> Walk<'a> {
             assignments,
             wrappers,
             stdin: around.stdin,
-            fed: false,
+            fed: around.fed,
             redirects,
             left_alone,
+            in_function: around.in_function,
             depth: around.depth,
             background: around.background,
         });
@@ -545,26 +620,6 @@ impl<'a> Walk<'a> {
         (!fine).then(|| "the command word is not clearly apart from what precedes it".to_owned())
     }
 
-    fn note_definitions(&mut self, argv: &[Word]) {
-        if argv.first().and_then(Word::text) != Some("alias") {
-            return;
-        }
-        for arg in &argv[1..] {
-            match arg.text() {
-                // zsh: `alias -g X=...` replaces words anywhere, `-s` goes by suffix.
-                Some(flag) if flag.starts_with('-') && flag != "-p" && flag != "--" => {
-                    self.defined.any = true
-                }
-                Some(text) => {
-                    if let Some((name, _)) = text.split_once('=') {
-                        self.defined.names.insert(name.to_owned());
-                    }
-                }
-                None => self.defined.any = true,
-            }
-        }
-    }
-
     fn slice(&self, range: Range<usize>) -> Result<&'a str, Unparsed> {
         self.text.get(range).ok_or_else(odd_span)
     }
@@ -576,43 +631,4 @@ fn odd_span() -> Unparsed {
 
 fn range(span: ast::Span) -> Range<usize> {
     span.start.offset()..span.end.offset()
-}
-
-/// Commands that are left alone for what they are.
-fn own_reason(argv: &[Word]) -> Option<String> {
-    let Some(program) = argv.first().and_then(Word::text) else {
-        return Some("the program's name is not a static word".to_owned());
-    };
-    let base = program.rsplit('/').next().unwrap_or(program);
-    let why = match base {
-        "xargs" | "parallel" => "starts its commands itself",
-        "find" | "fd" | "fdfind"
-            if argv.iter().filter_map(Word::text).any(|a| {
-                matches!(
-                    a,
-                    "-exec" | "-execdir" | "-ok" | "-okdir" | "-x" | "-X" | "--exec" | "--exec-batch"
-                )
-            }) =>
-        {
-            "starts its commands itself"
-        }
-        "sh" | "bash" | "zsh" | "dash" | "ksh" | "mksh" | "fish" | "ash" | "busybox" => {
-            "is a shell of its own"
-        }
-        "eval" | "source" | "." | "trap" => "runs shell text",
-        "sudo" | "doas" | "su" | "runuser" | "pkexec" | "gosu" => "changes the user",
-        "!" | "{" | "}" | "[[" | "]]" | "if" | "then" | "else" | "elif" | "fi" | "do" | "done" | "case"
-        | "esac" | "while" | "until" | "for" | "select" | "function" | "in" | "coproc" | "repeat"
-        | "foreach" | "end" | "always" | "((" => "may be a word of the shell's grammar",
-        "time" => "may be the keyword",
-        "builtin" => "names a builtin of the shell",
-        "" => "the program's name is empty",
-        _ if base.starts_with('-') => "looks like an option",
-        _ => return None,
-    };
-    Some(if base.is_empty() {
-        why.to_owned()
-    } else {
-        format!("`{base}` {why}")
-    })
 }

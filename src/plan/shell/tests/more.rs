@@ -13,7 +13,10 @@ fn zsh_sees_a_command_word_at_each_site() {
     for snippet in SNIPPETS {
         let text = stripped(snippet);
         // Of bash only.
-        if ["! !", ";;&", "coproc N"].iter().any(|s| text.contains(s)) {
+        if ["! !", ";;&", "coproc N", "coproc P"]
+            .iter()
+            .any(|s| text.contains(s))
+        {
             continue;
         }
         let Ok(parsed) = parse(&text, Dialect::Zsh) else {
@@ -126,8 +129,19 @@ fn reasons_for_leaving_alone() {
         ("sudo -E make", 0, "`sudo` changes the user"),
         ("exec make", 0, "`exec` replaces the shell"),
         ("env -i make", 0, "`env -i` empties the environment"),
-        ("cat <<E\n$(make)\nE", 1, "inside a here-document"),
-        ("f() { make; }", 0, "inside a function definition"),
+        (
+            "echo \"`a \\\"b\\\"`\"",
+            1,
+            "inside backticks with escaped quotes",
+        ),
+        ("set -x; make", 1, "traces its commands"),
+        ("set -v; make", 1, "prints its input"),
+        ("trap 'echo $BASH_COMMAND' ERR; make", 1, "BASH_COMMAND"),
+        ("f() { make; }; declare -f f", 0, "show or hand on the function"),
+        ("make & jobs", 0, "lists its jobs"),
+        ("make; type make", 0, "asks what `make` is"),
+        ("make; hash", 0, "remembers (`hash`)"),
+        ("command_not_found_handle() { x; }; make", 1, "not found"),
         ("make() { x; }; make", 1, "defines `make` as a function or alias"),
         ("alias make=x\nmake", 1, "defines `make` as a function or alias"),
         ("alias $x\nmake", 1, "unknown names"),
