@@ -28,5 +28,6 @@ pub mod shims;
 pub mod status;
 pub mod sync;
 pub mod table;
+pub mod tty;
 
 pub use cli::main;

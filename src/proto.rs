@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::manifest::{Generation, RelPath};
 use crate::plan::{Brings, Need, Platform};
 use crate::request::Ending;
+use crate::tty::{Size, Terminal};
 
 /// Version of everything in this file. Both sides must have the same; an agent is uploaded per build, so they have
 /// unless something is badly wrong.
@@ -94,6 +95,8 @@ pub enum Up {
     Gone,
     /// The client has everything, the [`Down::Exit`] too; the node may forget the run.
     Done,
+    /// The window of the caller's terminal has another size.
+    Resize(Size),
 }
 
 /// Identifies a mirror.
@@ -124,6 +127,8 @@ pub struct RunStart {
     pub umask: u32,
     /// Whether standard input will be sent; otherwise it is empty.
     pub stdin: bool,
+    /// The terminal of the caller, if any of the three is one.
+    pub terminal: Option<Terminal>,
     /// stdout and stderr are the same file here: one pipe there, so that the order holds.
     pub one_pipe: bool,
     /// What must be found before the start.
@@ -266,7 +271,7 @@ pub enum Down {
     },
     /// Output of the command.
     Output {
-        /// 1 or 2.
+        /// 1 or 2; 3 for what was said to the terminal itself where neither of the two is one.
         fd: u8,
         /// The bytes.
         #[serde(with = "bytes")]
@@ -291,6 +296,8 @@ pub enum Down {
         /// Whether the command may have started.
         started: bool,
     },
+    /// The command was stopped by this signal, as by Ctrl-Z on its terminal.
+    Stopped(i32),
 }
 
 /// Why a node did not take a run.

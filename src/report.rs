@@ -9,7 +9,7 @@
 //! | 126, 127 | the program can't be started, or is not found |
 //! | 2 | wrong usage of cx itself |
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use crate::request::Outcome;
@@ -41,6 +41,16 @@ pub trait Told: Send {
 pub fn line(text: &str) {
     // One write, so that the line stays whole among other output; a closed stderr is nobody's loss.
     let _ = std::io::stderr().write_all(format!("[cx] {text}\n").as_bytes());
+}
+
+/// Whether lines of cx's own are seen on a terminal.
+pub fn is_on_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// Ends a line on the terminal that the command left unfinished, so that the next one stands by itself.
+pub fn new_line() {
+    let _ = std::io::stderr().write_all(b"\n");
 }
 
 /// The line that tells where a command ran and why.

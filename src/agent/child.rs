@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,10 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::log::{Event, Log};
 use super::place::{Place, Rewriter};
+use super::pty::Pty;
 use crate::proto::RunStart;
 use crate::request::Ending;
+use crate::tty::Terminal;
 
 /// Time between TERM and KILL.
 pub const TERM_TO_KILL: Duration = Duration::from_secs(2);
@@ -31,6 +34,8 @@ pub struct Started {
     pub stdin: Option<File>,
     /// The ends of stdout and stderr to read: one for both, or one each.
     pub outputs: Vec<(u8, File)>,
+    /// The terminal, if the run has one.
+    pub pty: Option<Pty>,
 }
 
 /// Starts `program` (already looked up) for `run` in `dir`, which is shown at `place`.
@@ -56,31 +61,59 @@ pub fn start(
         .process_group(0);
     place.enter(&mut command, dir)?;
     let mut outputs = Vec::new();
-    let (out, out_end) = io::pipe()?;
-    outputs.push((1, File::from(std::os::fd::OwnedFd::from(out))));
-    if run.one_pipe {
-        command.stderr(out_end.try_clone()?);
-    } else {
-        let (err, err_end) = io::pipe()?;
-        outputs.push((2, File::from(std::os::fd::OwnedFd::from(err))));
-        command.stderr(err_end);
+    let pty = run.terminal.as_ref().map(Pty::open).transpose()?;
+    let on_terminal = |which: fn(&Terminal) -> bool| run.terminal.as_ref().is_some_and(which);
+    match &pty {
+        Some(pty) if on_terminal(|t| t.stdout) => drop(command.stdout(pty.slave()?)),
+        _ => {
+            let (out, out_end) = io::pipe()?;
+            outputs.push((1, File::from(OwnedFd::from(out))));
+            if run.one_pipe {
+                command.stderr(out_end.try_clone()?);
+            }
+            command.stdout(out_end);
+        }
     }
-    command
-        .stdout(out_end)
-        .stdin(if run.stdin { Stdio::piped() } else { Stdio::null() });
+    match &pty {
+        Some(pty) if on_terminal(|t| t.stderr) => drop(command.stderr(pty.slave()?)),
+        _ if run.one_pipe && !on_terminal(|t| t.stdout) => {}
+        _ => {
+            let (err, err_end) = io::pipe()?;
+            outputs.push((2, File::from(OwnedFd::from(err))));
+            command.stderr(err_end);
+        }
+    }
+    let mut typed = None;
+    match &pty {
+        Some(pty) if on_terminal(|t| t.stdin) => {
+            command.stdin(pty.slave()?);
+            typed = run.stdin.then(|| pty.master()).transpose()?;
+        }
+        _ => drop(command.stdin(if run.stdin { Stdio::piped() } else { Stdio::null() })),
+    }
+    if let Some(pty) = &pty {
+        let fd = match run.terminal {
+            Some(t) if t.stdout => 1,
+            Some(t) if t.stderr => 2,
+            _ => 3,
+        };
+        outputs.push((fd, pty.master()?));
+        // SAFETY: the closure only calls functions that are safe between fork and exec.
+        unsafe { command.pre_exec(pty.in_child()) };
+    }
     // The umask is the process's; every file of cx's own is made with an explicit mode.
     let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(run.umask as _));
     let child = command.spawn();
     rustix::process::umask(before);
     let mut child = child?;
-    let stdin = child
-        .stdin
-        .take()
-        .map(|s| File::from(std::os::fd::OwnedFd::from(s)));
+    let stdin = child.stdin.take().map(|s| File::from(OwnedFd::from(s))).or(typed);
+    // A parent that holds the command's own ends open would never see their end.
+    drop(command);
     Ok(Started {
         child,
         stdin,
         outputs,
+        pty,
     })
 }
 
@@ -142,9 +175,13 @@ fn more_comes(from: &File) -> bool {
 pub fn reap(pid: u32, events: Sender<Event>) {
     std::thread::spawn(move || {
         loop {
-            match rustix::process::wait(WaitOptions::empty()) {
+            match rustix::process::wait(WaitOptions::UNTRACED) {
                 Ok(Some((who, status))) => {
                     if who.as_raw_nonzero().get() as u32 != pid {
+                        continue;
+                    }
+                    if let Some(n) = status.stopping_signal() {
+                        let _ = events.send(Event::Stopped(n));
                         continue;
                     }
                     let ending = match (status.exit_status(), status.terminating_signal()) {

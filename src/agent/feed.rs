@@ -8,11 +8,17 @@ use super::log::{Event, Log};
 use crate::proto::{Down, Up};
 
 /// Feeds the command's standard input without ever holding up the supervisor.
-pub struct Stdin(Sender<Vec<u8>>);
+pub struct Stdin {
+    to: Sender<Vec<u8>>,
+    /// What a terminal takes for the end of input; a pipe is closed instead.
+    end: Option<u8>,
+    /// Whether the last byte ended a line.
+    fresh: bool,
+}
 
 impl Stdin {
-    /// Starts the thread that writes to `file`; `log` tells the client what was taken.
-    pub fn new(mut file: File, log: Log) -> Stdin {
+    /// Starts the thread that writes to `file`; `log` tells the client what was taken. `end` is a terminal's end of input.
+    pub fn new(mut file: File, log: Log, end: Option<u8>) -> Stdin {
         let (tx, rx) = mpsc::channel::<Vec<u8>>();
         std::thread::spawn(move || {
             while let Ok(data) = rx.recv() {
@@ -21,12 +27,25 @@ impl Stdin {
                 log.say(&Down::Took(data.len() as u32));
             }
         });
-        Stdin(tx)
+        Stdin {
+            to: tx,
+            end,
+            fresh: true,
+        }
     }
 
     /// Hands a piece on.
     pub fn write(&mut self, data: Vec<u8>) {
-        let _ = self.0.send(data);
+        self.fresh = data.last().is_none_or(|b| *b == b'\n');
+        let _ = self.to.send(data);
+    }
+
+    /// Nothing more will come.
+    pub fn finish(self) {
+        if let Some(end) = self.end {
+            // In the middle of a line the first one only sends what was typed of it.
+            let _ = self.to.send(vec![end; if self.fresh { 1 } else { 2 }]);
+        }
     }
 }
 

@@ -33,6 +33,8 @@ pub enum Event {
     Up(Up),
     /// The attached stream ended without a word: the link is lost.
     Lost,
+    /// The command was stopped by a signal.
+    Stopped(i32),
     /// The command ended.
     Exited(crate::request::Ending),
 }

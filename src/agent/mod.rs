@@ -10,6 +10,7 @@ mod child;
 mod feed;
 mod log;
 mod place;
+mod pty;
 mod serve;
 mod supervise;
 

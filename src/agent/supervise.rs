@@ -22,6 +22,7 @@ use super::child;
 use super::feed::{PackInput, Stdin};
 use super::log::{self, Event, Log};
 use super::place::{self, Place};
+use super::pty::Pty;
 use crate::proto::{self, CHUNK, Down, Exit, Facts, MirrorSpec, PathMode, Refusal, RunStart, Up};
 use crate::request::Ending;
 use crate::sync::{Check, Mirror, RunGuard, SyncError, stage};
@@ -29,6 +30,9 @@ use crate::sync::{Check, Mirror, RunGuard, SyncError, stage};
 /// After the command's own end, its output is read on for this long after the last byte: a background child
 /// that holds the pipes does not hold the run.
 const STRAY: Duration = Duration::from_millis(250);
+
+/// A command that was stopped (Ctrl-Z) is kept for so long without its caller, who stands still, too.
+const STOPPED: Duration = Duration::from_secs(24 * 3600);
 
 /// A client that was told something answers within this time, or is gone.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -59,6 +63,8 @@ struct Supervisor {
     tx: Sender<Event>,
     /// A signal that ends commands was passed on.
     interrupted: bool,
+    /// The command stands still, stopped; a caller who went away meanwhile may come back late.
+    stopped: bool,
 }
 
 /// Owns one run whose packets arrive on standard input.
@@ -104,6 +110,7 @@ pub fn supervise() -> anyhow::Result<()> {
         events,
         tx,
         interrupted: false,
+        stopped: false,
     };
     match supervisor.own() {
         Keep::All => {}
@@ -426,6 +433,7 @@ impl Supervisor {
             child,
             stdin,
             outputs,
+            pty,
         } = started;
         let pid = child.id();
         let begin = Instant::now();
@@ -441,15 +449,20 @@ impl Supervisor {
         let paths = place.mode;
         self.log.say(&Down::Started { pid, paths });
         let _ = log::listen(&self.dir, self.log.clone());
-        let mut stdin = stdin.map(|file| Stdin::new(file, self.log.clone()));
+        let end = pty
+            .as_ref()
+            .filter(|_| self.run.terminal.is_some_and(|t| t.stdin))
+            .map(Pty::end_of_input);
+        let mut stdin = stdin.map(|file| Stdin::new(file, self.log.clone(), end));
 
-        let ending = self.until_exit(pid, &mut stdin, &closed)?;
+        let ending = self.until_exit(pid, &mut stdin, pty.as_ref(), &closed)?;
         if self.interrupted {
             // A command that its caller ended leaves nothing behind; one that ended by itself may.
             child::end_all(Some(pid));
         }
         let ran_ms = begin.elapsed().as_millis() as u64;
         drop(stdin);
+        let master = pty.map(Pty::leave);
 
         let mut seen = self.log.total();
         let mut quiet = Instant::now();
@@ -464,18 +477,27 @@ impl Supervisor {
                 (seen, quiet) = (total, Instant::now());
             }
         }
+        drop(master);
         self.deliver(held, ending, ran_ms)
     }
 
     /// Handles packets until the command ends; ends it when the caller is gone or a lost link does not come back.
-    fn until_exit(&mut self, pid: u32, stdin: &mut Option<Stdin>, closed: &AtomicU8) -> Result<Ending, Stop> {
+    fn until_exit(
+        &mut self,
+        pid: u32,
+        stdin: &mut Option<Stdin>,
+        pty: Option<&Pty>,
+        closed: &AtomicU8,
+    ) -> Result<Ending, Stop> {
         let grace = Duration::from_secs(u64::from(self.run.link_grace));
         loop {
             match self.events.recv_timeout(Duration::from_secs(1)) {
                 Ok(Event::Exited(ending)) => return Ok(ending),
                 Ok(Event::Up(Up::Stdin(data))) => {
                     if data.is_empty() {
-                        *stdin = None;
+                        if let Some(s) = stdin.take() {
+                            s.finish();
+                        }
                     } else if let Some(s) = stdin {
                         s.write(data);
                     }
@@ -484,9 +506,19 @@ impl Supervisor {
                     closed.fetch_or(1 << fd, Ordering::Relaxed);
                 }
                 Ok(Event::Up(Up::Signal(n))) => {
+                    self.stopped &= n != libc::SIGCONT;
                     self.interrupted |=
                         matches!(n, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT);
                     child::signal_group(pid, n);
+                }
+                Ok(Event::Up(Up::Resize(size))) => {
+                    if let Some(pty) = pty {
+                        pty.resize(size);
+                    }
+                }
+                Ok(Event::Stopped(n)) => {
+                    self.stopped = true;
+                    self.log.say(&Down::Stopped(n));
                 }
                 Ok(Event::Up(Up::Cancel)) => child::end_all(Some(pid)),
                 Ok(Event::Up(Up::Gone)) if !self.run.detached => {
@@ -496,6 +528,7 @@ impl Supervisor {
                 Ok(Event::Up(_) | Event::Lost) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(Stop::Quit),
             }
+            let grace = if self.stopped { grace.max(STOPPED) } else { grace };
             if !self.run.detached && self.log.lost_since().is_some_and(|t| t.elapsed() > grace) {
                 child::end_all(Some(pid));
                 return Err(Stop::Quit);

@@ -5,4 +5,5 @@ pub mod eligible;
 pub mod reach;
 pub mod run;
 pub mod stdio;
+pub mod terminal;
 pub mod tree;

@@ -1,11 +1,16 @@
 //! The caller's three descriptors: output is written by a thread of its own, so that a reader that has stopped reading
 //! holds back the node and nothing else; input is read by a thread, because a terminal can't be read otherwise.
 
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::event::{PollFd, PollFlags};
 use tokio::sync::{Notify, mpsc};
+
+use super::terminal;
 
 /// Pieces of output that may wait for the reader.
 const QUEUE: usize = 16;
@@ -24,6 +29,8 @@ enum Piece {
 #[derive(Default)]
 struct Closed {
     fds: Mutex<Vec<u8>>,
+    /// The last thing written to a terminal did not end its line.
+    mid_line: AtomicBool,
     /// Why writing failed, where it was not that the reader had gone.
     error: Mutex<Option<String>>,
     told: Notify,
@@ -32,7 +39,7 @@ struct Closed {
 impl Output {
     /// To this process's own stdout and stderr.
     pub fn to_own() -> Output {
-        Output::to(Box::new(std::io::stdout()), Box::new(std::io::stderr()))
+        Output::to(Box::new(Own(1)), Box::new(Own(2)))
     }
 
     /// To `out` and `err`.
@@ -41,14 +48,34 @@ impl Output {
         let closed = Arc::new(Closed::default());
         let tell = closed.clone();
         std::thread::spawn(move || {
-            let mut dead = [false; 3];
+            let mut dead = [false; 4];
+            let mut terminal = None;
+            let on_terminal = [
+                false,
+                std::io::stdout().is_terminal(),
+                std::io::stderr().is_terminal(),
+                true,
+            ];
             while let Some(piece) = rx.blocking_recv() {
                 match piece {
                     Piece::Flush(done) => {
                         let _ = done.send(());
                     }
                     Piece::Data(fd, data) => {
-                        let (to, slot) = if fd == 2 { (&mut err, 2) } else { (&mut out, 1) };
+                        let (to, slot): (&mut dyn Write, usize) = match fd {
+                            2 => (&mut err, 2),
+                            3 => {
+                                let open = || File::options().write(true).open("/dev/tty").ok();
+                                let Some(tty) = terminal.get_or_insert_with(open) else {
+                                    continue;
+                                };
+                                (tty, 3)
+                            }
+                            _ => (&mut out, 1),
+                        };
+                        if on_terminal[slot] && !data.is_empty() {
+                            tell.mid_line.store(!data.ends_with(b"\n"), Ordering::Relaxed);
+                        }
                         if dead[slot] {
                             continue;
                         }
@@ -85,6 +112,11 @@ impl Output {
         }
     }
 
+    /// Whether the cursor of a terminal that got output stands in the middle of a line.
+    pub fn is_mid_line(&self) -> bool {
+        self.closed.mid_line.load(Ordering::Relaxed)
+    }
+
     /// Why some of the output could not be written here (a full disk), if so.
     pub fn error(&self) -> Option<String> {
         self.closed
@@ -111,48 +143,119 @@ impl Output {
     }
 }
 
+/// This process's stdout or stderr, unbuffered, also where somebody made it non-blocking.
+struct Own(i32);
+
+impl Write for Own {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        // SAFETY: 1 and 2 stay open as long as the process lives; nothing here closes them.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.0) };
+        loop {
+            match rustix::io::write(fd, buf) {
+                Err(rustix::io::Errno::AGAIN) => wait_for(fd, PollFlags::OUT),
+                written => return Ok(written?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits until `fd` can be read or written, or a little while.
+fn wait_for(fd: BorrowedFd, what: PollFlags) {
+    let limit = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 200_000_000,
+    };
+    let _ = rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, what)], Some(&limit));
+}
+
 /// A run's standard input.
-pub struct Input(Option<mpsc::Receiver<Vec<u8>>>, bool);
+pub struct Input {
+    from: From,
+    ended: bool,
+}
+
+enum From {
+    Nothing,
+    /// This process's own, not read yet.
+    Own,
+    Reader(mpsc::Receiver<Vec<u8>>),
+}
 
 impl Input {
-    /// This process's own; a thread starts reading it now.
+    /// This process's own. Nothing is read before the first piece is asked for: a command that runs here after all gets it whole.
     pub fn own() -> Input {
-        let (tx, rx) = mpsc::channel(4);
-        std::thread::spawn(move || {
-            let mut stdin = std::io::stdin().lock();
-            let mut buf = vec![0; 64 << 10];
-            loop {
-                match stdin.read(&mut buf) {
-                    Ok(n) if n > 0 => {
-                        if tx.blocking_send(buf[..n].to_vec()).is_err() {
-                            return;
-                        }
-                    }
-                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                    _ => return,
-                }
-            }
-        });
-        Input(Some(rx), false)
+        Input {
+            from: From::Own,
+            ended: false,
+        }
     }
 
     /// Nothing.
     pub fn empty() -> Input {
-        Input(None, false)
+        Input {
+            from: From::Nothing,
+            ended: false,
+        }
     }
 
     /// The next piece; empty at the end, and after that it waits for ever.
     pub async fn next(&mut self) -> Vec<u8> {
-        if self.1 {
+        if self.ended {
             return std::future::pending().await;
         }
-        let piece = match &mut self.0 {
-            Some(rx) => rx.recv().await.unwrap_or_default(),
-            None => Vec::new(),
+        if matches!(self.from, From::Own) {
+            let (tx, rx) = mpsc::channel(4);
+            std::thread::spawn(move || read_own(&tx));
+            self.from = From::Reader(rx);
+        }
+        let piece = match &mut self.from {
+            From::Reader(rx) => rx.recv().await.unwrap_or_default(),
+            _ => Vec::new(),
         };
-        self.1 = piece.is_empty();
+        self.ended = piece.is_empty();
         piece
     }
+}
+
+/// Reads this process's input to its end. A terminal is left alone while this process is in the background: reading it then would
+/// stop the whole process.
+fn read_own(to: &mpsc::Sender<Vec<u8>>) {
+    let stdin = std::io::stdin();
+    let fd = stdin.as_fd();
+    let mut buf = vec![0; 64 << 10];
+    while !to.is_closed() {
+        wait_for(fd, PollFlags::IN);
+        if !terminal::in_foreground() {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            continue;
+        }
+        if !is_ready(fd) {
+            continue;
+        }
+        match rustix::io::read(fd, &mut buf) {
+            Ok(n) if n > 0 => {
+                if to.blocking_send(buf[..n].to_vec()).is_err() {
+                    return;
+                }
+            }
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            _ => return,
+        }
+    }
+}
+
+/// Whether reading `fd` would not wait. A descriptor that can't be asked is simply read.
+fn is_ready(fd: BorrowedFd) -> bool {
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&now))
+        .map_or(true, |n| n > 0)
 }
 
 /// Whether stdout and stderr are the same open file here, so that the order of what is written matters.

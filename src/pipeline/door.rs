@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 
 use crate::client::run::Order;
 use crate::client::stdio::{self, Input, Output};
+use crate::client::terminal;
 use crate::hook::note;
 use crate::paths::Paths;
 use crate::report::{self, Told};
@@ -19,6 +20,8 @@ pub struct Door {
     pub stdin: bool,
     /// Signals, and the wish to end it.
     pub orders: mpsc::Receiver<Order>,
+    /// This process's terminal, where the command is to have one.
+    pub terminal: terminal::Terminal,
     /// Who is told.
     pub told: Box<dyn Told>,
 }
@@ -35,13 +38,14 @@ impl Door {
             one_pipe: stdio::same_output(),
             stdin: true,
             orders: signals()?,
+            terminal: terminal::Terminal::look(request.origin == Origin::Shell),
             told: Box::new(Terminal::of(request)),
         })
     }
 
     /// The command's input, where it is to have one.
     pub(super) fn input(&self, wanted: bool) -> Input {
-        if wanted && self.stdin && stdin_is_readable() {
+        if wanted && self.stdin {
             Input::own()
         } else {
             Input::empty()
@@ -89,16 +93,6 @@ impl Told for Terminal {
     }
 }
 
-/// A background job that reads the terminal would be stopped; its input stays unread, as long as nobody asks for it.
-fn stdin_is_readable() -> bool {
-    use std::os::fd::AsFd;
-    let stdin = std::io::stdin();
-    match rustix::termios::tcgetpgrp(stdin.as_fd()) {
-        Ok(group) => group == rustix::process::getpgrp(),
-        Err(_) => true,
-    }
-}
-
 /// Signals that end a command, as they arrive.
 fn signals() -> std::io::Result<mpsc::Receiver<Order>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -108,7 +102,13 @@ fn signals() -> std::io::Result<mpsc::Receiver<Order>> {
         SignalKind::terminate(),
         SignalKind::hangup(),
         SignalKind::quit(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
     ] {
+        // What `nohup`, or a script that started this in the background, wants ignored stays so.
+        if terminal::is_ignored(kind.as_raw_value()) {
+            continue;
+        }
         let mut s = signal(kind)?;
         let tx = tx.clone();
         tokio::spawn(async move {

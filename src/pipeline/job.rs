@@ -85,6 +85,7 @@ pub(super) fn scan(
 }
 
 pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door: &Door) -> Job {
+    let reads = reads_input(request, case);
     let session = std::env::var("CLAUDE_CODE_SESSION_ID").ok();
     let assigned = match request.origin {
         Origin::Agent => session
@@ -105,13 +106,8 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         argv: request.argv.iter().map(|a| a.as_bytes().to_vec()).collect(),
         env,
         path_prefix: case.fit.path_prefix.clone(),
-        stdin: case.verdict.workload.stdin
-            || request
-                .argv
-                .iter()
-                .skip(1)
-                .any(|a| a == "-" || a == "/dev/stdin" || a == "/dev/fd/0")
-            || (request.origin == Origin::Shell && case.verdict.class != Class::Heavy),
+        stdin: reads || door.terminal.is_typed(),
+        terminal: door.terminal.spec(reads),
         one_pipe: door.one_pipe,
         needs: case.fit.needs.clone(),
         needs_dirs: case.fit.needs_dirs.clone(),
@@ -121,6 +117,17 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         link_grace: case.config.policy.link_grace,
         back_limit: case.config.policy.back_limit,
     }
+}
+
+/// Whether the command's standard input goes along.
+pub(super) fn reads_input(request: &Request, case: &Case) -> bool {
+    case.verdict.workload.stdin
+        || request
+            .argv
+            .iter()
+            .skip(1)
+            .any(|a| a == "-" || a == "/dev/stdin" || a == "/dev/fd/0")
+        || (request.origin == Origin::Shell && case.verdict.class != Class::Heavy)
 }
 
 /// Names of variables that the person typed or exported in their own terminal: what differs from the environment their shell was

@@ -134,6 +134,7 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String], doo
             output: &door.output,
             input: &mut input,
             orders: &mut door.orders,
+            terminal: &mut door.terminal,
             told: &mut *door.told,
         };
         let again = Again {
@@ -144,6 +145,9 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String], doo
         let result = run::run(way, again, job, &terms, &mut caller).await;
         match result {
             Ok(ran) => {
+                if door.output.is_mid_line() && report::is_on_terminal() && !request.demands.quiet {
+                    report::new_line();
+                }
                 let mut outcome = finished(request, case, &node, job, ran);
                 door.told.report(&report::summary(&outcome));
                 if let Some(why) = door.output.error() {

@@ -19,3 +19,4 @@ mod selftest;
 mod shims;
 mod signals;
 mod sync;
+mod terminal;

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Again, Order, RunError, Running};
+use crate::client::terminal::{Event, Terminal};
 use crate::node::Link;
 use crate::node::link::{Install, RunChannel};
 use crate::proto::{Down, Up};
@@ -89,7 +90,7 @@ impl Running<'_> {
     /// Whether the link has to be given up, and why.
     pub(super) fn silent(&self) -> Option<String> {
         let silence = self.link.silence();
-        let limit = if self.started && self.signalled.is_none() {
+        let limit = if self.started && self.signalled.is_none() && !self.urged {
             SILENT_AFTER
         } else {
             SILENT_BEFORE
@@ -103,7 +104,10 @@ impl Running<'_> {
         why: &str,
         orders: &mut mpsc::Receiver<Order>,
         told: &mut dyn Told,
+        terminal: &mut Terminal,
     ) -> Result<(), RunError> {
+        // Ctrl-C must reach this process now.
+        terminal.release();
         let until = Instant::now() + Duration::from_secs(u64::from(self.job.link_grace));
         let lost = |more: &str| RunError::Lost {
             why: format!("{why}; {more}"),
@@ -129,6 +133,7 @@ impl Running<'_> {
             let opened = tokio::select! {
                 opened = opening => opened,
                 Some(order) = orders.recv() => return Err(RunError::Interrupted(order.signal())),
+                () = stops(terminal) => continue,
             };
             if let Ok(link) = opened {
                 self.channel = link.channel();
@@ -140,6 +145,7 @@ impl Running<'_> {
                     have: self.got,
                 };
                 if self.channel.send(&attach).await.is_ok() {
+                    self.urged = false;
                     return Ok(());
                 }
             }
@@ -152,6 +158,7 @@ impl Running<'_> {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 Some(order) = orders.recv() => return Err(RunError::Interrupted(order.signal())),
+                () = stops(terminal) => continue,
             }
             pause = (pause * 2).min(Duration::from_secs(10));
         }
@@ -184,6 +191,18 @@ impl Running<'_> {
             }
             n -= first.len();
             self.stdin_waiting.pop_front();
+        }
+    }
+}
+
+/// Stops this process when somebody wants that; ends when it goes on.
+async fn stops(terminal: &mut Terminal) {
+    loop {
+        if terminal.event().await == Event::Stop {
+            // The command can't be told.
+            terminal.suspend(false);
+            terminal.release();
+            return;
         }
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::reach;
 use super::stdio::{Input, Output};
+use super::terminal::{self, Terminal};
 use super::tree::{Applied, Incoming, Pack, Tree};
 use crate::config::{Config, NodeConfig};
 use crate::node::Link;
@@ -30,6 +31,13 @@ use crate::proto::{
 use crate::report::Told;
 use crate::request::Ending;
 use crate::table::NodeClock;
+use crate::tty;
+
+/// The key for SIGINT, as good as everywhere.
+const INTERRUPT: u8 = 3;
+
+/// A command that was asked to stop says so within this time, or this process stops all the same.
+const STOP: Duration = Duration::from_secs(1);
 
 /// How long a node may take from the start of the sync (or from `Go`) to the start of the command.
 pub const START_WINDOW: Duration = Duration::from_secs(4);
@@ -46,6 +54,8 @@ pub struct Job {
     pub path_prefix: Vec<Vec<u8>>,
     /// Whether standard input is forwarded.
     pub stdin: bool,
+    /// The terminal that the command gets there, after the caller's.
+    pub terminal: Option<tty::Terminal>,
     /// stdout and stderr are one file here.
     pub one_pipe: bool,
     /// Needs.
@@ -171,6 +181,8 @@ pub struct Caller<'a> {
     pub input: &'a mut Input,
     /// Signals that reached this process, and the caller's wish to end it.
     pub orders: &'a mut mpsc::Receiver<Order>,
+    /// Its terminal.
+    pub terminal: &'a mut Terminal,
     /// Who is told.
     pub told: &'a mut dyn Told,
 }
@@ -223,12 +235,20 @@ pub async fn run(
         signalled: None,
         stdin_sent: 0,
         stdin_waiting: VecDeque::new(),
+        urged: false,
+        stop_by: None,
+        was_stopped: false,
     };
     if let Some(arrived) = attached {
         r.resend_stdin(arrived).await?;
+        caller.terminal.engage();
     }
-    let exit = r.until_exit(caller).await?;
-    r.finish(exit).await
+    let exit = r.until_exit(caller).await;
+    if exit.is_ok() {
+        r.output.flush().await;
+    }
+    caller.terminal.release();
+    r.finish(exit?).await
 }
 
 /// Sends the packet that asks for the run. The pack that goes with it, if any, and until when the node may start the command,
@@ -272,6 +292,7 @@ async fn send_run(
         path_prefix: job.path_prefix.clone(),
         umask: current_umask(),
         stdin: job.stdin,
+        terminal: job.terminal,
         one_pipe: job.one_pipe,
         needs: job.needs.clone(),
         needs_dirs: job.needs_dirs.clone(),
@@ -309,6 +330,12 @@ struct Running<'a> {
     stdin_sent: u64,
     /// Those that the command has not taken yet, in the pieces they were sent in.
     stdin_waiting: VecDeque<Vec<u8>>,
+    /// Somebody pressed Ctrl-C: a link that is silent now is not waited for as long as otherwise.
+    urged: bool,
+    /// This process stops then, whether or not the command said that it did.
+    stop_by: Option<Instant>,
+    /// The command was stopped at some time; over a new stream it is told once more to go on.
+    was_stopped: bool,
 }
 
 impl Running<'_> {
@@ -319,7 +346,11 @@ impl Running<'_> {
 
     async fn until_exit(&mut self, caller: &mut Caller<'_>) -> Result<Exit, RunError> {
         let Caller {
-            input, orders, told, ..
+            input,
+            orders,
+            terminal,
+            told,
+            ..
         } = caller;
         let mut tick = tokio::time::interval(Duration::from_millis(250));
         loop {
@@ -342,17 +373,18 @@ impl Running<'_> {
                                 None
                             }
                             Some(order) = orders.recv(), if waits => return Err(RunError::Interrupted(order.signal())),
-                            exit = self.take(down, &mut **told) => exit?,
+                            exit = self.take(down, &mut **told, terminal) => exit?,
                         };
                         if let Some(exit) = exit {
                             return Ok(exit);
                         }
                     }
-                    None if self.started => self.attach_again("the connection ended", orders, &mut **told).await?,
+                    None if self.started => self.attach_again("the connection ended", orders, &mut **told, terminal).await?,
                     None => self.find_out("the connection ended before the start", orders).await?,
                 },
                 Some(order) = orders.recv() => self.obey(order).await?,
                 piece = input.next(), if self.started && self.job.stdin && room > 0 => {
+                    self.urged |= terminal.is_typed() && piece.contains(&INTERRUPT);
                     self.stdin_sent += piece.len() as u64;
                     self.stdin_waiting.push_back(piece.clone());
                     // A stream that has ended is noticed by its reader; the piece is sent again on the next one.
@@ -361,11 +393,27 @@ impl Running<'_> {
                 fd = self.output.closed() => {
                     self.send(&Up::Close(fd)).await;
                 }
-                _ = tick.tick() => match self.silent() {
-                    Some(why) if self.started => self.attach_again(&why, orders, &mut **told).await?,
-                    Some(why) => self.find_out(&why, orders).await?,
-                    None => {}
+                event = terminal.event(), if self.started => match event {
+                    terminal::Event::Resized(size) => self.send(&Up::Resize(size)).await,
+                    terminal::Event::Stop => {
+                        self.stop_by = Some(Instant::now() + STOP);
+                        self.send(&Up::Signal(libc::SIGTSTP)).await;
+                    }
+                    terminal::Event::Continued => self.go_on(terminal).await,
                 },
+                _ = tick.tick() => {
+                    match self.silent() {
+                        Some(why) if self.started => self.attach_again(&why, orders, &mut **told, terminal).await?,
+                        Some(why) => self.find_out(&why, orders).await?,
+                        None => {}
+                    }
+                    if self.stop_by.is_some_and(|by| Instant::now() > by) {
+                        self.suspend(terminal).await;
+                    }
+                    if self.started {
+                        terminal.settle();
+                    }
+                }
             }
         }
     }
@@ -384,7 +432,31 @@ impl Running<'_> {
         Ok(())
     }
 
-    async fn take(&mut self, down: Down, told: &mut dyn Told) -> Result<Option<Exit>, RunError> {
+    /// Stops this process, as the command was stopped there; when it is continued, so is the command.
+    async fn suspend(&mut self, terminal: &mut Terminal) {
+        // Where a signal told this process to stop, its neighbours got it too.
+        let group = self.stop_by.take().is_none();
+        self.output.flush().await;
+        terminal.suspend(group);
+        self.was_stopped = true;
+        self.go_on(terminal).await;
+    }
+
+    /// This process goes on after a stop, or over a new stream.
+    async fn go_on(&mut self, terminal: &mut Terminal) {
+        terminal.settle();
+        if let Some(size) = terminal.size() {
+            self.send(&Up::Resize(size)).await;
+        }
+        self.send(&Up::Signal(libc::SIGCONT)).await;
+    }
+
+    async fn take(
+        &mut self,
+        down: Down,
+        told: &mut dyn Told,
+        terminal: &mut Terminal,
+    ) -> Result<Option<Exit>, RunError> {
         match down {
             Down::Waiting { running } => {
                 // The node drops the leave to start, which will be too old when a slot is free.
@@ -422,12 +494,25 @@ impl Running<'_> {
                 self.paths = Some(paths);
                 self.sync_time = self.begun.elapsed();
                 told.started(&self.link.node, &self.job.id);
+                terminal.engage();
             }
             Down::Output { fd, data } => {
                 self.got += data.len() as u64;
                 self.output.write(fd, data).await;
             }
-            Down::Attached { stdin } => self.resend_stdin(stdin).await?,
+            Down::Attached { stdin } => {
+                self.resend_stdin(stdin).await?;
+                terminal.settle();
+                if self.was_stopped || terminal.size().is_some() {
+                    self.go_on(terminal).await;
+                }
+            }
+            Down::Stopped(_) => {
+                // Without a terminal nobody would continue it: whoever stopped the command there does.
+                if self.stop_by.is_some() || terminal.is_typed() {
+                    self.suspend(terminal).await;
+                }
+            }
             Down::Took(n) => self.took(n as usize),
             Down::Back(piece) => {
                 if self.incoming.is_none()
