@@ -11,7 +11,7 @@ use crate::paths::Paths;
 use crate::pipeline;
 use crate::request::{Demands, Origin, Request};
 use crate::shims::{self, Shell};
-use crate::{agent, demo, hook, nodes, setup, status};
+use crate::{agent, demo, hook, mcp, nodes, setup, status};
 
 const AFTER: &str = "\
 Anything that is not one of these commands is run: `cx pytest -x` runs pytest where it finishes first.
@@ -58,6 +58,8 @@ enum Verb {
     On,
     /// Answer Claude Code's hooks (reads JSON on stdin).
     Hook,
+    /// Serve the cluster's tools to an agent (MCP on stdin and stdout).
+    Mcp(McpArgs),
     /// Ask all nodes how they are, once, for the load table.
     #[command(hide = true)]
     Refresh {
@@ -134,6 +136,16 @@ enum NodesVerb {
 }
 
 #[derive(Args)]
+struct McpArgs {
+    /// Give results as structured content, with output schemas, for programs.
+    #[arg(long)]
+    structured: bool,
+    /// Answer after this time and let the command go on, for clients that give up on a call (55 for those that do at 60 s).
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    detach_after: Option<u64>,
+}
+
+#[derive(Args)]
 struct StatusArgs {
     /// Print JSON for programs.
     #[arg(long)]
@@ -178,6 +190,11 @@ pub fn main() -> ExitCode {
     match args.nth(1) {
         Some(a) if a == "hook" && !args.any(|a| a == "--help" || a == "-h") => return hook::main(),
         Some(a) if a == "shim" => return shims::start(args.collect()),
+        Some(a) if a == "mcp" => {
+            if let Some(options) = mcp::options(args) {
+                return served(mcp::run(options));
+            }
+        }
         Some(a) if a == "agent" => return agent::main(&args.collect::<Vec<_>>()),
         _ => {}
     }
@@ -205,6 +222,14 @@ pub fn main() -> ExitCode {
     ExitCode::from((status & 0xff) as u8)
 }
 
+/// The end of a personality that does without the argument parser.
+fn served(end: anyhow::Result<ExitCode>) -> ExitCode {
+    end.unwrap_or_else(|e| {
+        let _ = writeln!(std::io::stderr(), "cx: {e:#}");
+        ExitCode::FAILURE
+    })
+}
+
 /// Wrong usage of cx itself, exit status 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -224,6 +249,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
                 local: a.local,
                 require_remote: a.require_remote,
                 quiet: a.quiet,
+                spread: false,
             };
             pipeline::run(request(a.command, demands)?)
         }
@@ -257,6 +283,13 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
         Verb::Hook => {
             anyhow::bail!("cx hook takes no arguments; Claude Code starts it and gives it JSON on stdin")
         }
+        Verb::Mcp(a) => {
+            mcp::run(mcp::Options {
+                structured: a.structured,
+                detach_after: a.detach_after.map(Duration::from_secs),
+            })?;
+            Ok(0)
+        }
         Verb::Refresh { detach: true, .. } => {
             crate::table::detach();
             Ok(0)
@@ -288,6 +321,7 @@ fn request(argv: Vec<OsString>, demands: Demands) -> anyhow::Result<Request> {
     Ok(Request {
         origin: origin(),
         argv,
+        script: None,
         cwd,
         demands,
     })

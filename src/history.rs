@@ -59,13 +59,19 @@ impl Entry {
                 Origin::Mcp => "mcp",
             },
             session: std::env::var("CLAUDE_CODE_SESSION_ID").ok(),
-            command: redact(
-                request
-                    .argv
-                    .iter()
-                    .map(|a| a.to_string_lossy().into_owned())
-                    .collect(),
-            ),
+            command: match &request.script {
+                Some(text) => {
+                    let words = text.split(' ').map(str::to_owned).collect();
+                    vec![redact(words).join(" ")]
+                }
+                None => redact(
+                    request
+                        .argv
+                        .iter()
+                        .map(|a| a.to_string_lossy().into_owned())
+                        .collect(),
+                ),
+            },
             cwd: request.cwd.display().to_string(),
             workspace: workspace.map(|w| w.display().to_string()),
             place: place.to_owned(),

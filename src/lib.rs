@@ -14,6 +14,7 @@ pub mod history;
 pub mod hook;
 pub mod inflight;
 pub mod local;
+pub mod mcp;
 pub mod node;
 pub mod nodes;
 pub mod paths;

@@ -32,6 +32,8 @@ pub struct Demands {
     pub require_remote: bool,
     /// No report line.
     pub quiet: bool,
+    /// It is one of several that are to be spread over the nodes: however light, it may leave this machine.
+    pub spread: bool,
 }
 
 impl Demands {
@@ -48,10 +50,25 @@ pub struct Request {
     pub origin: Origin,
     /// The program and its arguments, as data.
     pub argv: Vec<OsString>,
+    /// The text, where `argv` is a shell that runs one.
+    pub script: Option<String>,
     /// The working directory here.
     pub cwd: PathBuf,
     /// What the caller demands.
     pub demands: Demands,
+}
+
+impl Request {
+    /// A text that is to run in one shell on a node, as a call of the MCP server asks for it.
+    pub fn script(text: &str, cwd: PathBuf, demands: Demands) -> Request {
+        Request {
+            origin: Origin::Mcp,
+            argv: crate::pipeline::shell_argv(text),
+            script: Some(text.to_owned()),
+            cwd,
+            demands,
+        }
+    }
 }
 
 /// How a command ended.

@@ -209,6 +209,18 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     Some(wire::rewrite(input, &command, timeout_ms))
 }
 
+/// What the rules say of a text that comes through another door than the client's shell tool.
+pub(super) fn ruling(text: &str, cwd: &Path, world: &World<'_>) -> super::Ruling {
+    let event = Event {
+        cwd: cwd.display().to_string(),
+        ..Event::default()
+    };
+    match world.guard(&event).rules.might_restrict(text) {
+        Some(rule) => super::Ruling::Ask(format!("one of your permission rules may concern it: {rule}")),
+        None => super::Ruling::Fine,
+    }
+}
+
 /// Where `cx ` goes: in front of what `moves` and may have it.
 fn sites(judged: &[Judged], moves: &dyn Fn(&Judged) -> bool) -> Vec<usize> {
     let can =

@@ -7,14 +7,18 @@
 //! This path through the program starts in about the time that starting a process takes: no clap, no async runtime,
 //! no regex; of the table it reads a summary. It opens few files, and most of them only once a command turned out to be heavy.
 
+pub mod asked;
 mod client;
 mod decide;
+mod mcp;
 pub mod note;
 mod permissions;
 pub mod program;
 mod settings;
 mod snapshot;
 mod wire;
+
+pub use self::mcp::{Ruling, rewritten, ruling};
 
 use std::env;
 use std::io::{self, Read, Write};

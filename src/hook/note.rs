@@ -112,6 +112,14 @@ pub fn take_reports(state: &Path, session: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
+/// Takes the reports of a session that has ended, and its note away.
+pub fn finish(state: &Path, session: &str) -> Option<String> {
+    if let Ok(path) = place_of(state, "notes", session) {
+        let _ = fs::remove_file(path);
+    }
+    take_reports(state, session)
+}
+
 /// Clears away notes and reports of sessions that ended long ago. For a caller that has the time; the hook has not.
 pub fn clear_old(state: &Path) {
     for kind in ["notes", "reports"] {

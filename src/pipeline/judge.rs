@@ -18,6 +18,8 @@ use crate::sync::{self, Workspace};
 use crate::table::{NodeState, Table};
 use crate::{probe, table};
 
+use super::script;
+
 /// Everything that is known when a command is judged.
 pub(super) struct Case {
     pub paths: Arc<Paths>,
@@ -36,28 +38,36 @@ pub(super) fn judge(request: &Request) -> anyhow::Result<Case> {
     let config = Config::load(&paths)?;
     config.check_trusted(ws.as_ref().ok().map(|w| w.root.as_path()))?;
     let config = Arc::new(config);
-    let verdict = classify::classify(
-        &words(&request.argv),
-        &RuleContext {
-            user_rules: &config.rules,
-            off: &config.policy.off,
-            aliases: &[],
-        },
-    );
+    let context = RuleContext {
+        user_rules: &config.rules,
+        off: &config.policy.off,
+        aliases: &[],
+    };
+    let (verdict, parts) = match &request.script {
+        Some(text) => script::verdict(text, &context),
+        None => (classify::classify(&words(&request.argv), &context), Vec::new()),
+    };
     let no_workspace = ws.as_ref().err().cloned();
     let ws = ws.ok();
     let pinned = request.demands.is_pinned();
-    let mut fit = eligible::look(
-        &request.argv,
-        &verdict.workload,
-        &request.cwd,
-        ws.as_ref(),
-        &paths,
-    );
+    let mut fit = match &request.script {
+        Some(_) => script::look(&parts, &request.cwd, ws.as_ref(), &paths),
+        None => eligible::look(
+            &request.argv,
+            &verdict.workload,
+            &request.cwd,
+            ws.as_ref(),
+            &paths,
+        ),
+    };
+    if request.script.is_some() && request.demands.on.is_some() {
+        // A shell says itself what it does not find.
+        (fit.needs, fit.needs_dirs) = (Vec::new(), Vec::new());
+    }
     if pinned {
         // Who names a node knows what lies there.
         fit.must_be_local = None;
-    } else if ws.is_none() && verdict.class != Class::Light {
+    } else if ws.is_none() && verdict.class != Class::Light && !request.demands.spread {
         fit.must_be_local = no_workspace;
     }
     let table = Table::load(&paths).0;
@@ -117,6 +127,7 @@ pub(super) fn decide(
             on: request.demands.on.as_deref(),
             os: request.demands.os.as_deref(),
             arch: request.demands.arch.as_deref(),
+            spread: request.demands.spread,
         },
         typed: request.origin == Origin::Shell,
         unknown_may_move: eligible::may_move_unasked(&words(&request.argv), &request.cwd),

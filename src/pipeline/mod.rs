@@ -7,6 +7,7 @@ mod door;
 mod job;
 mod judge;
 mod remote;
+mod script;
 mod told;
 mod verbs;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::client::eligible::{self, owners};
+use crate::inflight::Inflight;
 use crate::local;
 use crate::node::printable;
 use crate::plan::Class;
@@ -27,8 +29,9 @@ pub use self::door::Door;
 use self::door::Terminal;
 use self::judge::{Case, forced_local, judge};
 use self::remote::remote;
+pub(crate) use self::script::argv as shell_argv;
 use self::told::tell_history;
-pub use self::verbs::{explain, look_at_local, refresh};
+pub use self::verbs::{explain, look_at_local, refresh, refresh_stale};
 
 /// How a request ended.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ pub fn run(request: Request) -> anyhow::Result<i32> {
             let runtime = runtime()?;
             let end = runtime.block_on(async {
                 match Door::terminal(&request) {
-                    Ok(mut door) => remote(&request, &case, &names, &mut door).await,
+                    Ok(mut door) => remote(&request, &case, &names, &mut door, None).await,
                     Err(e) => End::Here(format!("signals can't be handled: {e}")),
                 }
             });
@@ -79,20 +82,69 @@ pub fn run(request: Request) -> anyhow::Result<i32> {
 
 /// Runs a request to its end for a front end that is no terminal. [`End::Here`] leaves the command to the front end, which runs it
 /// on this machine by its own means; everything else is done when this returns.
-pub async fn execute(request: Arc<Request>, mut door: Door) -> End {
-    let judging = tokio::task::spawn_blocking({
-        let request = request.clone();
-        move || judge(&request)
-    });
+pub async fn execute(request: Arc<Request>, door: Door) -> End {
+    let placed = place(request.clone()).await;
+    execute_placed(&request, placed, door).await
+}
+
+/// A request that was judged, and counts from then on as a run on the node it will go to first: of several that are placed one
+/// after the other and started together, each knows of those before it.
+pub struct Placed {
+    judged: anyhow::Result<Case>,
+    flight: Option<Inflight>,
+}
+
+impl Placed {
+    /// Whether it goes to a node first, and how many slots the nodes have that may take it.
+    pub fn slots(&self) -> Option<u32> {
+        let case = self.judged.as_ref().ok()?;
+        let Route::Nodes { candidates, .. } = &case.route else {
+            return None;
+        };
+        let slots = |name: &str| {
+            let configured = case.config.nodes.iter().find(|n| n.name == name)?.slots;
+            configured.or_else(|| Some(case.table.nodes.get(name)?.facts.as_ref()?.slots))
+        };
+        Some(
+            candidates
+                .iter()
+                .map(|c| slots(&c.name).unwrap_or(1).max(1))
+                .sum(),
+        )
+    }
+}
+
+/// Judges a request and reserves its place.
+pub async fn place(request: Arc<Request>) -> Placed {
+    let judging = tokio::task::spawn_blocking(move || judge(&request));
     let judged = judging
         .await
         .unwrap_or_else(|_| Err(anyhow::anyhow!("judging it failed")));
-    let (end, case) = match before(&request, judged, &mut *door.told) {
+    let flight = match &judged {
+        Ok(Case {
+            route: Route::Nodes { candidates, .. },
+            paths,
+            ..
+        }) => candidates
+            .first()
+            .map(|first| Inflight::enter(paths, &first.name)),
+        _ => None,
+    };
+    Placed { judged, flight }
+}
+
+/// Runs what was placed, as [`execute`] does.
+pub async fn execute_placed(request: &Request, placed: Placed, mut door: Door) -> End {
+    let Placed { judged, flight } = placed;
+    let (end, case) = match before(request, judged, &mut *door.told) {
         Step::End(end, case) => (end, case),
-        Step::Nodes(case, names) => (remote(&request, &case, &names, &mut door).await, Some(case)),
+        Step::Nodes(case, names) => (
+            remote(request, &case, &names, &mut door, flight).await,
+            Some(case),
+        ),
     };
     if let End::Here(reason) = &end {
-        comes_here(&request, case.as_deref(), reason, &mut *door.told);
+        comes_here(request, case.as_deref(), reason, &mut *door.told);
     }
     end
 }

@@ -24,8 +24,14 @@ use super::{Door, End, not_run};
 /// Nodes tried with the command before it waits or runs locally.
 const TRIES: usize = 3;
 
-/// Tries the nodes in order.
-pub(super) async fn remote(request: &Request, case: &Case, names: &[String], door: &mut Door) -> End {
+/// Tries the nodes in order. `reserved` counts as a run until a node is asked.
+pub(super) async fn remote(
+    request: &Request,
+    case: &Case,
+    names: &[String],
+    door: &mut Door,
+    mut reserved: Option<Inflight>,
+) -> End {
     let mut open: Vec<NodeConfig> = names
         .iter()
         .filter_map(|n| case.config.nodes.iter().find(|c| c.name == *n).cloned())
@@ -120,6 +126,7 @@ pub(super) async fn remote(request: &Request, case: &Case, names: &[String], doo
         let Some(job) = &mut job else { break };
         job.id = run_id();
         let _flight = Inflight::enter(&case.paths, &node.name);
+        drop(reserved.take());
         let allow_overload = case.config.policy.allow_overload;
         let terms = Terms {
             slots: node.slots,

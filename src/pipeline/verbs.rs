@@ -48,6 +48,27 @@ pub fn refresh(limit: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Asks the nodes as [`refresh`] does, where what is known of one that may be usable is old.
+///
+/// # Errors
+/// As for [`refresh`].
+pub fn refresh_stale(limit: Duration) -> anyhow::Result<()> {
+    let paths = Paths::from_env()?;
+    let config = Config::load(&paths)?;
+    let table = Table::load(&paths).0;
+    let now = crate::agent::now_ms();
+    let is_old = |name: &str| {
+        table
+            .nodes
+            .get(name)
+            .is_none_or(|s| s.is_stale(now) && s.usable(now).is_ok())
+    };
+    if config.nodes.iter().any(|n| is_old(&n.name)) {
+        refresh(limit)?;
+    }
+    Ok(())
+}
+
 /// Fills in what this machine is and how busy it is.
 pub fn look_at_local(paths: &Paths, table: &mut Table) {
     table.local.facts = Some(probe::own_facts());
@@ -87,6 +108,7 @@ pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i3
         let request = Request {
             origin: Origin::Agent,
             argv,
+            script: None,
             cwd: cwd.clone(),
             demands: Default::default(),
         };

@@ -58,6 +58,8 @@ pub struct Wishes<'a> {
     pub os: Option<&'a str>,
     /// An architecture.
     pub arch: Option<&'a str>,
+    /// To be spread over the nodes with others: no lightness keeps it here.
+    pub spread: bool,
 }
 
 /// This machine at the moment of the decision.
@@ -262,6 +264,7 @@ pub fn route(input: &RouteInput) -> Route {
 fn stays(input: &RouteInput) -> Option<String> {
     let v = input.verdict;
     match v.class {
+        _ if input.demands.spread => {}
         Class::Light => return Some(v.reason.clone()),
         Class::Unknown if !input.typed && (!input.unknown_may_move || input.local.cpu <= input.busy_cpu) => {
             return Some(v.reason.clone());
@@ -277,6 +280,7 @@ fn stays(input: &RouteInput) -> Option<String> {
 fn why_it_leaves(input: &RouteInput, pinned: bool) -> String {
     match (pinned, input.verdict.class) {
         (true, _) => "the caller asked for it".into(),
+        _ if input.demands.spread => "the caller asked for it to run beside others".into(),
         (_, Class::Unknown) if input.typed => {
             format!("{}, and a person typed cx in front of it", input.verdict.reason)
         }

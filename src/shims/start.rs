@@ -33,6 +33,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
     let request = Request {
         origin: cli::origin(),
         argv: argv.clone(),
+        script: None,
         cwd,
         demands: Demands::default(),
     };

@@ -1,0 +1,32 @@
+//! Whether the user's own permission rules let a command run. The client's rules for its shell tool do not see what comes through
+//! this door, so the server asks them itself, by the same code as the hook.
+
+use std::path::Path;
+
+use crate::hook::{self, Ruling, asked};
+
+/// Asks the rules about each command, which would run in `cwd`. `call` is the client's id of the call, under which the hook left a
+/// note where the client asked a person.
+///
+/// # Errors
+/// Why they must not run, and what to do; for the model.
+pub fn permitted(commands: &[String], cwd: &Path, call: Option<&str>, state: &Path) -> Result<(), String> {
+    let mut question = None;
+    for command in commands {
+        match hook::ruling(command, cwd) {
+            Ruling::Fine => {}
+            Ruling::Deny(why) => {
+                return Err(format!("Refused: {why}. It was not run, here or anywhere else."));
+            }
+            Ruling::Ask(why) => question = question.or(Some(why)),
+        }
+    }
+    let Some(why) = question else { return Ok(()) };
+    if call.is_some_and(|id| asked::take(state, id, commands)) {
+        return Ok(());
+    }
+    Err(format!(
+        "Not run: {why}, and nobody was asked about this call. Options: run it by the Bash tool, which asks; or ask the user to \
+         run `cx setup claude`, after which the client asks about such calls."
+    ))
+}

@@ -1,0 +1,103 @@
+//! Several commands at once, spread over the nodes.
+//!
+//! Where each of them goes is for the pipeline to say, as for any command; here they are only given to it one after the other, so that
+//! each is placed with the ones before it known, and as many at once as there are slots.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::exec::{Ended, Live, on_node};
+use super::ran::{Ran, State};
+use super::text;
+use crate::pipeline;
+use crate::request::{Demands, Ending, Request};
+
+/// How long asking the nodes for their load may take, where what is known of it is old.
+const ASK: Duration = Duration::from_secs(2);
+
+/// Runs all commands of a call.
+pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended) -> Vec<Ran> {
+    // Old knowledge would send several of them to the same machine.
+    let _ = tokio::task::spawn_blocking(|| pipeline::refresh_stale(ASK)).await;
+    let mut tasks = JoinSet::new();
+    let mut slots: Option<Arc<Semaphore>> = None;
+    for i in 0..live.commands.len() {
+        let permit = match &slots {
+            Some(slots) => slots.clone().acquire_owned().await.ok(),
+            None => None,
+        };
+        let demands = Demands {
+            spread: true,
+            ..Demands::default()
+        };
+        let request = Arc::new(Request::script(&live.commands[i].text, cwd.clone(), demands));
+        let placed = pipeline::place(request.clone()).await;
+        let permit = match &slots {
+            Some(_) => permit,
+            None => {
+                let here = std::thread::available_parallelism().map_or(1, usize::from);
+                let at_once = placed.slots().map_or(here, |n| n as usize);
+                let all = slots.insert(Arc::new(Semaphore::new(at_once)));
+                all.clone().acquire_owned().await.ok()
+            }
+        };
+        let (live, ended) = (live.clone(), ended.clone());
+        tasks.spawn(async move {
+            let command = &live.commands[i];
+            let ran = on_node(&request, placed, command, live.timeout(), ended).await;
+            command.done.store(true, Ordering::Relaxed);
+            drop(permit);
+            (i, ran)
+        });
+    }
+    let mut all: Vec<Option<Ran>> = live.commands.iter().map(|_| None).collect();
+    while let Some(done) = tasks.join_next().await {
+        if let Ok((i, ran)) = done {
+            all[i] = Some(ran);
+        }
+    }
+    let commands = live.commands.iter().zip(all);
+    commands
+        .map(|(c, ran)| {
+            ran.unwrap_or_else(|| Ran::not_run("cx failed to run it", c.id.clone(), c.capture.clone()))
+        })
+        .collect()
+}
+
+/// `5 commands: 3 ok, 2 failed; 4.2s; tower 3, mini 2`
+pub fn summary(ran: &[Ran]) -> String {
+    let ok = ran
+        .iter()
+        .filter(|r| r.state == State::Ended(Ending::Code(0)))
+        .count();
+    let running = ran.iter().filter(|r| r.state == State::Detached).count();
+    let not_run = ran.iter().filter(|r| r.state == State::NotRun).count();
+    let failed = ran.len() - ok - running - not_run;
+    let took = ran.iter().map(|r| r.took).max().unwrap_or_default();
+    let mut counts = vec![format!("{ok} ok")];
+    for (n, what) in [(failed, "failed"), (running, "running"), (not_run, "not run")] {
+        if n > 0 {
+            counts.push(format!("{n} {what}"));
+        }
+    }
+    let mut places: Vec<(&str, usize)> = Vec::new();
+    for r in ran {
+        match places.iter_mut().find(|(p, _)| *p == r.place) {
+            Some((_, n)) => *n += 1,
+            None => places.push((&r.place, 1)),
+        }
+    }
+    let places: Vec<String> = places.iter().map(|(p, n)| format!("{p} {n}")).collect();
+    format!(
+        "{} commands: {}; {}; {}",
+        ran.len(),
+        counts.join(", "),
+        text::seconds(took),
+        places.join(", ")
+    )
+}

@@ -1,0 +1,469 @@
+//! Carries out what a call asks for: in a local shell with its heavy parts rewritten, or in one shell on a node.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use super::capture::Capture;
+use super::ran::{Ran, State};
+use super::tools::Call;
+use super::{batch, shell, text};
+use crate::client::run::Order;
+use crate::client::stdio::Output;
+use crate::client::terminal::Terminal;
+use crate::hook;
+use crate::paths::{self, Paths};
+use crate::pipeline::{self, Door, End, Placed};
+use crate::report::Told;
+use crate::request::{Demands, Request};
+
+/// After the wish to end it, a run may take so long: TERM, KILL after two seconds, and what it changed on its way back.
+const GRACE: Duration = Duration::from_secs(6);
+
+/// One call that is carried out, as others see it.
+pub struct Live {
+    /// Its commands.
+    pub commands: Vec<Command>,
+    /// When it was started.
+    pub begun: Instant,
+    timeout: Duration,
+    ran: Mutex<Option<Vec<Ran>>>,
+}
+
+/// One command of a call.
+pub struct Command {
+    /// The run's id, and its log's name.
+    pub id: String,
+    /// The text.
+    pub text: String,
+    /// Its output.
+    pub capture: Capture,
+    /// Where it runs, once that is known.
+    place: Arc<Mutex<Option<String>>>,
+    /// It has ended.
+    pub done: AtomicBool,
+}
+
+impl Command {
+    /// Where it runs, as far as known.
+    pub fn place(&self) -> String {
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        place.clone().unwrap_or_else(|| "starting".into())
+    }
+
+    fn set_place(&self, to: &str) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(to.to_owned());
+    }
+}
+
+/// How far a call is.
+pub struct Now {
+    /// Seconds since its start.
+    pub seconds: f64,
+    place: String,
+    /// The last line of its output.
+    pub line: String,
+}
+
+impl Now {
+    /// `tower 42s: last line`
+    pub fn message(&self) -> String {
+        let Now { seconds, place, line } = self;
+        if line.is_empty() {
+            format!("{place} {seconds:.0}s")
+        } else {
+            format!("{place} {seconds:.0}s: {line}")
+        }
+    }
+}
+
+impl Live {
+    /// A call that begins now.
+    pub fn new(paths: &Paths, texts: &[String], timeout: Duration) -> Live {
+        let logs = logs(paths);
+        let commands = texts.iter().map(|t| {
+            let id = format!("m{:x}-{:x}", paths::now_ms(), paths::nonce() & 0xffff_ffff);
+            Command {
+                capture: Capture::new(&logs, &id),
+                id,
+                text: t.clone(),
+                place: Arc::default(),
+                done: AtomicBool::new(false),
+            }
+        });
+        Live {
+            commands: commands.collect(),
+            begun: Instant::now(),
+            timeout,
+            ran: Mutex::default(),
+        }
+    }
+
+    /// How long each of its commands may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// What came of it.
+    pub fn set_ran(&self, ran: Vec<Ran>) {
+        *self.ran.lock().unwrap_or_else(PoisonError::into_inner) = Some(ran);
+    }
+
+    /// What came of it, if it has ended.
+    pub fn ran(&self) -> Option<Vec<Ran>> {
+        self.ran.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its commands as they stand: those that go on are told as detached.
+    pub fn so_far(&self) -> Vec<Ran> {
+        self.ran().unwrap_or_else(|| {
+            let still = |c: &Command| Ran {
+                place: c.place(),
+                state: State::Detached,
+                took: self.begun.elapsed(),
+                reason: String::new(),
+                notes: Vec::new(),
+                auto_routed: false,
+                id: c.id.clone(),
+                capture: c.capture.clone(),
+            };
+            self.commands.iter().map(still).collect()
+        })
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Now {
+        let busy = |c: &&Command| !c.done.load(Ordering::Relaxed);
+        let one = self.commands.iter().find(busy);
+        let line = one.map(|c| c.capture.last_line()).unwrap_or_default();
+        let all = self.commands.len();
+        let done = all - self.commands.iter().filter(busy).count();
+        let place = one.map(Command::place).unwrap_or_default();
+        Now {
+            seconds: self.begun.elapsed().as_secs_f64(),
+            place: if all > 1 {
+                format!("{done}/{all} done, {place}")
+            } else {
+                place
+            },
+            line,
+        }
+    }
+}
+
+/// Where logs of calls lie.
+pub fn logs(paths: &Paths) -> PathBuf {
+    paths.state.join("mcp")
+}
+
+/// What may end a run from outside.
+#[derive(Clone)]
+pub struct Ended {
+    /// The caller wants no more of it.
+    pub cancelled: watch::Receiver<bool>,
+    /// The server ends.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Waits until a flag is raised; for ever, where nobody is left to raise it.
+pub async fn raised(flag: &mut watch::Receiver<bool>) {
+    if flag.wait_for(|f| *f).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Carries out a call; a result for each of its commands, in their order.
+pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended) -> Vec<Ran> {
+    let demands = match call {
+        Call::Parallel { .. } => return batch::carry_out(cwd, live, ended).await,
+        Call::Offload { node, .. } => Demands {
+            on: Some(node.clone()),
+            ..Demands::default()
+        },
+        Call::Bash { os, arch, .. } => Demands {
+            os: os.clone(),
+            arch: arch.clone(),
+            ..Demands::default()
+        },
+        Call::Status => return Vec::new(),
+    };
+    let Some(command) = live.commands.first() else {
+        return Vec::new();
+    };
+    let ran = if demands.is_pinned() {
+        let request = Arc::new(Request::script(&command.text, cwd, demands));
+        let placed = pipeline::place(request.clone()).await;
+        on_node(&request, placed, command, live.timeout, ended).await
+    } else {
+        let auto_route = !matches!(
+            call,
+            Call::Bash {
+                auto_route: false,
+                ..
+            }
+        );
+        here(&command.text, &cwd, auto_route, command, live.timeout, ended).await
+    };
+    command.done.store(true, Ordering::Relaxed);
+    vec![ran]
+}
+
+/// Why a run ended.
+enum Why {
+    Itself,
+    TimedOut,
+    Cancelled,
+}
+
+/// Lets a run go on until it ends or is to end; then it is told so, and waited for a while.
+async fn until<T>(
+    run: impl Future<Output = T>,
+    orders: mpsc::Sender<Order>,
+    timeout: Duration,
+    mut ended: Ended,
+) -> (Option<T>, Why) {
+    let mut run = std::pin::pin!(run);
+    let why = tokio::select! {
+        done = &mut run => return (Some(done), Why::Itself),
+        () = tokio::time::sleep(timeout) => Why::TimedOut,
+        () = raised(&mut ended.cancelled) => Why::Cancelled,
+        () = raised(&mut ended.stop) => Why::Cancelled,
+    };
+    let _ = orders.send(Order::Cancel).await;
+    // What does not end by then ends with its connection.
+    (tokio::time::timeout(GRACE, run).await.ok(), why)
+}
+
+fn state(why: &Why, timeout: Duration, own: State) -> State {
+    match why {
+        Why::Itself => own,
+        Why::TimedOut => State::TimedOut(timeout.as_secs()),
+        Why::Cancelled => State::Cancelled,
+    }
+}
+
+/// Hears what is told of a run on a node.
+struct Listener {
+    place: Arc<Mutex<Option<String>>>,
+    notes: Arc<Mutex<Vec<String>>>,
+}
+
+impl Told for Listener {
+    fn line(&mut self, text: &str) {
+        self.notes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(text.to_owned());
+    }
+
+    fn report(&mut self, _text: &str) {
+        // The outcome has all of it.
+    }
+
+    fn started(&mut self, node: &str, _id: &str) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(node.to_owned());
+    }
+}
+
+/// Runs a text in one shell on a node; where the pipeline has it run here, in one here.
+pub async fn on_node(
+    request: &Request,
+    placed: Placed,
+    command: &Command,
+    timeout: Duration,
+    ended: Ended,
+) -> Ran {
+    let begun = Instant::now();
+    let (orders, receiver) = mpsc::channel(4);
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    let door = Door {
+        output: Output::to(
+            Box::new(command.capture.clone()),
+            Box::new(command.capture.clone()),
+        ),
+        one_pipe: true,
+        stdin: false,
+        orders: receiver,
+        terminal: Terminal::look(false),
+        told: Box::new(Listener {
+            place: command.place.clone(),
+            notes: notes.clone(),
+        }),
+    };
+    let run = pipeline::execute_placed(request, placed, door);
+    let (end, why) = until(run, orders, timeout, ended.clone()).await;
+    let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
+    let (id, capture) = (command.id.clone(), command.capture.clone());
+    match end {
+        Some(End::Here(reason)) if matches!(why, Why::Itself) => {
+            let left = timeout.saturating_sub(begun.elapsed());
+            let mut ran = here(
+                &request.script.clone().unwrap_or_default(),
+                &request.cwd,
+                false,
+                command,
+                left,
+                ended,
+            )
+            .await;
+            ran.reason = reason;
+            ran.took = begun.elapsed();
+            ran
+        }
+        Some(End::Done(outcome)) => {
+            let mut ran = Ran::of(*outcome, notes, begun.elapsed(), id, capture);
+            if ran.state != State::NotRun {
+                ran.state = state(&why, timeout, ran.state);
+            }
+            ran
+        }
+        // It was ended before it started, or did not end in time.
+        _ => Ran {
+            place: command.place(),
+            state: state(&why, timeout, State::Cancelled),
+            took: begun.elapsed(),
+            reason: String::new(),
+            notes,
+            auto_routed: false,
+            id,
+            capture,
+        },
+    }
+}
+
+/// Runs a text in one shell on this machine, rewritten as the hook would where parts of it may leave.
+pub async fn here(
+    text: &str,
+    cwd: &Path,
+    auto_route: bool,
+    command: &Command,
+    timeout: Duration,
+    ended: Ended,
+) -> Ran {
+    let begun = Instant::now();
+    // The `cx` in it finds the hook's note by this name, and leaves its reports under it.
+    let session = format!("mcp-{}", command.id);
+    let rewritten = if auto_route {
+        let (text, cwd, session) = (text.to_owned(), cwd.to_owned(), session.clone());
+        tokio::task::spawn_blocking(move || hook::rewritten(&text, &cwd, &session, &shell::program()))
+            .await
+            .unwrap_or_default()
+    } else {
+        None
+    };
+    command.set_place("local");
+    let mut more: Vec<(OsString, OsString)> = vec![("CLAUDE_CODE_SESSION_ID".into(), session.clone().into())];
+    if !auto_route {
+        more.push(("CX_LOCAL".into(), "1".into()));
+    }
+    let (orders, mut receiver) = mpsc::channel(4);
+    let script = rewritten.as_deref().unwrap_or(text);
+    let run = shell::run(
+        script,
+        cwd,
+        shell::environment(more),
+        &command.capture,
+        &mut receiver,
+    );
+    let (end, why) = until(run, orders, timeout, ended).await;
+    let reports = Paths::from_env()
+        .ok()
+        .and_then(|p| hook::note::finish(&p.state, &session))
+        .unwrap_or_default();
+    let (id, capture) = (command.id.clone(), command.capture.clone());
+    if let Some(Err(e)) = &end {
+        let shell = shell::program();
+        return Ran::not_run(
+            format!("the shell {} can't be started: {e}", shell.display()),
+            id,
+            capture,
+        );
+    }
+    let own = match end {
+        Some(Ok(ending)) => State::Ended(ending),
+        _ => State::Cancelled,
+    };
+    let told = Reports::read(&reports);
+    Ran {
+        place: told.place,
+        state: state(&why, timeout, own),
+        took: begun.elapsed(),
+        reason: told.reason,
+        notes: told.notes,
+        auto_routed: told.left,
+        id,
+        capture,
+    }
+}
+
+/// What the runs of a rewritten text reported.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Reports {
+    place: String,
+    reason: String,
+    notes: Vec<String>,
+    left: bool,
+}
+
+impl Reports {
+    fn read(text: &str) -> Reports {
+        let mut places: Vec<&str> = Vec::new();
+        let mut reports = Reports::default();
+        for line in text.lines().filter(|l| !l.is_empty()) {
+            if let Some(reason) = line.strip_prefix("local: ") {
+                reason.clone_into(&mut reports.reason);
+                continue;
+            }
+            // `tower · sync 12 files 0.2s · ran 18.2s · exit 1 · 2 files back`
+            let parts: Vec<&str> = line.split(" · ").collect();
+            if parts.len() >= 4 && parts[1].starts_with("sync ") {
+                if !places.contains(&parts[0]) {
+                    places.push(parts[0]);
+                }
+                reports.notes.extend(parts[4..].iter().map(|p| (*p).to_owned()));
+            } else {
+                reports.notes.push(line.to_owned());
+            }
+        }
+        reports.left = !places.is_empty();
+        reports.place = if places.is_empty() {
+            "local".into()
+        } else {
+            places.join("+")
+        };
+        reports
+    }
+}
+
+/// A command as it may stand in a list.
+pub fn shown(text: &str) -> String {
+    let clean = text::clean(text.as_bytes());
+    crate::node::printable(&text::redact(&clean).replace('\n', " "), 120)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_name_the_places() {
+        let one =
+            Reports::read("tower · sync 12 files 0.2s · ran 18.2s · exit 1 · 2 files back · stale here: x");
+        assert_eq!((one.place.as_str(), one.left), ("tower", true));
+        assert_eq!(one.notes, ["2 files back", "stale here: x"]);
+        let two = Reports::read(
+            "a · sync 0 files 0.0s · ran 1.0s · exit 0\nb · sync 0 files 0.0s · ran 1.0s · exit 0",
+        );
+        assert_eq!(two.place, "a+b");
+        let here = Reports::read("local: no node has `pytest`");
+        assert_eq!(
+            (here.place.as_str(), here.reason.as_str(), here.left),
+            ("local", "no node has `pytest`", false)
+        );
+        assert_eq!(Reports::read("").place, "local");
+    }
+}

@@ -1,0 +1,270 @@
+//! What came of one command, and how it is told: to a model as text, to programs as fields.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::capture::Capture;
+use super::text;
+use crate::report::LOST;
+use crate::request::{Ending, Outcome};
+
+/// The longest text of a result, bytes.
+pub const LIMIT: usize = 30_000;
+
+/// How it stands with a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It ended by itself.
+    Ended(Ending),
+    /// Its time was up, and it was ended.
+    TimedOut(u64),
+    /// The caller wanted no more of it.
+    Cancelled,
+    /// It goes on, and the call does not wait for it.
+    Detached,
+    /// The node was lost after the start.
+    Lost,
+    /// Nothing was started.
+    NotRun,
+}
+
+/// One command's result.
+#[derive(Clone)]
+pub struct Ran {
+    /// The node's name, `local`, or `none`.
+    pub place: String,
+    /// How it ended.
+    pub state: State,
+    /// How long it took, all in all.
+    pub took: Duration,
+    /// Why there, or why not.
+    pub reason: String,
+    /// What the caller should know besides.
+    pub notes: Vec<String>,
+    /// cx moved it, or parts of it, to a node by its own judgement.
+    pub auto_routed: bool,
+    /// The run's id.
+    pub id: String,
+    /// Its output.
+    pub capture: Capture,
+}
+
+impl Ran {
+    /// That nothing was run, and why.
+    pub fn not_run(reason: impl Into<String>, id: String, capture: Capture) -> Ran {
+        Ran {
+            place: "none".into(),
+            state: State::NotRun,
+            took: Duration::ZERO,
+            reason: reason.into(),
+            notes: Vec::new(),
+            auto_routed: false,
+            id,
+            capture,
+        }
+    }
+
+    /// Of what the pipeline says.
+    pub fn of(outcome: Outcome, notes: Vec<String>, took: Duration, id: String, capture: Capture) -> Ran {
+        let state = match outcome.ending {
+            Some(ending) => State::Ended(ending),
+            None if outcome.own_status == LOST => State::Lost,
+            None => State::NotRun,
+        };
+        let mut told = Vec::new();
+        if outcome.back.0 > 0 {
+            let s = if outcome.back.0 == 1 { "" } else { "s" };
+            told.push(format!("{} file{s} back", outcome.back.0));
+        }
+        told.extend(outcome.notes);
+        // What was told on the way, but for the reason itself once more.
+        told.extend(notes.into_iter().filter(|n| !n.contains(&outcome.reason)));
+        Ran {
+            place: outcome.place,
+            state,
+            took,
+            reason: outcome.reason,
+            notes: told,
+            auto_routed: false,
+            id,
+            capture,
+        }
+    }
+
+    /// Whether it is an error of the call; that a command fails is none.
+    pub fn is_error(&self) -> bool {
+        matches!(self.state, State::TimedOut(_) | State::Lost | State::NotRun)
+    }
+
+    /// The last line of a result: `[tower exit 3 12.4s]`, and what there is to know besides.
+    pub fn last_line(&self) -> String {
+        let took = text::seconds(self.took);
+        let place = &self.place;
+        let mut line = match &self.state {
+            State::Ended(Ending::Code(c)) => format!("[{place} exit {c} {took}]"),
+            State::Ended(Ending::Signal(n)) => format!("[{place} signal {n} {took}]"),
+            State::TimedOut(_) => format!("[{place} timed out {took}]"),
+            State::Cancelled => format!("[{place} cancelled {took}]"),
+            State::Detached => format!("[{place} running {took}]"),
+            State::Lost => format!("[{place} lost {took}]"),
+            State::NotRun => "[not run]".into(),
+        };
+        let here = self.place == "local" && !self.reason.is_empty();
+        let mut more = self.notes.clone();
+        match &self.state {
+            State::NotRun | State::Lost => more.insert(0, self.reason.clone()),
+            State::TimedOut(limit) => more.insert(
+                0,
+                format!("ended after its timeout of {limit} s; the output so far is above"),
+            ),
+            State::Detached => more.insert(
+                0,
+                format!("it goes on as run {}; cluster_status shows how it ends", self.id),
+            ),
+            _ if here => more.insert(0, self.reason.clone()),
+            _ => {}
+        }
+        if !more.is_empty() {
+            line.push(' ');
+            line.push_str(&text::redact(&text::clean(more.join(" · ").as_bytes())).replace('\n', " "));
+        }
+        if matches!(self.state, State::Detached)
+            && let Some(path) = self.capture.path()
+        {
+            line.push_str(&format!(" · log: {}", path.display()));
+        }
+        line
+    }
+
+    /// What a caller can do about an error.
+    pub fn options(&self) -> Option<&'static str> {
+        match self.state {
+            State::TimedOut(_) => Some("Options: a longer `timeout` (up to 86400), or smaller commands."),
+            State::Lost => Some(
+                "Options: whether the command ended is not known; look at the tree before you run it again. cluster_status shows the machine.",
+            ),
+            State::NotRun => Some(
+                "Options: cluster_status shows the machines and what is wrong with each; cluster_bash without requirements runs it wherever it can be run.",
+            ),
+            _ => None,
+        }
+    }
+
+    /// The result's text within `limit` bytes, and whether output was left out of it.
+    pub fn text(&self, limit: usize) -> (String, bool) {
+        let mut end = self.last_line();
+        if let Some(options) = self.options() {
+            end.push('\n');
+            end.push_str(options);
+        }
+        end.truncate(end.floor_char_boundary(end.len().min(limit / 2)));
+        let room = limit.saturating_sub(end.len() + 1);
+        let (mut text, cut) = text::fit(&self.capture.raw(), room, self.capture.path().as_deref());
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(&end);
+        (text, cut)
+    }
+
+    /// The output's size once it is a text, as far as it is kept.
+    pub fn size(&self) -> usize {
+        text::fit(&self.capture.raw(), LIMIT, None).0.len()
+    }
+
+    /// The word for its state.
+    pub fn state(&self) -> &'static str {
+        match self.state {
+            State::Ended(Ending::Code(_)) => "exited",
+            State::Ended(Ending::Signal(_)) => "signaled",
+            State::TimedOut(_) => "timed_out",
+            State::Cancelled => "cancelled",
+            State::Detached => "detached",
+            State::Lost => "lost",
+            State::NotRun => "not_run",
+        }
+    }
+
+    /// The fields for programs.
+    pub fn fields(&self, truncated: bool) -> Value {
+        let exit_code = match self.state {
+            State::Ended(ending) => Some(ending.shell_status()),
+            _ => None,
+        };
+        json!({
+            "node_id": self.place,
+            "state": self.state(),
+            "exit_code": exit_code,
+            "duration_ms": self.took.as_millis() as u64,
+            "truncated": truncated,
+            "log_path": self.capture.path().map(|p| p.display().to_string()),
+            "auto_routed": self.auto_routed,
+            "reason": text::redact(&self.reason),
+            "run_id": self.id,
+        })
+    }
+}
+
+/// Shares `room` among texts of these sizes, so that short ones leave what they do not need to long ones.
+pub fn shares(sizes: &[usize], room: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|&i| sizes[i]);
+    let mut left = room;
+    let mut shares = vec![0; sizes.len()];
+    for (done, &i) in order.iter().enumerate() {
+        let share = left / (sizes.len() - done);
+        shares[i] = share;
+        left -= share.min(sizes[i]);
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ran(state: State) -> Ran {
+        let dir = tempfile::tempdir().unwrap();
+        let capture = Capture::new(dir.path(), "x");
+        capture.add(b"out\nput");
+        Ran {
+            place: "tower".into(),
+            state,
+            took: Duration::from_millis(12_400),
+            reason: "because".into(),
+            notes: Vec::new(),
+            auto_routed: false,
+            id: "1-2".into(),
+            capture,
+        }
+    }
+
+    #[test]
+    fn the_last_line_says_where_and_how() {
+        let text = |state| ran(state).text(LIMIT).0;
+        assert_eq!(
+            text(State::Ended(Ending::Code(3))),
+            "out\nput\n[tower exit 3 12.4s]"
+        );
+        assert_eq!(
+            text(State::Ended(Ending::Signal(9))),
+            "out\nput\n[tower signal 9 12.4s]"
+        );
+        assert!(text(State::TimedOut(5)).contains("[tower timed out 12.4s] ended after its timeout of 5 s"));
+        assert!(text(State::NotRun).contains("[not run] because\nOptions: "));
+        let mut here = ran(State::Ended(Ending::Code(0)));
+        here.place = "local".into();
+        here.notes = vec!["\u{1b}[31mnote\nx".into()];
+        assert_eq!(here.last_line(), "[local exit 0 12.4s] because · note x");
+        assert_eq!(here.fields(false)["exit_code"], 0);
+        assert!(!here.is_error() && ran(State::Lost).is_error());
+    }
+
+    #[test]
+    fn what_short_texts_leave_goes_to_long_ones() {
+        assert_eq!(shares(&[10, 10], 100), [50, 90]);
+        assert_eq!(shares(&[1000, 10, 1000], 110), [50, 36, 50]);
+        assert_eq!(shares(&[], 100), Vec::<usize>::new());
+    }
+}

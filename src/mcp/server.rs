@@ -1,0 +1,430 @@
+//! The four tools as the protocol's library calls them: reads a call, asks the permission rules, has it carried out, and tells of
+//! it meanwhile and at its end.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ListToolsResult,
+    MetaObject, PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
+};
+use rmcp::service::RequestContext;
+use rmcp::{ErrorData, RoleServer, ServerHandler};
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, watch};
+
+use super::exec::{self, Live};
+use super::ran::{LIMIT, Ran, shares};
+use super::tools::{self, Bad, Call, Common};
+use super::{allowed, status};
+use crate::paths::Paths;
+
+/// Calls that are carried out at once; more wait. Each may hold a few descriptors.
+const AT_ONCE: usize = 64;
+
+/// Calls that went on without their caller, of which `cluster_status` tells.
+const REMEMBERED: usize = 100;
+
+/// The first word of progress, and the pause between two.
+const FIRST: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(1050);
+
+/// The same again after so many pauses: below ten seconds.
+const AGAIN: u32 = 8;
+
+/// How the server was started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Output schemas and structured content, for programs.
+    pub structured: bool,
+    /// A call is answered after this time, and its command goes on.
+    pub detach_after: Option<Duration>,
+}
+
+/// The server.
+#[derive(Clone)]
+pub struct Server {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    tools: Vec<Tool>,
+    paths: Arc<Paths>,
+    /// Where the server was started: the project, as the client sees it.
+    home: PathBuf,
+    /// The roots that the client declared, once it was asked.
+    roots: tokio::sync::OnceCell<Option<Vec<PathBuf>>>,
+    slots: Semaphore,
+    stop: watch::Receiver<bool>,
+    /// Calls that are under way, or went on without their caller.
+    runs: Mutex<Vec<Arc<Live>>>,
+}
+
+impl Server {
+    /// A server whose runs end when `stop` becomes true.
+    ///
+    /// # Errors
+    /// Without a home directory or a current one.
+    pub fn new(options: Options, stop: watch::Receiver<bool>) -> anyhow::Result<Server> {
+        let home = std::env::var_os("CLAUDE_PROJECT_DIR")
+            .map(PathBuf::from)
+            .filter(|d| d.is_dir())
+            .map_or_else(std::env::current_dir, Ok)?;
+        Ok(Server {
+            inner: Arc::new(Inner {
+                options,
+                tools: tools::declared(options.structured),
+                paths: Arc::new(Paths::from_env()?),
+                home: home.canonicalize()?,
+                roots: tokio::sync::OnceCell::new(),
+                slots: Semaphore::new(AT_ONCE),
+                stop,
+                runs: Mutex::default(),
+            }),
+        })
+    }
+
+    fn runs(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Live>>> {
+        self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lists a call for `cluster_status`, and forgets the oldest of too many that have ended.
+    fn remember(&self, live: &Arc<Live>) {
+        let mut runs = self.runs();
+        runs.push(live.clone());
+        if runs.len() > REMEMBERED
+            && let Some(oldest) = runs.iter().position(|r| r.ran().is_some())
+        {
+            runs.remove(oldest);
+        }
+    }
+
+    /// The directory of a call: inside the caller's roots.
+    async fn directory(
+        &self,
+        common: &Common,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<PathBuf, String> {
+        let home = &self.inner.home;
+        let Some(given) = &common.cwd else {
+            return Ok(home.clone());
+        };
+        let full = home
+            .join(given)
+            .canonicalize()
+            .map_err(|e| format!("`cwd`: {}: {e}", crate::node::printable(given, 200)))?;
+        if !full.is_dir() {
+            return Err(format!("`cwd`: {} is no directory", full.display()));
+        }
+        let declared = self.inner.roots.get_or_init(|| roots(context)).await;
+        let own = vec![home.clone()];
+        let roots = declared.as_ref().unwrap_or(&own);
+        if roots.iter().any(|r| full.starts_with(r)) {
+            return Ok(full);
+        }
+        let list: Vec<String> = roots.iter().map(|r| r.display().to_string()).collect();
+        Err(format!(
+            "`cwd`: {} lies outside of {}",
+            full.display(),
+            list.join(", ")
+        ))
+    }
+
+    /// Carries a call out, with its caller told of it meanwhile.
+    async fn carry_out(&self, call: Call, context: &RequestContext<RoleServer>) -> CallToolResult {
+        let common = match &call {
+            Call::Bash { common, .. } | Call::Offload { common, .. } | Call::Parallel { common, .. } => {
+                common.clone()
+            }
+            Call::Status => return self.status().await,
+        };
+        let cwd = match self.directory(&common, context).await {
+            Ok(cwd) => cwd,
+            Err(why) => return refused(&why),
+        };
+        let commands = match &call {
+            Call::Bash { command, .. } | Call::Offload { command, .. } => std::slice::from_ref(command),
+            Call::Parallel { commands, .. } => commands,
+            Call::Status => &[],
+        };
+        if let Err(why) = self.permitted(commands, &cwd, context).await {
+            return refused(&why);
+        }
+        let live = Arc::new(Live::new(
+            &self.inner.paths,
+            commands,
+            Duration::from_secs(common.timeout),
+        ));
+        let (cancel, cancelled) = watch::channel(false);
+        self.remember(&live);
+        let work = tokio::spawn({
+            let (server, call, live) = (self.clone(), call.clone(), live.clone());
+            let stop = self.inner.stop.clone();
+            async move {
+                let _slot = server.inner.slots.acquire().await;
+                let ended = exec::Ended { cancelled, stop };
+                let ran = exec::carry_out(&call, cwd, &live, ended).await;
+                live.set_ran(ran.clone());
+                ran
+            }
+        });
+        let answered = self.wait(work, &live, cancel, context).await;
+        let Some(ran) = answered else {
+            let ran: Vec<Ran> = live.so_far();
+            return self.result(&call, &ran);
+        };
+        self.runs().retain(|r| !Arc::ptr_eq(r, &live));
+        let result = self.result(&call, &ran);
+        for one in ran.iter().filter(|r| r.capture.total() == 0) {
+            one.capture.forget_log();
+        }
+        result
+    }
+
+    /// Waits for the work, telling of its progress. `None` where it goes on without its caller.
+    async fn wait(
+        &self,
+        mut work: tokio::task::JoinHandle<Vec<Ran>>,
+        live: &Arc<Live>,
+        cancel: watch::Sender<bool>,
+        context: &RequestContext<RoleServer>,
+    ) -> Option<Vec<Ran>> {
+        let mut stop = self.inner.stop.clone();
+        let patience = async {
+            match self.inner.options.detach_after {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ran = &mut work => Some(ran.unwrap_or_default()),
+            // Its messages wait for a peer that may not read; the command waits for nobody.
+            () = progress(live, context) => None,
+            () = patience => None,
+            () = context.ct.cancelled() => {
+                let _ = cancel.send(true);
+                let _ = work.await;
+                // Nobody waits for this answer, and the protocol's library drops it.
+                Some(Vec::new())
+            }
+            () = exec::raised(&mut stop) => {
+                let _ = work.await;
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Whether the user's permission rules let these commands run.
+    async fn permitted(
+        &self,
+        commands: &[String],
+        cwd: &Path,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<(), String> {
+        let id = context
+            .meta
+            .0
+            .get("claudecode/toolUseId")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
+        let (commands, cwd, state) = (commands.to_vec(), cwd.to_owned(), self.inner.paths.state.clone());
+        let judging =
+            tokio::task::spawn_blocking(move || allowed::permitted(&commands, &cwd, id.as_deref(), &state));
+        judging
+            .await
+            .unwrap_or_else(|_| Err("the permission rules could not be read".into()))
+    }
+
+    async fn status(&self) -> CallToolResult {
+        let runs: Vec<Arc<Live>> = self.runs().clone();
+        let paths = self.inner.paths.clone();
+        let asked = tokio::task::spawn_blocking(move || status::look(&paths, &runs)).await;
+        match asked {
+            Ok(Ok((text, fields))) => {
+                let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
+                result.structured_content = Some(fields);
+                result
+            }
+            Ok(Err(e)) => refused(&format!("{e:#}")),
+            Err(_) => refused("looking at the machines failed"),
+        }
+    }
+
+    fn result(&self, call: &Call, ran: &[Ran]) -> CallToolResult {
+        let (text, fields, structured) = match (call, ran) {
+            (Call::Parallel { commands, .. }, ran) => batch(commands, ran),
+            (_, [one]) => {
+                let (text, cut) = one.text(LIMIT);
+                let fields = one.fields(cut);
+                let structured = with_output(fields.clone(), one, LIMIT);
+                (text, fields, structured)
+            }
+            _ => return refused("the call ended without a result"),
+        };
+        let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
+        result.is_error = Some(!ran.is_empty() && ran.iter().all(Ran::is_error));
+        let mut meta = MetaObject::default();
+        meta.0.insert("cx/result".into(), fields);
+        result.meta = Some(meta);
+        if self.inner.options.structured {
+            result.structured_content = Some(structured);
+        }
+        result
+    }
+}
+
+/// The fields with the output among them, for programs that take nothing else.
+fn with_output(mut fields: Value, ran: &Ran, limit: usize) -> Value {
+    let path = ran.capture.path();
+    fields["output"] = super::text::fit(&ran.capture.raw(), limit, path.as_deref())
+        .0
+        .into();
+    fields
+}
+
+/// The text, `_meta` and structured content of several results: one line of summary, then a block each, in the order given.
+fn batch(commands: &[String], ran: &[Ran]) -> (String, Value, Value) {
+    let summary = super::batch::summary(ran);
+    let heads: Vec<String> = commands
+        .iter()
+        .enumerate()
+        .map(|(i, c)| {
+            let line = super::text::clean(c.as_bytes()).replace('\n', " ");
+            format!("\n\n== {}: {}\n", i + 1, crate::node::printable(&line, 120))
+        })
+        .collect();
+    let fixed = summary.len() + heads.iter().map(String::len).sum::<usize>();
+    let sizes: Vec<usize> = ran.iter().map(|r| r.size() + r.last_line().len() + 200).collect();
+    let shares = shares(&sizes, LIMIT.saturating_sub(fixed));
+    let mut text = summary.clone();
+    let (mut fields, mut structured) = (Vec::new(), Vec::new());
+    for ((one, head), share) in ran.iter().zip(&heads).zip(shares) {
+        let (block, cut) = one.text(share);
+        text.push_str(head);
+        text.push_str(&block);
+        fields.push(one.fields(cut));
+        structured.push(with_output(one.fields(cut), one, share));
+    }
+    (
+        text,
+        json!({ "runs": fields }),
+        json!({ "summary": summary, "runs": structured }),
+    )
+}
+
+fn refused(why: &str) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(why.to_owned())])
+}
+
+/// Tells of a run's progress until the run ends, where the caller wants to know. Never returns.
+async fn progress(live: &Live, context: &RequestContext<RoleServer>) {
+    let Some(token) = context.meta.get_progress_token() else {
+        return std::future::pending().await;
+    };
+    tokio::time::sleep(FIRST).await;
+    let (mut last, mut unsaid) = (None, 0);
+    loop {
+        let now = live.progress();
+        unsaid += 1;
+        if last.as_ref() != Some(&now.line) || unsaid >= AGAIN {
+            let param =
+                ProgressNotificationParam::new(token.clone(), now.seconds).with_message(now.message());
+            let _ = context.peer.notify_progress(param).await;
+            (last, unsaid) = (Some(now.line), 0);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The directories that the client works in, if it says so.
+#[expect(
+    deprecated,
+    reason = "clients of the revisions before 2026-07-28 know of roots"
+)]
+async fn roots(context: &RequestContext<RoleServer>) -> Option<Vec<PathBuf>> {
+    context.peer.peer_info()?.capabilities.roots.as_ref()?;
+    let asked = tokio::time::timeout(Duration::from_secs(2), context.peer.list_roots()).await;
+    let list = asked.ok()?.ok()?.roots;
+    let dirs = list.iter().filter_map(|r| {
+        let path = r.uri.strip_prefix("file://")?;
+        PathBuf::from(unescaped(path)).canonicalize().ok()
+    });
+    let dirs: Vec<PathBuf> = dirs.collect();
+    (!dirs.is_empty()).then_some(dirs)
+}
+
+/// Resolves `%20` and its like.
+fn unescaped(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let hex = text
+            .get(i + 1..i + 3)
+            .filter(|_| bytes[i] == b'%')
+            .and_then(|h| u8::from_str_radix(h, 16).ok());
+        match hex {
+            Some(b) => {
+                out.push(b);
+                i += 3;
+            }
+            None => {
+                out.push(bytes[i]);
+                i += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        let mut info = ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_instructions(tools::INSTRUCTIONS);
+        info.server_info = Implementation::new("cx", env!("CARGO_PKG_VERSION"));
+        info.server_info.title = Some("cx cluster".into());
+        info
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(self.inner.tools.clone()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        match Call::read(&request.name, request.arguments.unwrap_or_default()) {
+            Ok(call) => Ok(self.carry_out(call, &context).await.into()),
+            Err(Bad::Argument(why)) => Ok(refused(&format!("bad arguments: {why}")).into()),
+            Err(Bad::Tool) => Err(ErrorData::invalid_params(
+                format!("there is no tool {:?}", crate::node::printable(&request.name, 60)),
+                None,
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris_are_unescaped() {
+        for (uri, path) in [
+            ("/a%20b", "/a b"),
+            ("/%", "/%"),
+            ("/%zz", "/%zz"),
+            ("/%C3%A9", "/é"),
+        ] {
+            assert_eq!(unescaped(uri), path);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! One text in one shell on this machine, as the client's own shell tool would run it.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::capture::Capture;
+use crate::client::run::Order;
+use crate::request::Ending;
+
+/// From TERM to KILL.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// After the shell's own end its output is read on for this long after the last byte: a background child that holds the pipe does
+/// not hold the call.
+const STRAY: Duration = Duration::from_millis(250);
+
+/// The user's shell where it is bash or zsh, which the client's shell tool would take, else bash, else whatever sh is.
+pub fn program() -> PathBuf {
+    let own = std::env::var_os("SHELL").map(PathBuf::from).unwrap_or_default();
+    let name = own.file_name().unwrap_or_default();
+    if (name == "bash" || name == "zsh") && own.is_file() {
+        return own;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    crate::probe::find_program(OsStr::new("bash"), &path).unwrap_or_else(|| "/bin/sh".into())
+}
+
+/// Whether a variable is the agent's own secret, which its commands have no use for.
+fn is_agents_secret(name: &str, value: &str) -> bool {
+    const AGENTS: [&str; 7] = [
+        "CLAUDE", "CODEX_", "OPENAI_", "GEMINI_", "CURSOR_", "COPILOT_", "MCP_",
+    ];
+    let upper = name.to_ascii_uppercase();
+    upper.starts_with("ANTHROPIC_")
+        || (AGENTS.iter().any(|a| upper.starts_with(a))
+            && ["TOKEN", "KEY", "SECRET", "AUTH", "CREDENTIAL", "PASSWORD"]
+                .iter()
+                .any(|w| upper.contains(w)))
+        || value.starts_with("sk-ant-")
+}
+
+/// This process's environment without the agent's secrets, and with `more`.
+pub fn environment(more: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    std::env::vars_os()
+        .filter(|(n, v)| !is_agents_secret(&n.to_string_lossy(), &v.to_string_lossy()))
+        .filter(|(n, _)| !more.iter().any(|(m, _)| m == n))
+        .chain(more.iter().cloned())
+        .collect()
+}
+
+/// Runs `text` to its end, or until an order ends it.
+///
+/// # Errors
+/// When no shell can be started.
+pub async fn run(
+    text: &str,
+    cwd: &Path,
+    env: Vec<(OsString, OsString)>,
+    capture: &Capture,
+    orders: &mut mpsc::Receiver<Order>,
+) -> io::Result<Ending> {
+    // One pipe, so that the order of both streams holds.
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let mut command = tokio::process::Command::new(program());
+    command
+        .arg("-c")
+        .arg(text)
+        .current_dir(cwd)
+        .env_clear()
+        .envs(env)
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(write.try_clone()?))
+        .stderr(Stdio::from(write));
+    #[expect(unsafe_code, reason = "a session of its own, which ends with this process")]
+    // SAFETY: between fork and exec only system calls that may be made there are made, and no memory is allocated.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            #[cfg(target_os = "linux")]
+            rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+            Ok(())
+        });
+    }
+    let mut child = command.spawn()?;
+    // The parent's copies of the writing end are in the command: without them the end of output is seen.
+    drop(command);
+    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let mut guard = Group(group);
+    let mut output = pipe::Receiver::from_owned_fd(read)?;
+    let mut buf = vec![0; 64 << 10];
+    let never = Instant::now() + Duration::from_secs(365 * 24 * 3600);
+    let (mut open, mut kill_at, mut stray_at) = (true, never, never);
+    let mut ended = None;
+    loop {
+        tokio::select! {
+            n = output.read(&mut buf), if open => match n {
+                Ok(n) if n > 0 => {
+                    capture.add(&buf[..n]);
+                    if ended.is_some() {
+                        stray_at = Instant::now() + STRAY;
+                    }
+                }
+                _ => open = false,
+            },
+            status = child.wait(), if ended.is_none() => {
+                ended = Some(status?);
+                guard.0 = None;
+                stray_at = Instant::now() + STRAY;
+            }
+            Some(order) = orders.recv() => {
+                let signal = Signal::from_named_raw(order.signal()).unwrap_or(Signal::TERM);
+                kill(group, signal);
+                kill_at = kill_at.min(Instant::now() + GRACE);
+            }
+            () = tokio::time::sleep_until(kill_at) => {
+                kill(group, Signal::KILL);
+                kill_at = never;
+            }
+            () = tokio::time::sleep_until(stray_at) => open = false,
+        }
+        if let Some(status) = ended.filter(|_| !open) {
+            return Ok(match status.signal() {
+                Some(n) => Ending::Signal(n),
+                None => Ending::Code(status.code().unwrap_or(0)),
+            });
+        }
+    }
+}
+
+fn kill(group: Option<Pid>, signal: Signal) {
+    if let Some(group) = group {
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+/// The processes of a shell that is still running. Whoever lets go of it ends them.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let Some(group) = self.0 else { return };
+        kill(self.0, Signal::TERM);
+        // This process is about to end, and they may take a moment: another one waits for them.
+        let _ = std::process::Command::new("/bin/sh")
+            .args(["-c", "sleep 2; kill -s KILL -- -$0 2>/dev/null"])
+            .arg(group.as_raw_nonzero().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(text: &str, order_after: Option<u64>) -> (Ending, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let capture = Capture::new(&dir.path().join("logs"), "x");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let ending = runtime.block_on(async {
+            let (tx, mut rx) = mpsc::channel(1);
+            if let Some(ms) = order_after {
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                    let _ = tx.send(Order::Cancel).await;
+                });
+            }
+            run(text, dir.path(), environment(Vec::new()), &capture, &mut rx)
+                .await
+                .unwrap()
+        });
+        (ending, String::from_utf8(capture.raw().head).unwrap())
+    }
+
+    #[test]
+    fn it_ends_as_the_text_says() {
+        assert_eq!(
+            sh("echo a; echo b >&2; exit 7", None),
+            (Ending::Code(7), "a\nb\n".into())
+        );
+        assert_eq!(sh("kill -9 $$", None).0, Ending::Signal(9));
+        assert_eq!(sh("cat; echo end", None), (Ending::Code(0), "end\n".into()));
+        assert_eq!(
+            sh("sleep 30 & echo done", None),
+            (Ending::Code(0), "done\n".into())
+        );
+    }
+
+    #[test]
+    fn an_order_ends_it_with_all_its_children() {
+        assert_eq!(sh("sleep 30 | sleep 30", Some(50)).0, Ending::Signal(15));
+        let (ending, _) = sh("trap 'echo got it' TERM; while :; do sleep 0.1; done", Some(200));
+        assert_eq!(ending, Ending::Signal(9));
+    }
+
+    #[test]
+    fn only_the_agents_secrets_are_kept_back() {
+        for (name, value, secret) in [
+            ("ANTHROPIC_API_KEY", "x", true),
+            ("ANTHROPIC_BASE_URL", "x", true),
+            ("CLAUDE_CODE_OAUTH_TOKEN", "x", true),
+            ("OPENAI_API_KEY", "x", true),
+            ("X", "sk-ant-api03-x", true),
+            ("CLAUDECODE", "1", false),
+            ("CLAUDE_PROJECT_DIR", "/p", false),
+            ("GITHUB_TOKEN", "ghp_x", false),
+            ("PATH", "/bin", false),
+        ] {
+            assert_eq!(is_agents_secret(name, value), secret, "{name}");
+        }
+    }
+}

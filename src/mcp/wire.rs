@@ -1,0 +1,314 @@
+//! Messages over stdin and stdout, one a line.
+//!
+//! In the place of the SDK's own transport, which is silent about what it cannot read, takes any first message but a request for
+//! the end of everything, and reads on however far its answers are behind.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rmcp::RoleServer;
+use rmcp::model::{ClientJsonRpcMessage, ClientNotification, ClientRequest, JsonRpcMessage, RequestId};
+use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
+use rmcp::transport::Transport;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::sync::{Notify, watch};
+
+/// The longest message, bytes. 32 commands of the longest kind, escaped, stay below it.
+const MAX_MESSAGE: usize = 16 << 20;
+
+/// Requests without an answer, beyond which nothing more is read: a peer that asks and never reads must not fill the memory.
+const MAX_OPEN: usize = 1024;
+
+/// Answers to what can't be read that may wait for a peer that does not read.
+const MAX_COMPLAINTS: usize = 64;
+
+/// The two streams.
+pub struct Wire<R, W> {
+    read: BufReader<R>,
+    line: Vec<u8>,
+    /// The rest of a message that was too long is being passed over.
+    skipping: bool,
+    write: Arc<tokio::sync::Mutex<W>>,
+    open: Arc<Open>,
+    /// A request has said which kind of session this is.
+    begun: bool,
+    ended: watch::Sender<bool>,
+}
+
+/// Requests that have no answer yet.
+#[derive(Default)]
+struct Open {
+    ids: Mutex<HashSet<RequestId>>,
+    complaints: Mutex<usize>,
+    fewer: Notify,
+}
+
+impl Open {
+    fn ids(&self) -> std::sync::MutexGuard<'_, HashSet<RequestId>> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self, id: &RequestId) {
+        self.ids().remove(id);
+        self.fewer.notify_one();
+    }
+}
+
+impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R, W> {
+    /// `ended` becomes true when either stream has ended.
+    pub fn new(read: R, write: W, ended: watch::Sender<bool>) -> Wire<R, W> {
+        Wire {
+            read: BufReader::with_capacity(64 << 10, read),
+            line: Vec::new(),
+            skipping: false,
+            write: Arc::new(tokio::sync::Mutex::new(write)),
+            open: Arc::default(),
+            begun: false,
+            ended,
+        }
+    }
+
+    /// Reads on to the next whole line; false at the end of the stream. What was read before a cancellation is kept.
+    async fn next_line(&mut self) -> bool {
+        loop {
+            let Ok(piece) = self.read.fill_buf().await else {
+                return false;
+            };
+            if piece.is_empty() {
+                return false;
+            }
+            let newline = piece.iter().position(|b| *b == b'\n');
+            let used = newline.map_or(piece.len(), |n| n + 1);
+            if !self.skipping {
+                self.line.extend_from_slice(&piece[..newline.unwrap_or(used)]);
+            }
+            self.read.consume(used);
+            if self.line.len() > MAX_MESSAGE {
+                self.line = Vec::new();
+                self.skipping = true;
+                self.complain(Value::Null, -32600, "the message is too long");
+            }
+            if newline.is_some() {
+                if std::mem::take(&mut self.skipping) {
+                    self.line.clear();
+                    continue;
+                }
+                return true;
+            }
+        }
+    }
+
+    /// Answers what can't be taken as a message, unless the peer reads nothing anyway.
+    fn complain(&self, id: Value, code: i32, message: &str) {
+        {
+            let mut waiting = self
+                .open
+                .complaints
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if *waiting >= MAX_COMPLAINTS {
+                return;
+            }
+            *waiting += 1;
+        }
+        let error = json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}});
+        let (write, open) = (self.write.clone(), self.open.clone());
+        tokio::spawn(async move {
+            let _ = write_line(&write, error.to_string().into_bytes()).await;
+            *open.complaints.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        });
+    }
+
+    /// What a line says; `None` where it has been dealt with.
+    fn parse(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        let line = self.line.trim_ascii();
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        if line.is_empty() {
+            return None;
+        }
+        match serde_json::from_slice::<ClientJsonRpcMessage>(line) {
+            Ok(message) => self.admit(message),
+            Err(_) => {
+                let Ok(value) = serde_json::from_slice::<Value>(line) else {
+                    self.complain(Value::Null, -32700, "this line is no JSON");
+                    return None;
+                };
+                let is_answer = value.get("method").is_none()
+                    && (value.get("result").is_some() || value.get("error").is_some());
+                let is_notification = value.get("method").is_some() && value.get("id").is_none();
+                if !is_answer && !is_notification {
+                    let id = value
+                        .get("id")
+                        .filter(|id| id.is_string() || id.is_i64())
+                        .cloned();
+                    self.complain(id.unwrap_or_default(), -32600, "this is no valid request");
+                }
+                None
+            }
+        }
+    }
+
+    fn admit(&mut self, message: ClientJsonRpcMessage) -> Option<ClientJsonRpcMessage> {
+        match &message {
+            JsonRpcMessage::Request(r) => {
+                self.begun |= !matches!(
+                    r.request,
+                    ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_)
+                );
+                if !self.open.ids().insert(r.id.clone()) {
+                    // The first of the two would lose its way to be cancelled.
+                    self.complain(json!(r.id), -32600, "a request of this id is still open");
+                    return None;
+                }
+            }
+            JsonRpcMessage::Notification(n) => {
+                if let ClientNotification::CancelledNotification(c) = &n.notification
+                    && let Some(id) = &c.params.request_id
+                {
+                    self.open.close(id);
+                }
+                if !self.begun {
+                    return None;
+                }
+            }
+            _ if !self.begun => return None,
+            _ => {}
+        }
+        Some(message)
+    }
+}
+
+async fn write_line<W: AsyncWrite + Unpin>(
+    write: &tokio::sync::Mutex<W>,
+    mut bytes: Vec<u8>,
+) -> io::Result<()> {
+    bytes.push(b'\n');
+    let mut write = write.lock().await;
+    write.write_all(&bytes).await?;
+    write.flush().await
+}
+
+impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Transport<RoleServer>
+    for Wire<R, W>
+{
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        item: TxJsonRpcMessage<RoleServer>,
+    ) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
+        let (write, open, ended) = (self.write.clone(), self.open.clone(), self.ended.clone());
+        async move {
+            let id = match &item {
+                JsonRpcMessage::Response(r) => Some(r.id.clone()),
+                JsonRpcMessage::Error(e) => e.id.clone(),
+                _ => None,
+            };
+            let bytes = serde_json::to_vec(&item)?;
+            let written = write_line(&write, bytes).await;
+            if let Some(id) = id {
+                open.close(&id);
+            }
+            if written.is_err() {
+                ended.send_replace(true);
+            }
+            written
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        loop {
+            while self.open.ids().len() >= MAX_OPEN {
+                self.open.fewer.notified().await;
+            }
+            if !self.next_line().await {
+                self.ended.send_replace(true);
+                return None;
+            }
+            let message = self.parse();
+            self.line.clear();
+            if message.is_some() {
+                return message;
+            }
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), io::Error> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// What is passed on of `input`, as method names or kinds, and what is answered to the rest.
+    fn talk(input: &[u8]) -> (Vec<String>, Vec<Value>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (write, mut answers) = tokio::io::duplex(1 << 20);
+            let (ended, _) = watch::channel(false);
+            let mut wire = Wire::new(input, write, ended.clone());
+            let mut passed = Vec::new();
+            while let Some(message) = wire.receive().await {
+                let value = serde_json::to_value(&message).unwrap();
+                passed.push(value["method"].as_str().unwrap_or("answer").to_owned());
+            }
+            assert!(*ended.borrow());
+            drop(wire);
+            let mut text = String::new();
+            // The writers hold the other end until they are done.
+            answers.read_to_string(&mut text).await.unwrap();
+            let lines = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+            (passed, lines)
+        })
+    }
+
+    #[test]
+    fn what_is_no_message_is_answered_and_passed_over() {
+        let (passed, answers) = talk(
+            b"junk\n\n{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":3}\n[]\n{\"jsonrpc\":\"2.0\",\"id\":9,\"result\":5,\"x\":\
+              \n\xff\xfe\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n",
+        );
+        assert_eq!(passed, ["ping"]);
+        let codes: Vec<(Value, i64)> = answers
+            .iter()
+            .map(|a| (a["id"].clone(), a["error"]["code"].as_i64().unwrap()))
+            .collect();
+        assert_eq!(
+            codes,
+            [
+                (Value::Null, -32700),
+                (json!(7), -32600),
+                (Value::Null, -32600),
+                (Value::Null, -32700),
+                (Value::Null, -32700),
+            ]
+        );
+    }
+
+    #[test]
+    fn notifications_before_the_beginning_are_not_its_end() {
+        let (passed, answers) = talk(
+            b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n\
+              {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n\
+              {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n",
+        );
+        assert_eq!(passed, ["ping"]);
+        assert_eq!(answers.len(), 1, "the same id twice: {answers:?}");
+    }
+
+    #[test]
+    fn a_message_without_end_is_cut_off() {
+        let mut input = vec![b'x'; MAX_MESSAGE + 100];
+        input.extend_from_slice(b"\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n");
+        let (passed, answers) = talk(&input);
+        assert_eq!((passed.len(), answers.len()), (1, 1));
+        assert_eq!(answers[0]["error"]["message"], "the message is too long");
+    }
+}
