@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::paths::Paths;
 use crate::pipeline;
 use crate::request::{Demands, Origin, Request};
+use crate::setup::change::Wish;
 use crate::shims::{self, Shell};
 use crate::{agent, demo, hook, mcp, nodes, setup, status};
 
@@ -172,15 +173,36 @@ struct ExplainArgs {
 
 #[derive(Subcommand)]
 enum SetupVerb {
-    /// The hook for Claude Code, in the user's settings.
+    /// The hooks for Claude Code, in the user's settings, and the MCP server.
     Claude {
-        /// Take it out again.
+        /// How the commands come to cx.
+        #[arg(long, value_enum, default_value_t, conflicts_with = "remove")]
+        mode: setup::claude::Mode,
+        /// Leave the client's MCP servers alone.
         #[arg(long)]
-        remove: bool,
-        /// Ask nothing.
-        #[arg(long)]
-        yes: bool,
+        no_mcp: bool,
+        #[command(flatten)]
+        wish: SetupArgs,
     },
+}
+
+#[derive(Args)]
+struct SetupArgs {
+    /// Take it out again.
+    #[arg(long)]
+    remove: bool,
+    /// Ask nothing.
+    #[arg(long)]
+    yes: bool,
+}
+
+impl SetupArgs {
+    fn wish(&self) -> Wish {
+        Wish {
+            remove: self.remove,
+            yes: self.yes,
+        }
+    }
 }
 
 /// Runs cx.
@@ -188,7 +210,12 @@ pub fn main() -> ExitCode {
     let mut args = std::env::args_os();
     // The hook's start is short, and the agent's is on every run's way: neither sees clap.
     match args.nth(1) {
-        Some(a) if a == "hook" && !args.any(|a| a == "--help" || a == "-h") => return hook::main(),
+        Some(a) if a == "hook" => {
+            let rest: Vec<OsString> = args.collect();
+            if !rest.iter().any(|a| a == "--help" || a == "-h") {
+                return hook::main(&rest);
+            }
+        }
         Some(a) if a == "shim" => return shims::start(args.collect()),
         Some(a) if a == "mcp" => {
             if let Some(options) = mcp::options(args) {
@@ -269,8 +296,9 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
             status::print(a.json, out)
         }
         Verb::Explain(a) => pipeline::explain(&a.command.join(" "), a.json, out),
-        Verb::Setup(SetupVerb::Claude { remove, yes }) => {
-            setup::claude::run(setup::claude::SetupArgs { remove, yes }, out)?;
+        Verb::Setup(SetupVerb::Claude { mode, no_mcp, wish }) => {
+            let wish = wish.wish();
+            setup::claude::run(setup::claude::SetupArgs { wish, mode, no_mcp }, out)?;
             Ok(0)
         }
         Verb::Init { shell } => {

@@ -8,7 +8,7 @@ use super::note::{self, Note};
 use super::permissions::{self, Rules};
 use super::settings::{self, Scopes};
 use super::wire::{self, BashInput, Event};
-use super::{client, program, snapshot};
+use super::{client, program, session, snapshot};
 use crate::paths::{self, Paths};
 use crate::plan::classify::{Context, Judged, judge};
 use crate::plan::shell::{self, Dialect, Part};
@@ -36,6 +36,10 @@ pub struct World<'a> {
     pub managed: PathBuf,
     /// Says whether this machine is busier than the policy's limit.
     pub busy: &'a dyn Fn(&HookView) -> bool,
+    /// The session has shell functions: no text is rewritten.
+    pub shims: bool,
+    /// The plugin calls, which stands back where the settings have the hook as well.
+    pub plugin: bool,
 }
 
 impl<'a> World<'a> {
@@ -46,6 +50,8 @@ impl<'a> World<'a> {
             paths: Paths::from_vars(var).ok(),
             managed: settings::managed_dir(),
             busy: &|view| view.local_cpu() > view.busy_cpu,
+            shims: false,
+            plugin: false,
         }
     }
 }
@@ -95,6 +101,15 @@ impl World<'_> {
             || self.paths.as_ref().is_some_and(|p| p.switched_off().is_some())
     }
 
+    /// Whether another of cx's hooks answers this event.
+    fn stands_back(&self) -> bool {
+        self.plugin
+            && session::settings_have_hook(
+                self.client_dir().as_deref(),
+                self.path("CLAUDE_PROJECT_DIR").as_deref(),
+            )
+    }
+
     fn milliseconds(&self, name: &str, default: u64) -> u64 {
         self.text(name)
             .and_then(|v| v.parse().ok())
@@ -122,11 +137,16 @@ impl Guard {
 /// The answer to an event, if there is one.
 pub fn answer(bytes: &[u8], world: &World<'_>) -> Option<String> {
     let event = wire::read(bytes)?;
+    if event.name == "SessionStart" && world.shims {
+        session::start(world.paths.as_ref()?, &world.path("CLAUDE_ENV_FILE")?);
+        return None;
+    }
     if event.tool != "Bash" {
         return None;
     }
     match event.name.as_str() {
-        "PreToolUse" => before(&event, event.input.as_ref()?, world),
+        "PreToolUse" => before(&event, event.input.as_ref()?, world).filter(|_| !world.stands_back()),
+        "PostToolUse" | "PostToolUseFailure" if world.stands_back() => None,
         "PostToolUse" | "PostToolUseFailure" => {
             let reports = note::take_reports(&world.paths.as_ref()?.state, &event.session)?;
             Some(wire::context(&event.name, &reports))
@@ -189,6 +209,11 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     }
     let sites = sites(&judged, &moves);
     if sites.is_empty() {
+        return None;
+    }
+    if world.shims {
+        // The functions see neither the deadline nor what the text assigns.
+        leave_note(event, input, &judged, input.timeout_ms, world);
         return None;
     }
 
@@ -534,6 +559,54 @@ mod tests {
             let mut e = event("cargo test");
             e[key] = json!(value);
             assert_eq!(Env::new().answer(&e), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn with_shims_only_a_note_is_left_and_a_typed_cx_is_still_asked_about() {
+        let env = Env::new().put("home/.claude/settings.json", DENY_GIT);
+        let ask = |event: &Value| {
+            let var = |name: &str| {
+                let found = env.vars.iter().find(|(n, _)| n == name);
+                found.map(|(_, v)| OsString::from(v))
+            };
+            let world = World {
+                paths: Some(env.paths()),
+                managed: env.dir.path().join("etc"),
+                shims: true,
+                ..World::of_process(&var)
+            };
+            answer(event.to_string().as_bytes(), &world)
+        };
+        assert_eq!(ask(&event("FOO=1 cargo test")), None);
+        assert_eq!(note::read(&env.paths().state, "s1").unwrap().assigned, ["FOO"]);
+        assert!(ask(&event("cx git push")).unwrap().contains("\"ask\""));
+    }
+
+    #[test]
+    fn the_plugin_s_hook_stands_back_where_the_settings_have_one() {
+        let hooked =
+            r#"{"hooks":{"PreToolUse":[{"hooks":[{"type":"command","command":"/a/cx","args":["hook"]}]}]}}"#;
+        for (settings, acts) in [("{}", true), (hooked, false)] {
+            let env = Env::new().put("home/.claude/settings.json", settings);
+            let var = |name: &str| {
+                let found = env.vars.iter().find(|(n, _)| n == name);
+                found.map(|(_, v)| OsString::from(v))
+            };
+            let world = World {
+                paths: Some(env.paths()),
+                managed: env.dir.path().join("etc"),
+                plugin: true,
+                ..World::of_process(&var)
+            };
+            let ask = |event: &Value| answer(event.to_string().as_bytes(), &world).is_some();
+            assert_eq!(ask(&event("cargo test")), acts);
+            note::append_report(&env.paths().state, "s1", "[cx] x").unwrap();
+            let mut after = event("cx cargo test");
+            after["hook_event_name"] = json!("PostToolUse");
+            assert_eq!(ask(&after), acts);
+            // The settings' hook must find what the plugin's left.
+            assert_eq!(env.answer(&after).is_some(), !acts);
         }
     }
 

@@ -14,6 +14,7 @@ mod mcp;
 pub mod note;
 mod permissions;
 pub mod program;
+mod session;
 mod settings;
 mod snapshot;
 mod wire;
@@ -21,6 +22,7 @@ mod wire;
 pub use self::mcp::{Ruling, rewritten, ruling};
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::panic;
 use std::process::ExitCode;
@@ -28,13 +30,20 @@ use std::process::ExitCode;
 /// The largest event that is read, bytes; a longer one is answered with nothing.
 const MAX_INPUT: u64 = 16 << 20;
 
-/// Runs `cx hook`: reads an event from standard input and answers on standard output. Always succeeds.
-pub fn main() -> ExitCode {
+/// Runs `cx hook`: reads an event from standard input and answers on standard output. Always succeeds. Among its arguments,
+/// `--shims` says that the session has shell functions instead of a rewritten text, `--plugin` that the plugin calls.
+pub fn main(args: &[OsString]) -> ExitCode {
     // A panic's message on stderr would be shown to the user as the hook's.
     panic::set_hook(Box::new(|_| {}));
     let answer = panic::catch_unwind(|| {
         let input = read_input()?;
-        decide::answer(&input, &decide::World::of_process(&|name| env::var_os(name)))
+        let var = |name: &str| env::var_os(name);
+        let world = decide::World {
+            shims: args.iter().any(|a| a == "--shims"),
+            plugin: args.iter().any(|a| a == "--plugin"),
+            ..decide::World::of_process(&var)
+        };
+        decide::answer(&input, &world)
     });
     if let Ok(Some(text)) = answer {
         let mut out = io::stdout().lock();

@@ -1,30 +1,92 @@
-//! `cx setup claude`: puts the hook into the user's Claude Code settings, and takes it out again.
+//! `cx setup claude`: puts the hooks into the user's Claude Code settings and the MCP server where the client keeps servers,
+//! and takes them out again.
 //!
-//! The change is shown as a diff first, made atomically, and made only when the person says yes. The file as it was
-//! lies beside it as `settings.json.cx-backup`; `--remove` gives those very bytes back if nothing else changed.
+//! Two ways for the commands: the hook rewrites them (`--mode rewrite`), or each session gets shell functions (`--mode shims`),
+//! of which the client sees nothing. The change is shown as a diff first, and made only when the person says yes. Each file as it
+//! was lies beside it with `.cx-backup` at its name; `--remove` gives those very bytes back if nothing else changed.
 
 use std::env;
-use std::fs::{self, File};
-use std::io::{self, BufRead, IsTerminal, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
 
-use super::{diff, edit};
+use super::change::{self, Asker, Change, Edit, Wish};
+use super::edit::{self, Entry, Form, Kit};
 use crate::hook::program;
-use crate::paths::write_atomic;
+use crate::paths::Paths;
+use crate::shims;
 
-/// The largest settings file that is edited, bytes.
-const MAX_FILE: u64 = 4 << 20;
+/// Seconds the client waits for the hook.
+const TIMEOUT_S: u32 = 10;
+
+/// The hook is asked about commands, by whichever tool: the MCP server's run some, too.
+const TOOLS: &str = "Bash|mcp__(plugin_cx_)?cx__.*";
+
+const AFTER: [Entry; 2] = [
+    on("PostToolUse", "Bash", &["hook"]),
+    on("PostToolUseFailure", "Bash", &["hook"]),
+];
+
+/// The hooks of `--mode rewrite`.
+const REWRITE: Kit = Kit {
+    entries: &[on("PreToolUse", TOOLS, &["hook"]), AFTER[0], AFTER[1]],
+    form: Form::Exec,
+    timeout: TIMEOUT_S,
+};
+
+/// The hooks of `--mode shims`: one gives each session the functions, one keeps an eye on a `cx` that the model types itself.
+const SHIMS: Kit = Kit {
+    entries: &[
+        Entry {
+            event: "SessionStart",
+            matcher: None,
+            args: &["hook", "--shims"],
+        },
+        on("PreToolUse", TOOLS, &["hook", "--shims"]),
+        AFTER[0],
+        AFTER[1],
+    ],
+    ..REWRITE
+};
+
+const fn on(event: &'static str, matcher: &'static str, args: &'static [&'static str]) -> Entry {
+    Entry {
+        event,
+        matcher: Some(matcher),
+        args,
+    }
+}
+
+/// How the commands come to cx.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// A hook puts `cx` in front of what is heavy.
+    #[default]
+    Rewrite,
+    /// Each session gets shell functions; the command's text stays as it is.
+    Shims,
+}
+
+impl Mode {
+    fn kit(self) -> &'static Kit {
+        match self {
+            Mode::Rewrite => &REWRITE,
+            Mode::Shims => &SHIMS,
+        }
+    }
+}
 
 /// What `cx setup claude` was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetupArgs {
-    /// `--remove`: take cx's entries away instead.
-    pub remove: bool,
-    /// `--yes`: do not ask.
-    pub yes: bool,
+    /// `--remove` and `--yes`.
+    pub wish: Wish,
+    /// `--mode`.
+    pub mode: Mode,
+    /// `--no-mcp`: leave the client's servers alone.
+    pub no_mcp: bool,
 }
 
 /// The outside world, so that tests can have their own.
@@ -32,12 +94,14 @@ pub struct SetupArgs {
 pub struct Place {
     /// The settings file; may be missing, may be a symbolic link.
     pub settings: PathBuf,
+    /// The file in which the client keeps the user's servers.
+    pub servers: PathBuf,
     /// The absolute path of this program, as the hook entry shall name it.
     pub program: PathBuf,
-    /// An agent started this process.
-    pub under_agent: bool,
-    /// A person can answer a question.
-    pub terminal: bool,
+    /// The client, if it is on PATH.
+    pub client: Option<PathBuf>,
+    /// Who could answer.
+    pub asker: Asker,
 }
 
 impl Place {
@@ -46,37 +110,32 @@ impl Place {
     /// # Errors
     /// If there is no home directory, or the program cannot tell where it lies.
     pub fn of_process() -> anyhow::Result<Place> {
-        let dir = match env::var_os("CLAUDE_CONFIG_DIR").filter(|d| !d.is_empty()) {
-            Some(dir) => PathBuf::from(dir),
+        let named = env::var_os("CLAUDE_CONFIG_DIR").filter(|d| !d.is_empty());
+        let (dir, servers) = match named {
+            Some(dir) => (PathBuf::from(&dir), PathBuf::from(dir)),
             None => {
                 let home = env::var_os("HOME").filter(|h| !h.is_empty());
-                PathBuf::from(
+                let home = PathBuf::from(
                     home.context("HOME is not set; set CLAUDE_CONFIG_DIR to the client's directory")?,
-                )
-                .join(".claude")
+                );
+                (home.join(".claude"), home)
             }
         };
         Ok(Place {
             settings: std::path::absolute(dir)?.join("settings.json"),
+            servers: std::path::absolute(servers)?.join(".claude.json"),
             program: program::lasting_path().context("cannot find out where this program lies")?,
-            under_agent: under_agent(),
-            terminal: io::stdin().is_terminal(),
+            client: on_path("claude"),
+            asker: Asker::of_process(),
         })
     }
 }
 
-/// Whether an agent's tool started this process.
-fn under_agent() -> bool {
-    [
-        "CLAUDECODE",
-        "AI_AGENT",
-        "CODEX_SANDBOX",
-        "CURSOR_AGENT",
-        "GEMINI_CLI",
-        "OPENCODE",
-    ]
-    .iter()
-    .any(|name| env::var_os(name).is_some_and(|v| !v.is_empty()))
+fn on_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?)
+        .filter(|d| d.is_absolute())
+        .map(|d| d.join(name))
+        .find(|f| f.is_file())
 }
 
 /// Runs `cx setup claude`.
@@ -85,7 +144,11 @@ fn under_agent() -> bool {
 /// If an agent asks, the file cannot be read, parsed or written, nobody can be asked, or the person says no. The
 /// settings are then as they were.
 pub fn run(args: SetupArgs, out: &mut dyn Write) -> anyhow::Result<()> {
-    run_in(args, &Place::of_process()?, &mut io::stdin().lock(), out)
+    let place = Place::of_process()?;
+    if args.mode == Mode::Shims && !args.wish.remove {
+        shims::check_for_claude(&Paths::from_env()?)?;
+    }
+    run_in(args, &place, &mut io::stdin().lock(), out)
 }
 
 /// [`run`] in a given place, with answers read from `answers`.
@@ -98,195 +161,183 @@ pub fn run_in(
     answers: &mut dyn BufRead,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    ensure!(
-        !place.under_agent,
-        "cx setup claude changes what every later session runs, so it is not done from inside an agent; \
-         run it in a terminal of your own"
-    );
-    let shown = place.settings.display();
-    // A settings file that is a link, into a directory of dotfiles say, stays one.
-    let target = match fs::canonicalize(&place.settings) {
-        Ok(path) => path,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            ensure!(
-                place.settings.symlink_metadata().is_err(),
-                "{shown} is a symbolic link to a file that is not there; mend or remove the link first"
-            );
-            place.settings.clone()
-        }
-        Err(e) => return Err(e).with_context(|| format!("cannot find {shown}")),
+    place.asker.refuse_agents("cx setup claude")?;
+    let wish = args.wish;
+    let program = place
+        .program
+        .to_str()
+        .context("the path of this program is not UTF-8")?;
+    let hooks = Hooks {
+        program,
+        kit: args.mode.kit(),
     };
-    let before = read(&target)?;
-    let change = plan(args.remove, place, before.as_deref())
-        .with_context(|| format!("{shown} stays as it is; mend it by hand, then run this again"))?;
-
-    let (after, restores) = match change {
-        Change::Nothing(why) => {
-            writeln!(out, "{shown}: {why}; nothing changed")?;
-            return Ok(());
-        }
-        Change::Write { text, restores } => (Some(text), restores),
-        Change::Delete => (None, false),
+    let settings = Change::plan(&place.settings, &hooks, wish.remove)?;
+    let servers = if args.no_mcp {
+        None
+    } else {
+        Some(Change::plan(&place.servers, &Server { program }, wish.remove)?)
     };
-    let old = before.as_deref().unwrap_or_default();
-    write!(
-        out,
-        "{}",
-        diff::unified(old, after.as_deref().unwrap_or_default(), &shown.to_string())
-    )?;
-    if !args.yes {
-        ensure!(
-            place.terminal,
-            "nobody to ask; give --yes to make this change from a script"
-        );
-        write!(out, "\nMake this change? [y/N] ")?;
-        out.flush()?;
-        let mut answer = String::new();
-        answers.take(1 << 10).read_line(&mut answer)?;
-        if !matches!(answer.trim(), "y" | "Y" | "yes" | "Yes") {
-            bail!("not changed: the answer was no");
-        }
-    }
-    // The person may have taken a while, and the client writes this file too.
-    ensure!(
-        read(&target)? == before,
-        "{shown} was changed by another program meanwhile; run this again"
-    );
-
-    let backup = backup_path(place);
-    match &after {
-        Some(text) => {
-            let first = !args.remove && edit::programs(old).is_ok_and(|p| p.is_empty());
-            if let (true, Some(old)) = (first, &before) {
-                write_atomic(&backup, old.as_bytes(), mode_of(&target)).context("cannot write the backup")?;
-            } else if first {
-                // A backup of an older file says nothing of one that was not there.
-                remove_if_there(&backup)?;
-            }
-            if let Some(dir) = target.parent() {
-                fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-            }
-            write_atomic(&target, text.as_bytes(), mode_of(&target))
-                .with_context(|| format!("cannot write {shown}"))?;
-            if restores {
-                remove_if_there(&backup)?;
-            }
-        }
-        None => fs::remove_file(&target).with_context(|| format!("cannot remove {shown}"))?,
-    }
-    match (args.remove, before.is_some()) {
-        (false, true) => writeln!(
+    if !wish.remove && plugin_is_on(&place.settings) {
+        writeln!(
             out,
-            "{shown}: changed; sessions started from now on send heavy commands through cx (as it was: {})",
-            backup.display()
-        )?,
-        (false, false) => {
-            writeln!(
+            "The plugin of cx is on in Claude Code and does the same; where both are set up, the plugin stands back."
+        )?;
+    }
+    for (file, change) in [
+        (&place.settings, Some(&settings)),
+        (&place.servers, servers.as_ref()),
+    ] {
+        match change.map(|c| (c, c.nothing())) {
+            Some((_, Some(why))) => writeln!(out, "{}: {why}; nothing changed", file.display())?,
+            Some((change, None)) => write!(out, "{}", change.diff())?,
+            None => {}
+        }
+    }
+    let servers = servers.filter(|s| s.nothing().is_none());
+    if settings.nothing().is_some() && servers.is_none() {
+        return Ok(());
+    }
+    change::confirm(wish, place.asker, answers, out)?;
+    settings.make(
+        if wish.remove {
+            "cx is out of it; sessions started from now on do without"
+        } else {
+            "changed; sessions started from now on send heavy commands through cx"
+        },
+        out,
+    )?;
+    if let Some(servers) = servers {
+        servers.still_true()?;
+        if place
+            .client
+            .as_ref()
+            .is_some_and(|c| by_client(c, &place.servers, program, wish.remove))
+        {
+            writeln!(out, "{}: changed, by `claude mcp`", place.servers.display())?;
+        } else {
+            servers.make(
+                if wish.remove {
+                    "the MCP server is out of it"
+                } else {
+                    "the MCP server is in it"
+                },
                 out,
-                "{shown}: made; sessions started from now on send heavy commands through cx"
             )?;
         }
-        (true, _) => writeln!(
-            out,
-            "{shown}: cx is out of it; sessions started from now on do without"
-        )?,
     }
     Ok(())
 }
 
-/// What is to be done.
-#[derive(Debug, PartialEq)]
-enum Change {
-    /// Nothing, because.
-    Nothing(&'static str),
-    /// The file's new text; `restores` if those are the bytes of the backup.
-    Write { text: String, restores: bool },
-    /// The file was made by `cx setup` and holds nothing else.
-    Delete,
-}
-
-fn plan(remove: bool, place: &Place, before: Option<&str>) -> anyhow::Result<Change> {
-    let text = before.unwrap_or_default();
-    if !remove {
-        let program = place
-            .program
-            .to_str()
-            .context("the path of this program is not UTF-8")?;
-        let after = edit::add(text, program)?;
-        return Ok(if after == text {
-            Change::Nothing("cx is in it already")
-        } else {
-            Change::Write {
-                text: after,
-                restores: false,
-            }
-        });
-    }
-    let programs = edit::programs(text)?;
-    let Some(program) = programs.first() else {
-        return Ok(Change::Nothing("cx is not in it"));
+/// Has the client itself add or remove the server: it writes that file all the time. Whether the file then says so.
+fn by_client(client: &Path, servers: &Path, program: &str, remove: bool) -> bool {
+    let value =
+        serde_json::json!({"type": "stdio", "command": program, "args": ["mcp"], "env": {}}).to_string();
+    let there = |want: Option<&str>| {
+        change::read(servers)
+            .ok()
+            .flatten()
+            .and_then(|t| edit::server(&t).ok().flatten())
+            .as_deref()
+            == want
     };
-    // What an edit cannot tell, whether an empty list was there before, the backup can.
-    match fs::read_to_string(backup_path(place)) {
-        Ok(backup) if edit::add(&backup, program).is_ok_and(|t| t == text) => {
-            return Ok(Change::Write {
-                text: backup,
-                restores: true,
-            });
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound && edit::add("", program)? == text => {
-            return Ok(Change::Delete);
-        }
-        _ => {}
-    }
-    Ok(Change::Write {
-        text: edit::remove(text)?,
-        restores: false,
-    })
-}
-
-fn backup_path(place: &Place) -> PathBuf {
-    place.settings.with_file_name("settings.json.cx-backup")
-}
-
-/// The file's text, or `None` if there is no file.
-fn read(path: &Path) -> anyhow::Result<Option<String>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+    let call = |args: &[&str]| {
+        let mut command = Command::new(client);
+        command
+            .arg("mcp")
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let _ = command.status();
     };
-    let meta = file.metadata()?;
-    ensure!(meta.is_file(), "{} is not a regular file", path.display());
-    ensure!(
-        meta.len() <= MAX_FILE,
-        "{} is too large to be a settings file",
-        path.display()
-    );
-    let mut text = String::new();
-    file.take(MAX_FILE)
-        .read_to_string(&mut text)
-        .with_context(|| format!("{} is not UTF-8 text", path.display()))?;
-    Ok(Some(text))
+    if !there(None) {
+        call(&["remove", "--scope", "user", "cx"]);
+    }
+    if remove {
+        return there(None);
+    }
+    call(&["add-json", "--scope", "user", "cx", &value]);
+    there(Some(program))
 }
 
-/// Permission bits of `path`; those of a private file if there is none.
-fn mode_of(path: &Path) -> u32 {
-    fs::metadata(path).map_or(0o600, |m| m.mode() & 0o7777)
+/// Whether the settings say that the plugin is on.
+fn plugin_is_on(settings: &Path) -> bool {
+    let text = change::read(settings).ok().flatten().unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let on = |(name, on): (&String, &serde_json::Value)| name.split('@').next() == Some("cx") && on == true;
+    value["enabledPlugins"]
+        .as_object()
+        .is_some_and(|p| p.iter().any(on))
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
+/// The hooks in `settings.json`.
+struct Hooks<'a> {
+    program: &'a str,
+    kit: &'static Kit,
+}
+
+impl Edit for Hooks<'_> {
+    fn add(&self, text: &str) -> anyhow::Result<String> {
+        Ok(edit::add(text, self.program, self.kit)?)
+    }
+
+    fn remove(&self, text: &str) -> anyhow::Result<String> {
+        Ok(edit::remove(text)?)
+    }
+
+    fn has(&self, text: &str) -> anyhow::Result<bool> {
+        Ok(!edit::programs(text)?.is_empty())
+    }
+
+    fn made(&self, base: &str, text: &str) -> Vec<String> {
+        let programs = edit::programs(text).unwrap_or_default();
+        let program = programs.first().map_or("", String::as_str);
+        [&REWRITE, &SHIMS]
+            .iter()
+            .filter_map(|kit| edit::add(base, program, kit).ok())
+            .collect()
+    }
+}
+
+/// The server in `.claude.json`.
+struct Server<'a> {
+    program: &'a str,
+}
+
+impl Edit for Server<'_> {
+    fn add(&self, text: &str) -> anyhow::Result<String> {
+        edit::add_server(text, self.program)?
+            .context("it has an MCP server called `cx` that is not this one (leave it with --no-mcp)")
+    }
+
+    fn remove(&self, text: &str) -> anyhow::Result<String> {
+        Ok(edit::remove_server(text)?)
+    }
+
+    fn has(&self, text: &str) -> anyhow::Result<bool> {
+        Ok(edit::server(text)?.is_some())
+    }
+
+    fn made(&self, base: &str, text: &str) -> Vec<String> {
+        let program = edit::server(text).ok().flatten().unwrap_or_default();
+        edit::add_server(base, &program)
+            .ok()
+            .flatten()
+            .into_iter()
+            .collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    fn mode_of(home: &Home) -> u32 {
+        fs::metadata(&home.place.settings).unwrap().permissions().mode() & 0o7777
+    }
 
     struct Home {
         dir: tempfile::TempDir,
@@ -298,9 +349,13 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let place = Place {
                 settings: dir.path().join(".claude/settings.json"),
+                servers: dir.path().join(".claude.json"),
                 program: "/opt/bin/cx".into(),
-                under_agent: false,
-                terminal: true,
+                client: None,
+                asker: Asker {
+                    under_agent: false,
+                    terminal: true,
+                },
             };
             Home { dir, place }
         }
@@ -317,10 +372,18 @@ mod tests {
         }
 
         fn run(&self, remove: bool, answer: Option<&str>) -> Result<String, String> {
+            self.run_mode(Mode::Rewrite, remove, answer)
+        }
+
+        fn run_mode(&self, mode: Mode, remove: bool, answer: Option<&str>) -> Result<String, String> {
             let mut out = Vec::new();
             let args = SetupArgs {
-                remove,
-                yes: answer.is_none(),
+                wish: Wish {
+                    remove,
+                    yes: answer.is_none(),
+                },
+                mode,
+                no_mcp: false,
             };
             let done = run_in(
                 args,
@@ -356,7 +419,7 @@ mod tests {
             let said = home.run(false, Some("y\n")).unwrap();
             assert!(said.contains("+++ ") && said.contains("[y/N]"), "{said}");
             assert_eq!(edit::programs(&home.text()).unwrap(), ["/opt/bin/cx"; 3]);
-            assert_eq!(mode_of(&home.place.settings), 0o640);
+            assert_eq!(mode_of(&home), 0o640);
             assert_eq!(home.files(), ["settings.json", "settings.json.cx-backup"]);
 
             let added = home.text();
@@ -382,9 +445,10 @@ mod tests {
     fn a_file_that_was_not_there_goes_again() {
         let home = Home::new();
         home.run(false, None).unwrap();
-        assert_eq!(mode_of(&home.place.settings), 0o600);
+        assert_eq!(mode_of(&home), 0o600);
         home.run(true, None).unwrap();
         assert_eq!(home.files(), [""; 0]);
+        assert!(!home.place.servers.exists());
     }
 
     #[test]
@@ -397,6 +461,73 @@ mod tests {
         assert_eq!(edit::programs(&home.text()).unwrap(), ["/new/cx"; 3]);
         home.run(true, None).unwrap();
         assert_eq!(home.text(), "{\"hooks\": {}}");
+    }
+
+    #[test]
+    fn switching_modes_is_one_command_and_leaves_no_trace() {
+        for text in ["{\"hooks\": { \"PreToolUse\" : [ ] } }", "{\n  \"a\": 1\n}\n"] {
+            let home = Home::with(text);
+            for mode in [Mode::Rewrite, Mode::Shims, Mode::Rewrite, Mode::Shims] {
+                home.run_mode(mode, false, None).unwrap();
+                assert_eq!(
+                    home.text(),
+                    edit::add(text, "/opt/bin/cx", mode.kit()).unwrap(),
+                    "{mode:?}"
+                );
+                assert!(
+                    home.run_mode(mode, false, None)
+                        .unwrap()
+                        .contains("already; nothing changed")
+                );
+            }
+            assert!(home.text().contains("SessionStart") && home.text().contains("\"--shims\""));
+            home.run(true, None).unwrap();
+            assert_eq!(home.text(), text);
+        }
+    }
+
+    #[test]
+    fn a_hook_made_by_hand_is_taken_over() {
+        let hand = r#"{"hooks":{"PreToolUse":[{"matcher":"Bash","hooks":[{"type":"command","command":"$HOME/.local/bin/cx hook"}]}]}}"#;
+        let home = Home::with(hand);
+        home.run(false, None).unwrap();
+        assert_eq!(edit::programs(&home.text()).unwrap(), ["/opt/bin/cx"; 3]);
+        home.run(true, None).unwrap();
+        assert!(!home.text().contains("cx"), "{}", home.text());
+    }
+
+    #[test]
+    fn the_server_goes_where_the_client_keeps_them() {
+        let home = Home::with("{}");
+        let servers = |home: &Home| fs::read_to_string(&home.place.servers).unwrap();
+        let kept = "{\n  \"numStartups\": 7,\n  \"mcpServers\": {\n    \"x\": {}\n  }\n}\n";
+        fs::write(&home.place.servers, kept).unwrap();
+        let said = home.run(false, Some("y\n")).unwrap();
+        assert!(
+            said.contains("\"mcp\"") && said.matches("[y/N]").count() == 1,
+            "{said}"
+        );
+        assert_eq!(
+            edit::server(&servers(&home)).unwrap().as_deref(),
+            Some("/opt/bin/cx")
+        );
+        fs::write(&home.place.servers, servers(&home).replace("7", "8")).unwrap();
+        home.run(true, None).unwrap();
+        assert_eq!(servers(&home), kept.replace("7", "8"));
+
+        // Somebody else's of that name stays, and nothing is done by halves.
+        let foreign = "{\"mcpServers\": {\"cx\": {\"command\": \"npx\"}}}";
+        fs::write(&home.place.servers, foreign).unwrap();
+        assert!(home.run(false, None).unwrap_err().contains("--no-mcp"));
+        assert_eq!((home.text().as_str(), servers(&home).as_str()), ("{}", foreign));
+    }
+
+    #[test]
+    fn a_plugin_that_is_on_is_told() {
+        let home = Home::with("{\"enabledPlugins\": {\"cx@cx\": true}}");
+        assert!(home.run(false, None).unwrap().contains("plugin stands back"));
+        let off = Home::with("{\"enabledPlugins\": {\"cx@cx\": false, \"other@cx\": true}}");
+        assert!(!off.run(false, None).unwrap().contains("plugin stands back"));
     }
 
     #[test]
@@ -437,9 +568,9 @@ mod tests {
         for answer in ["n\n", "\n", "", "yep\n"] {
             assert!(home.run(false, Some(answer)).unwrap_err().contains("not changed"));
         }
-        home.place.terminal = false;
+        home.place.asker.terminal = false;
         assert!(home.run(false, Some("y\n")).unwrap_err().contains("--yes"));
-        home.place.under_agent = true;
+        home.place.asker.under_agent = true;
         assert!(home.run(false, None).unwrap_err().contains("inside an agent"));
         assert_eq!(home.text(), "{}");
         assert_eq!(home.files(), ["settings.json"]);

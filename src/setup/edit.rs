@@ -1,4 +1,5 @@
-//! Puts cx's hooks into the text of a Claude Code `settings.json`, and takes them out, leaving every other byte.
+//! Puts cx's hooks into the text of an agent's settings (Claude Code's `settings.json` and files of the same shape), and takes them
+//! out, leaving every other byte.
 //!
 //! Nothing here is parsed and printed again: an edit finds the place in the text and splices. What is inserted
 //! takes over the file's indentation, its line ends, and whether it is written on one line.
@@ -9,12 +10,38 @@ use std::ops::Range;
 use serde_json::{Value, json};
 
 use super::json::{self, Broken, Node};
+use crate::hook::program;
 
-/// The events that cx hooks into.
-pub const EVENTS: [&str; 3] = ["PreToolUse", "PostToolUse", "PostToolUseFailure"];
+/// One hook that cx wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The agent's event.
+    pub event: &'static str,
+    /// Which tools it is about; `None` where the event knows no tools.
+    pub matcher: Option<&'static str>,
+    /// What follows the program.
+    pub args: &'static [&'static str],
+}
 
-/// Seconds the client waits for the hook.
-const TIMEOUT_S: u32 = 10;
+/// All hooks for one agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kit {
+    /// The hooks.
+    pub entries: &'static [Entry],
+    /// How the agent wants the command.
+    pub form: Form,
+    /// How long it waits for the hook, in its own unit.
+    pub timeout: u32,
+}
+
+/// How an agent wants a hook's command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The program and its arguments, with no shell between.
+    Exec,
+    /// A line of shell.
+    Shell,
+}
 
 /// Why a settings file cannot be edited.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,23 +62,50 @@ pub enum EditError {
     Twice(String),
 }
 
-/// `text` with hooks that run `program hook`; the same text if they are all there. An entry that names another cx
-/// is changed to `program`. Empty text counts as no settings at all.
+/// `text` with the hooks of `kit`, which run `program`; the same text if they are all there. Where only another cx is named, the name
+/// changes; hooks of cx's of another kind go. Empty text counts as no settings at all.
 ///
 /// # Errors
 /// If `text` is not JSON, or `hooks` has another shape than the client reads.
-pub fn add(text: &str, program: &str) -> Result<String, EditError> {
+pub fn add(text: &str, program: &str, kit: &Kit) -> Result<String, EditError> {
     let mut text = text.to_owned();
-    if text.trim_start_matches('\u{feff}').trim().is_empty() {
+    if is_blank(&text) {
         text.push_str("{}");
-        text = add(&text, program)?;
+        text = add(&text, program, kit)?;
         text.push('\n');
         return Ok(text);
     }
-    for event in EVENTS {
-        text = add_event(&text, event, program)?;
+    let own = own_hooks(&text)?;
+    let same = own.len() == kit.entries.len()
+        && kit.entries.iter().all(|e| {
+            own.iter().any(|o| {
+                o.event == e.event
+                    && o.matcher.as_deref() == e.matcher
+                    && o.form == kit.form
+                    && o.args == e.args
+            })
+        });
+    if same {
+        // Back to front, so that the places in front stay true.
+        for (o, args) in own.iter().rev().map(|o| (o, &o.args)) {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            if o.program != program {
+                text.replace_range(o.span.clone(), &quoted(&command(program, &args, kit.form)));
+            }
+        }
+        return Ok(text);
+    }
+    if !own.is_empty() {
+        text = remove(&text)?;
+    }
+    for entry in kit.entries {
+        text = add_entry(&text, entry, program, kit)?;
     }
     Ok(text)
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim_start_matches('\u{feff}').trim().is_empty()
 }
 
 /// The programs that cx's own entries in `text` name, in the order of the text.
@@ -59,19 +113,47 @@ pub fn add(text: &str, program: &str) -> Result<String, EditError> {
 /// # Errors
 /// As for [`add`].
 pub fn programs(text: &str) -> Result<Vec<String>, EditError> {
-    if text.trim_start_matches('\u{feff}').trim().is_empty() {
+    Ok(own_hooks(text)?.into_iter().map(|o| o.program).collect())
+}
+
+/// A hook of cx's in a text.
+struct Own {
+    event: String,
+    matcher: Option<String>,
+    form: Form,
+    program: String,
+    args: Vec<String>,
+    /// Where the command stands.
+    span: Range<usize>,
+}
+
+fn own_hooks(text: &str) -> Result<Vec<Own>, EditError> {
+    if is_blank(text) {
         return Ok(Vec::new());
     }
     let root = json::parse(text)?;
+    let mut found = Vec::new();
     let Some(hooks) = hooks_of(&root)? else {
-        return Ok(Vec::new());
+        return Ok(found);
     };
-    let found = hooks
-        .members()
-        .unwrap_or_default()
-        .iter()
-        .flat_map(|event| own_commands(&event.value));
-    Ok(found.filter_map(|c| c.as_str().map(str::to_owned)).collect())
+    for event in hooks.members().unwrap_or_default() {
+        for group in event.value.elements().unwrap_or_default() {
+            let matcher = group.get("matcher").and_then(Node::as_str);
+            for hook in group.get("hooks").and_then(Node::elements).unwrap_or_default() {
+                if let (Some((form, program, args)), Some(command)) = (read_own(hook), hook.get("command")) {
+                    found.push(Own {
+                        event: event.name.clone(),
+                        matcher: matcher.map(str::to_owned),
+                        form,
+                        program,
+                        args,
+                        span: command.span.clone(),
+                    });
+                }
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// `text` without cx's own entries, and without what is empty once they are gone.
@@ -89,33 +171,65 @@ pub fn remove(text: &str) -> Result<String, EditError> {
     Ok(text)
 }
 
-/// Whether this hook entry is one of ours: `{"type": "command", "command": ".../cx", "args": ["hook"]}`.
-fn is_own(hook: &Node) -> bool {
-    let args = hook.get("args").and_then(Node::elements).unwrap_or_default();
-    let program = hook.get("command").and_then(Node::as_str).unwrap_or_default();
-    hook.get("type").and_then(Node::as_str) == Some("command")
-        && args.len() == 1
-        && args[0].as_str() == Some("hook")
-        && program.rsplit('/').next() == Some("cx")
+/// What a hook of ours starts: `{"command": ".../cx", "args": ["hook"]}`, or, as a person may have written it,
+/// `{"command": ".../cx hook"}`. `None` for anybody else's.
+fn read_own(hook: &Node) -> Option<(Form, String, Vec<String>)> {
+    if hook.get("type").and_then(Node::as_str) != Some("command") {
+        return None;
+    }
+    let command = hook.get("command").and_then(Node::as_str)?;
+    let (form, program, args) = match hook.get("args") {
+        Some(args) => {
+            let args = args.elements()?.iter().map(|a| a.as_str().map(str::to_owned));
+            (Form::Exec, command.to_owned(), args.collect::<Option<Vec<_>>>()?)
+        }
+        None => {
+            let (front, args) = command.trim().rsplit_once(" hook")?;
+            let args = format!("hook{args}");
+            (
+                Form::Shell,
+                unquoted(front.trim())?,
+                args.split_whitespace().map(str::to_owned).collect(),
+            )
+        }
+    };
+    let known = |a: &String| matches!(a.as_str(), "--shims" | "--codex" | "--gemini");
+    let ours = args.first().is_some_and(|a| a == "hook") && args[1..].iter().all(known);
+    (ours && program.rsplit('/').next() == Some("cx")).then_some((form, program, args))
 }
 
-/// The `command` values of our own entries among an event's groups.
-fn own_commands(event: &Node) -> Vec<&Node> {
-    let groups = event.elements().unwrap_or_default();
-    let hooks = groups
-        .iter()
-        .flat_map(|g| g.get("hooks").and_then(Node::elements).unwrap_or_default());
-    hooks
-        .filter(|h| is_own(h))
-        .filter_map(|h| h.get("command"))
-        .collect()
+/// A program as it stands in a line of shell, if it is one word.
+fn unquoted(word: &str) -> Option<String> {
+    let inner = |q: char| word.strip_prefix(q).and_then(|w| w.strip_suffix(q));
+    let bare = match inner('\'') {
+        Some(text) => text.replace(r"'\''", "'"),
+        None => inner('"').unwrap_or(word).to_owned(),
+    };
+    let one = inner('\'').is_some() || inner('"').is_some() || !bare.contains(char::is_whitespace);
+    let plain =
+        inner('\'').is_some() || !bare.contains(['|', '&', ';', '(', ')', '<', '>', '`', '\'', '"', '\n']);
+    (one && plain).then_some(bare)
 }
 
-fn entry(program: &str) -> Value {
-    json!({
-        "matcher": "Bash",
-        "hooks": [{"type": "command", "command": program, "args": ["hook"], "timeout": TIMEOUT_S}],
-    })
+fn command(program: &str, args: &[&str], form: Form) -> String {
+    match form {
+        Form::Exec => program.to_owned(),
+        Form::Shell => format!("{} {}", program::quote(program), args.join(" ")),
+    }
+}
+
+fn group(entry: &Entry, program: &str, kit: &Kit) -> Value {
+    let command = command(program, entry.args, kit.form);
+    let hook = match kit.form {
+        Form::Exec => {
+            json!({"type": "command", "command": command, "args": entry.args, "timeout": kit.timeout})
+        }
+        Form::Shell => json!({"type": "command", "command": command, "timeout": kit.timeout}),
+    };
+    match entry.matcher {
+        Some(matcher) => json!({"matcher": matcher, "hooks": [hook]}),
+        None => json!({"hooks": [hook]}),
+    }
 }
 
 /// The only member of that name.
@@ -150,16 +264,23 @@ fn hooks_of(root: &Node) -> Result<Option<&Node>, EditError> {
     Ok(hooks)
 }
 
-fn add_event(text: &str, event: &str, program: &str) -> Result<String, EditError> {
+fn add_entry(text: &str, entry: &Entry, program: &str, kit: &Kit) -> Result<String, EditError> {
     let root = json::parse(text)?;
     let style = Style::of(text, &root);
+    let event = entry.event;
+    let value = group(entry, program, kit);
     let Some(hooks) = hooks_of(&root)? else {
-        let value = json!({ event: [entry(program)] });
-        return Ok(insert(text, &root, Some("hooks"), &value, &style));
+        return Ok(insert(
+            text,
+            &root,
+            Some("hooks"),
+            &json!({ event: [value] }),
+            &style,
+        ));
     };
     let path = format!("hooks.{event}");
     let Some(groups) = only(hooks, event, &path)? else {
-        return Ok(insert(text, hooks, Some(event), &json!([entry(program)]), &style));
+        return Ok(insert(text, hooks, Some(event), &json!([value]), &style));
     };
     if groups.elements().is_none() {
         return Err(EditError::Shape {
@@ -167,16 +288,7 @@ fn add_event(text: &str, event: &str, program: &str) -> Result<String, EditError
             wanted: "an array",
         });
     }
-    let own = own_commands(groups);
-    if own.is_empty() {
-        return Ok(insert(text, groups, None, &entry(program), &style));
-    }
-    let mut out = text.to_owned();
-    // Back to front, so that the places in front stay true.
-    for command in own.iter().rev().filter(|c| c.as_str() != Some(program)) {
-        out.replace_range(command.span.clone(), &quoted(program));
-    }
-    Ok(out)
+    Ok(insert(text, groups, None, &value, &style))
 }
 
 /// `text` with the first of our own entries taken out, or `None` if there is none.
@@ -188,7 +300,12 @@ fn remove_one(text: &str) -> Result<Option<String>, EditError> {
     for (e, event) in hooks.members().unwrap_or_default().iter().enumerate() {
         for (g, group) in event.value.elements().unwrap_or_default().iter().enumerate() {
             let Some(list) = group.get("hooks") else { continue };
-            let Some(h) = list.elements().unwrap_or_default().iter().position(is_own) else {
+            let Some(h) = list
+                .elements()
+                .unwrap_or_default()
+                .iter()
+                .position(|h| read_own(h).is_some())
+            else {
                 continue;
             };
             // What would be left empty goes with the entry, from the inside out.
@@ -215,6 +332,105 @@ fn remove_one(text: &str) -> Result<Option<String>, EditError> {
         }
     }
     Ok(None)
+}
+
+/// `text` with `mcpServers.cx`, which runs `program mcp`. `None` if a server of that name is there that is not ours.
+///
+/// # Errors
+/// If `text` is not JSON, or of another shape than the client reads.
+pub fn add_server(text: &str, program: &str) -> Result<Option<String>, EditError> {
+    if is_blank(text) {
+        return Ok(add_server("{}", program)?.map(|t| t + "\n"));
+    }
+    let root = json::parse(text)?;
+    let style = Style::of(text, &root);
+    let value = json!({"type": "stdio", "command": program, "args": ["mcp"], "env": {}});
+    let Some(servers) = servers_of(&root)? else {
+        return Ok(Some(insert(
+            text,
+            &root,
+            Some("mcpServers"),
+            &json!({ "cx": value }),
+            &style,
+        )));
+    };
+    let Some(server) = only(servers, "cx", "mcpServers.cx")? else {
+        return Ok(Some(insert(text, servers, Some("cx"), &value, &style)));
+    };
+    Ok(
+        own_server(server).map(|command| match command.as_str() == Some(program) {
+            true => text.to_owned(),
+            false => spliced(text, command.span.clone(), &quoted(program)),
+        }),
+    )
+}
+
+/// The program of our own server in `text`.
+///
+/// # Errors
+/// As for [`add_server`].
+pub fn server(text: &str) -> Result<Option<String>, EditError> {
+    if is_blank(text) {
+        return Ok(None);
+    }
+    let root = json::parse(text)?;
+    let server = match servers_of(&root)? {
+        Some(servers) => only(servers, "cx", "mcpServers.cx")?,
+        None => None,
+    };
+    Ok(server
+        .and_then(own_server)
+        .and_then(Node::as_str)
+        .map(str::to_owned))
+}
+
+/// `text` without our own server, and without what is empty once it is gone.
+///
+/// # Errors
+/// As for [`add_server`].
+pub fn remove_server(text: &str) -> Result<String, EditError> {
+    if server(text)?.is_none() {
+        return Ok(text.to_owned());
+    }
+    let root = json::parse(text)?;
+    let place = |node: &Node, name: &str| {
+        node.members()
+            .unwrap_or_default()
+            .iter()
+            .position(|m| m.name == name)
+    };
+    let Some((servers, at)) = servers_of(&root)?.and_then(|s| Some((s, place(s, "cx")?))) else {
+        return Ok(text.to_owned());
+    };
+    match (servers.child_spans().len(), place(&root, "mcpServers")) {
+        (1, Some(at)) => Ok(delete(text, &root, at)),
+        _ => Ok(delete(text, servers, at)),
+    }
+}
+
+fn servers_of(root: &Node) -> Result<Option<&Node>, EditError> {
+    let shape = |path: &str| EditError::Shape {
+        path: path.to_owned(),
+        wanted: "an object",
+    };
+    if root.members().is_none() {
+        return Err(shape("(the whole file)"));
+    }
+    let servers = only(root, "mcpServers", "mcpServers")?;
+    if servers.is_some_and(|s| s.members().is_none()) {
+        return Err(shape("mcpServers"));
+    }
+    Ok(servers)
+}
+
+/// The command of a server that is ours.
+fn own_server(server: &Node) -> Option<&Node> {
+    let command = server.get("command")?;
+    let args = server.get("args").and_then(Node::elements)?;
+    let ours = command.as_str()?.rsplit('/').next() == Some("cx")
+        && args.len() == 1
+        && args[0].as_str() == Some("mcp");
+    ours.then_some(command)
 }
 
 /// Without child `index` of `parent`, and the comma and white space that belong to it.
@@ -363,13 +579,49 @@ mod tests {
 
     const CX: &str = "/opt/bin/cx";
 
+    const fn entry(event: &'static str) -> Entry {
+        Entry {
+            event,
+            matcher: Some("Bash"),
+            args: &["hook"],
+        }
+    }
+
+    const KIT: Kit = Kit {
+        entries: &[
+            entry("PreToolUse"),
+            entry("PostToolUse"),
+            entry("PostToolUseFailure"),
+        ],
+        form: Form::Exec,
+        timeout: 10,
+    };
+
+    const OTHER: Kit = Kit {
+        entries: &[
+            Entry {
+                event: "SessionStart",
+                matcher: None,
+                args: &["hook", "--shims"],
+            },
+            entry("PostToolUse"),
+        ],
+        form: Form::Shell,
+        timeout: 10,
+    };
+
+    fn add(text: &str, program: &str) -> Result<String, EditError> {
+        super::add(text, program, &KIT)
+    }
+
     /// What `hooks` must hold afterwards, by value.
     fn check_added(before: &str, after: &str) {
         let before: Value = serde_json::from_str(before.trim_start_matches('\u{feff}')).unwrap_or(json!({}));
         let mut after: Value = serde_json::from_str(after.trim_start_matches('\u{feff}')).unwrap();
-        for event in EVENTS {
+        for entry in KIT.entries {
+            let event = entry.event;
             let list = after["hooks"][event].as_array_mut().unwrap();
-            assert_eq!(list.pop().unwrap(), entry(CX));
+            assert_eq!(list.pop().unwrap(), group(entry, CX, &KIT));
             if list.is_empty() && before["hooks"].get(event).is_none() {
                 after["hooks"].as_object_mut().unwrap().shift_remove(event);
             }
@@ -495,13 +747,76 @@ mod tests {
             {"type":"command","command":"/a/cx","args":["hook"]},
             {"type":"command","command":"/a/cx","args":["hook","more"]},
             {"type":"command","command":"/a/cx hook"},
+            {"type":"command","command":"'/a b/cx' hook --shims"},
+            {"type":"command","command":"\"$HOME/bin/cx\" hook"},
+            {"type":"command","command":"true; cx hook"},
+            {"type":"command","command":"cx hook | tee log"},
             {"type":"command","command":"/a/cxx","args":["hook"]}]},
             {"matcher":"Edit","note":1,"hooks":[{"type":"command","command":"cx","args":["hook"]}]}]}}"#;
         let left = remove(text).unwrap();
         let value: Value = serde_json::from_str(&left).unwrap();
         let groups = value["hooks"]["PreToolUse"].as_array().unwrap();
-        assert_eq!(groups[0]["hooks"].as_array().unwrap().len(), 3);
+        let left: Vec<_> = groups[0]["hooks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|h| h["command"].as_str().unwrap())
+            .collect();
+        assert_eq!(left, ["/a/cx", "true; cx hook", "cx hook | tee log", "/a/cxx"]);
         assert_eq!(groups[1], json!({"matcher": "Edit", "note": 1, "hooks": []}));
+    }
+
+    #[test]
+    fn a_switch_leaves_nothing_of_the_other_kind() {
+        let text = "{\n  \"a\": 1\n}\n";
+        for (from, to) in [(&KIT, &OTHER), (&OTHER, &KIT)] {
+            let first = super::add(text, "/a b/cx", from).unwrap();
+            let second = super::add(&first, CX, to).unwrap();
+            assert_eq!(second, super::add(text, CX, to).unwrap());
+            assert_eq!(super::add(&second, CX, to).unwrap(), second);
+            assert_eq!(remove(&second).unwrap(), text);
+        }
+        // What a person wrote by hand becomes ours as a whole.
+        let hand = r#"{"hooks":{"PreToolUse":[{"matcher":"Bash","hooks":[{"type":"command","command":"cx hook"}]}]}}"#;
+        assert_eq!(programs(hand).unwrap(), ["cx"]);
+        assert_eq!(programs(&add(hand, CX).unwrap()).unwrap(), [CX; 3]);
+    }
+
+    #[test]
+    fn a_server_goes_in_and_out() {
+        for text in [
+            "{\"a\":1}",
+            "{\n  \"a\": 1\n}\n",
+            "{\n  \"mcpServers\": {\n    \"x\": {}\n  }\n}",
+            "{\"mcpServers\": {\"x\": {\"command\": \"cx\", \"args\": [\"mcp\"]}}, \"b\": 2}",
+        ] {
+            let added = add_server(text, CX).unwrap().unwrap();
+            let value: Value = serde_json::from_str(&added).unwrap();
+            assert_eq!(value["mcpServers"]["cx"]["command"], CX);
+            assert_eq!(server(&added).unwrap().as_deref(), Some(CX));
+            assert_eq!(add_server(&added, CX).unwrap().unwrap(), added);
+            assert_eq!(
+                add_server(&added, "/b/cx").unwrap().unwrap(),
+                added.replace(CX, "/b/cx")
+            );
+            assert_eq!(remove_server(&added).unwrap(), text);
+            assert_eq!(remove_server(text).unwrap(), text);
+        }
+        let foreign = "{\"mcpServers\": {\"cx\": {\"command\": \"other\", \"args\": [\"mcp\"]}}}";
+        assert_eq!(add_server(foreign, CX).unwrap(), None);
+        assert_eq!(remove_server(foreign).unwrap(), foreign);
+        assert!(add_server("", CX).unwrap().unwrap().ends_with("}\n"));
+        for broken in [
+            "[]",
+            "{\"mcpServers\": []}",
+            "{\"mcpServers\": {}, \"mcpServers\": {}}",
+            "{,}",
+        ] {
+            assert!(
+                add_server(broken, CX).is_err() && server(broken).is_err(),
+                "{broken}"
+            );
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `cx setup`: makes other programs call cx, and takes that away again.
 
+pub mod change;
 pub mod claude;
 mod diff;
-mod edit;
+pub mod edit;
 mod json;

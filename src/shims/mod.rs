@@ -9,9 +9,10 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use crate::agent::private_dir;
 use crate::cli::AGENT_VARIABLES;
@@ -92,6 +93,32 @@ pub fn for_claude(paths: &Paths) -> anyhow::Result<String> {
          \\builtin . \"$__cx_file\" 2>/dev/null || \\builtin true\n",
         program::quote(&program),
     ))
+}
+
+/// Asks bash and zsh, where they are, whether they can read what [`for_claude`] gives them: an error in it would break every command
+/// of a session.
+///
+/// # Errors
+/// If one cannot, or the text cannot be made.
+pub fn check_for_claude(paths: &Paths) -> anyhow::Result<()> {
+    let text = for_claude(paths)?;
+    let dir = keep(paths, &own_program()?, &tools(paths))?;
+    for shell in ["bash", "zsh"] {
+        let file = fs::read_to_string(dir.join(format!("functions.{shell}")))?;
+        let check = Command::new(shell)
+            .arg("-n")
+            .arg("-c")
+            .arg(text.clone() + &file)
+            .output();
+        if let Ok(found) = check {
+            ensure!(
+                found.status.success(),
+                "{shell} cannot read the functions: {}",
+                String::from_utf8_lossy(&found.stderr).trim()
+            );
+        }
+    }
+    Ok(())
 }
 
 fn own_program() -> anyhow::Result<String> {
@@ -238,7 +265,6 @@ pub fn remove(paths: &Paths) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::process::Command;
 
     use super::*;
 

@@ -45,6 +45,7 @@ class World:
 
     def __init__(self, cx):
         self.cx = cx
+        self.shell = "/bin/bash"
         self.home = os.path.realpath(tempfile.mkdtemp(prefix="cx-claude-"))
         self.bin = os.path.join(self.home, "bin")
         self.tools = os.path.join(self.home, "tools")
@@ -79,18 +80,24 @@ class World:
 
     def environment(self, url=""):
         return {
-            "HOME": self.home, "PATH": self.bin + ":/usr/local/bin:/usr/bin:/bin", "SHELL": "/bin/bash", "SHLVL": "1",
+            "HOME": self.home, "PATH": self.bin + ":/usr/local/bin:/usr/bin:/bin", "SHELL": self.shell, "SHLVL": "1",
             "LANG": "C.UTF-8", "TERM": "dumb", "TMPDIR": self.home, "ANTHROPIC_BASE_URL": url,
             "ANTHROPIC_API_KEY": "not-a-key", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1", "DISABLE_TELEMETRY": "1", "DISABLE_ERROR_REPORTING": "1",
         }
 
-    def run(self, client, calls, settings=None, arguments=(), bashrc=""):
+    def run(self, client, calls, settings=None, arguments=(), bashrc="", mode="rewrite", shell="/bin/bash"):
         settings = settings or ALLOW
         self.write(".bashrc", bashrc)
-        variables = {"CLAUDE_ENV_FILE": self.path("env.sh"), **settings.get("env", {})}
+        self.shell = shell
+        variables = dict(settings.get("env", {}))
+        if mode == "rewrite":
+            variables["CLAUDE_ENV_FILE"] = self.path("env.sh")
+        else:
+            # The functions name the real cx, and the tool lies where the client's PATH finds it.
+            self.script(os.path.join(self.bin, "pytest"), PLAIN)
         self.write(".claude/settings.json", json.dumps({**settings, "env": variables}, indent=2))
-        subprocess.run([self.cx, "setup", "claude", "--yes"], env=self.environment(), check=True,
+        subprocess.run([self.cx, "setup", "claude", "--yes", "--mode", mode], env=self.environment(), check=True,
                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S)
         # After setup, and beside it: notes the input with which each call ran.
         with open(self.path(".claude/settings.json"), encoding="utf-8") as file:
@@ -123,6 +130,8 @@ class Result:
         self.inputs = [json.loads(line)["tool_input"] for line in world.read("inputs").splitlines() if line]
         self.note = json.loads(world.read("note") or "null")
         self.told = "\n".join(model.seen)
+        history = [json.loads(line) for line in world.read(".local/state/cx/history.jsonl").splitlines()]
+        self.through_cx = [entry["command"] for entry in history if entry["command"] != ["mcp"]]
         if len(model.results) != len(model.calls):
             raise AssertionError("the client stopped early: %s %s" % (done.stdout[-1000:], done.stderr[-1000:]))
 
@@ -227,6 +236,59 @@ def cx_local_leaves_it(r):
 @case([call("true"), call("pytest -x")], bashrc="alias pytest='pytest --aliased'\n")
 def an_alias_of_the_user_keeps_its_meaning(r):
     equal(r.text, ["(Bash completed with no output)", "plain --aliased -x"])
+
+
+@case([call("pytest a; pytest b || true")])
+def the_reports_of_several_runs_arrive_together(r):
+    equal(r.ran, ["pytest|a|FOO=", "pytest|b|FOO="])
+    assert r.told.count("recorder was here") >= 2, "a report is missing"
+
+
+# The command as typed, and what cx was given: the text stays, in both shells.
+SHIMMED = [("pytest -x", ["pytest", "-x"]), ("timeout 5 pytest y | cat", ["pytest", "y"]),
+           ("cd . && (FOO=1 nice pytest z; true)", ["pytest", "z"]),
+           ("mkdir -p v; export PATH=$PWD/v:$PATH; cp ../bin/pytest v; timeout 5 pytest in-v", ["pytest", "in-v"])]
+
+
+def declare_shims():
+    for shell in ("/bin/bash", "/usr/bin/zsh"):
+        for number, (command, want) in enumerate(SHIMMED):
+            def check(r, command=command, want=want):
+                equal(r.through_cx, [want])
+                equal(r.inputs, [call(command)])
+                equal((r.text, r.failed), (["plain %s" % want[1]], [False]))
+                assert "[cx] local" in r.told or "local: " in r.told, "the report did not reach the model"
+            check.__name__ = "shims_in_%s_%d" % (os.path.basename(shell), number)
+            if os.path.exists(shell):
+                case([call(command)], mode="shims", shell=shell)(check)
+
+
+declare_shims()
+
+
+@case([call("pytest -x")], {"permissions": {"allow": ["Bash"], "deny": ["Bash(pytest:*)"]}}, mode="shims")
+def with_shims_the_client_s_own_rules_decide(r):
+    equal((r.ran, r.through_cx, r.failed), ([], [], [True]))
+
+
+@case([call("pytest -x")], {"permissions": {"allow": ["Bash(pytest:*)"]}}, mode="shims")
+def with_shims_a_rule_for_the_tool_is_enough(r):
+    equal((r.through_cx, r.failed), ([["pytest", "-x"]], [False]))
+
+
+@case([call("cx pytest -x")], {"permissions": {"allow": ["Bash"], "deny": ["Bash(pytest:*)"]}}, mode="shims")
+def with_shims_a_typed_cx_does_not_pass_by_a_rule(r):
+    equal((r.through_cx, r.failed), ([], [True]))
+
+
+@case([call("pytest -x")], mode="shims", bashrc='eval "$(cx init bash)"\n')
+def functions_of_the_rc_file_add_nothing(r):
+    equal((r.through_cx, r.text), ([["pytest", "-x"]], ["plain -x"]))
+
+
+@case([call("pytest -x")], bashrc='eval "$(cx init bash)"\n')
+def functions_of_the_rc_file_do_not_hide_a_tool_from_the_hook(r):
+    equal(r.ran, ["pytest|-x|FOO="])
 
 
 def hook(world, stdin):
