@@ -172,17 +172,19 @@ pub fn run_in(
         kit: args.mode.kit(),
     };
     let settings = Change::plan(&place.settings, &hooks, wish.remove)?;
-    let servers = if args.no_mcp {
+    let plugin = !wish.remove && plugin_is_on(&place.settings);
+    if plugin {
+        writeln!(
+            out,
+            "The plugin of cx is on in Claude Code: it brings the MCP server, which is not registered a second time, and its hook \
+             stands back behind the settings'."
+        )?;
+    }
+    let servers = if args.no_mcp || plugin {
         None
     } else {
         Some(Change::plan(&place.servers, &Server { program }, wish.remove)?)
     };
-    if !wish.remove && plugin_is_on(&place.settings) {
-        writeln!(
-            out,
-            "The plugin of cx is on in Claude Code and does the same; where both are set up, the plugin stands back."
-        )?;
-    }
     for (file, change) in [
         (&place.settings, Some(&settings)),
         (&place.servers, servers.as_ref()),
@@ -525,9 +527,10 @@ mod tests {
     #[test]
     fn a_plugin_that_is_on_is_told() {
         let home = Home::with("{\"enabledPlugins\": {\"cx@cx\": true}}");
-        assert!(home.run(false, None).unwrap().contains("plugin stands back"));
+        assert!(home.run(false, None).unwrap().contains("The plugin of cx is on"));
+        assert!(!home.place.servers.exists(), "its server would be there twice");
         let off = Home::with("{\"enabledPlugins\": {\"cx@cx\": false, \"other@cx\": true}}");
-        assert!(!off.run(false, None).unwrap().contains("plugin stands back"));
+        assert!(!off.run(false, None).unwrap().contains("The plugin of cx is on"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ import traceback
 from model import Model
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
 SKIPPED = 77
 TIMEOUT_S = 120
 ALLOW = {"permissions": {"allow": ["Bash"]}}
@@ -91,20 +92,21 @@ class World:
         self.write(".bashrc", bashrc)
         self.shell = shell
         variables = dict(settings.get("env", {}))
-        if mode == "rewrite":
+        if mode != "shims":
             variables["CLAUDE_ENV_FILE"] = self.path("env.sh")
         else:
             # The functions name the real cx, and the tool lies where the client's PATH finds it.
             self.script(os.path.join(self.bin, "pytest"), PLAIN)
         self.write(".claude/settings.json", json.dumps({**settings, "env": variables}, indent=2))
-        subprocess.run([self.cx, "setup", "claude", "--yes", "--mode", mode], env=self.environment(), check=True,
-                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S)
+        if mode != "none":
+            subprocess.run([self.cx, "setup", "claude", "--yes", "--mode", mode], env=self.environment(), check=True,
+                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S)
         # After setup, and beside it: notes the input with which each call ran.
         with open(self.path(".claude/settings.json"), encoding="utf-8") as file:
             hooked = json.load(file)
         note = {"type": "command", "command": 'cat >> "$HOME/inputs"; echo >> "$HOME/inputs"'}
         for event in ("PostToolUse", "PostToolUseFailure"):
-            hooked["hooks"][event].append({"matcher": "Bash", "hooks": [note]})
+            hooked.setdefault("hooks", {}).setdefault(event, []).append({"matcher": "Bash", "hooks": [note]})
         self.write(".claude/settings.json", json.dumps(hooked))
         model = Model(calls)
         try:
@@ -322,6 +324,47 @@ def setup_takes_away_only_its_own(world):
                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S)
     with open(world.path(".claude/settings.json"), newline="", encoding="utf-8") as file:
         equal(file.read(), before)
+
+
+def the_plugin_and_its_marketplace_are_valid(world, client):
+    for place in (ROOT, os.path.join(ROOT, "hooks/claude")):
+        done = subprocess.run([client, "plugin", "validate", "--strict", place], env=world.environment(),
+                              capture_output=True, text=True, timeout=TIMEOUT_S)
+        equal((done.returncode, done.stdout if done.returncode else ""), (0, ""))
+
+
+def the_server_is_registered_by_the_client_itself(world, client):
+    os.symlink(client, os.path.join(world.bin, "claude"))
+    servers = []
+    for arguments in ([], [], ["--remove"]):
+        done = subprocess.run([world.cx, "setup", "claude", "--yes", *arguments], env=world.environment(), check=True,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S)
+        servers.append(json.loads(world.read(".claude.json")).get("mcpServers", {}).get("cx"))
+        equal("by `claude mcp`" in done.stdout, len(servers) != 2)
+    own = {"type": "stdio", "command": os.path.join(world.bin, "cx"), "args": ["mcp"], "env": {}}
+    equal(servers, [own, own, None])
+
+
+CASES += [(f.__name__, f) for f in (the_plugin_and_its_marketplace_are_valid,
+                                    the_server_is_registered_by_the_client_itself)]
+PLUGIN = ["--plugin-dir", os.path.join(ROOT, "hooks/claude")]
+
+
+@case([call("pytest -x")], arguments=PLUGIN, mode="none")
+def the_plugin_alone_sends_a_command_through_cx(r):
+    equal((r.ran, r.inputs), (["pytest|-x|FOO="], [call("cx pytest -x")]))
+    assert "recorder was here" in r.told, "the report did not reach the model"
+
+
+@case([call("pytest -x")], arguments=PLUGIN)
+def plugin_and_settings_act_once(r):
+    equal((r.ran, r.inputs), (["pytest|-x|FOO="], [call("cx pytest -x")]))
+    equal(r.told.count("recorder was here"), 1)
+
+
+@case([call("pytest -x")], arguments=PLUGIN, mode="shims")
+def plugin_and_shims_act_once(r):
+    equal((r.through_cx, r.inputs), ([["pytest", "-x"]], [call("pytest -x")]))
 
 
 def main():

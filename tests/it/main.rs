@@ -12,6 +12,7 @@ mod hook;
 mod install;
 mod nodes;
 mod paths;
+mod plugin;
 mod route;
 mod runs;
 mod safety;
