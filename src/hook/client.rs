@@ -9,6 +9,8 @@ pub struct ClientArgs {
     pub disallowed: Vec<String>,
     /// Rules of `--allowedTools`.
     pub allowed: Vec<String>,
+    /// Directories of `--add-dir`.
+    pub directories: Vec<String>,
     /// It runs without a person (`-p`), and nothing else answers its questions.
     pub headless: bool,
     /// Its process id, if it was found.
@@ -44,6 +46,12 @@ pub fn parse(argv: &[String]) -> ClientArgs {
                 // Takes any number of values.
                 while let Some(value) = args.next_if(|a| !a.starts_with("--")) {
                     list.extend(rules_of(value));
+                }
+            }
+            "--add-dir" => {
+                out.directories.extend(inline.map(str::to_owned));
+                while let Some(value) = args.next_if(|a| !a.starts_with('-')) {
+                    out.directories.push(value.clone());
                 }
             }
             _ => {}

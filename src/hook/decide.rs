@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::note::{self, Note};
-use super::permissions::{self, Rules};
+use super::permissions::{self, Judgement, Rules};
 use super::settings::{self, Scopes};
 use super::wire::{self, BashInput, Event};
 use super::{client, program, session, snapshot};
@@ -73,11 +73,11 @@ impl World<'_> {
             .or_else(|| Some(self.path("HOME")?.join(".claude")))
     }
 
-    fn guard(&self, event: &Event<'_>) -> Guard {
+    fn guard(&self, cwd: &Path) -> Guard {
         let scopes = Scopes {
             user: self.client_dir(),
             project: self.path("CLAUDE_PROJECT_DIR"),
-            cwd: PathBuf::from(&event.cwd),
+            cwd: cwd.to_owned(),
             managed: self.managed.clone(),
             client: client::args(self.text("CLAUDE_PID").and_then(|p| p.parse().ok())),
         };
@@ -88,10 +88,26 @@ impl World<'_> {
                 .is_some_and(|v| v == "0"),
             None => true,
         };
+        let mut rules = settings::collect(&scopes);
+        let home = self.path("HOME");
+        let roots = std::iter::once(scopes.project.unwrap_or_else(|| cwd.to_owned())).chain(
+            rules.directories.drain(..).map(|d| match (d.strip_prefix("~/"), &home) {
+                (Some(below), Some(home)) => home.join(below),
+                _ => PathBuf::from(d),
+            }),
+        );
         Guard {
-            rules: settings::collect(&scopes),
+            roots: roots.filter(|r| r.is_absolute()).collect(),
+            rules,
             headless,
         }
+    }
+
+    /// What the user's rules say of a text that would run in `cwd`, whoever runs it.
+    pub fn judge(&self, text: &str, cwd: &Path) -> Judgement {
+        let guard = self.guard(cwd);
+        let inside = |path: &str| permissions::lies_inside(path, cwd, &guard.roots);
+        permissions::judge(text, Shell::of(self).dialect, &guard.rules, &inside)
     }
 
     /// Whether everything is to stay local for now: `CX_LOCAL`, `cx off`, or a sandbox without network.
@@ -121,6 +137,8 @@ impl World<'_> {
 /// What the client's own permission rules might say.
 struct Guard {
     rules: Rules,
+    /// Directories in which the client works.
+    roots: Vec<PathBuf>,
     /// The client runs without anybody to answer a prompt.
     headless: bool,
 }
@@ -130,7 +148,7 @@ impl Guard {
     fn forbids_rewrite(&self, text: &str, mode: &str) -> bool {
         // Where a prompt would mean "no", a text that no rule allows must not replace one that may be allowed.
         let prompt_means_no = mode == "dontAsk" || (self.headless && mode != "bypassPermissions");
-        self.rules.might_restrict(text).is_some() || (prompt_means_no && !self.rules.allow_all())
+        self.rules.might_restrict(text).is_some() || (prompt_means_no && !self.rules.allows_all())
     }
 }
 
@@ -162,7 +180,7 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
 
     // A `cx X` that the model typed would pass by the rules for X, in every mode.
     if permissions::names_cx(text) && starts_cx(text, shell.dialect) {
-        let found: &Guard = guard.insert(world.guard(event));
+        let found: &Guard = guard.insert(world.guard(Path::new(&event.cwd)));
         let hidden = text
             .contains(['$', '`'])
             .then(|| found.rules.any_for_bash())
@@ -217,7 +235,7 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         return None;
     }
 
-    let guard = guard.unwrap_or_else(|| world.guard(event));
+    let guard = guard.unwrap_or_else(|| world.guard(Path::new(&event.cwd)));
     if guard.forbids_rewrite(text, &event.mode) {
         return None;
     }

@@ -12,7 +12,7 @@ mod client;
 mod decide;
 mod mcp;
 pub mod note;
-mod permissions;
+pub mod permissions;
 pub mod program;
 mod session;
 mod settings;
@@ -25,6 +25,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::panic;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The largest event that is read, bytes; a longer one is answered with nothing.
@@ -50,6 +51,12 @@ pub fn main(args: &[OsString]) -> ExitCode {
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
     ExitCode::SUCCESS
+}
+
+/// Judges a command text that would run in `cwd` by the permission rules of the user whose client started this process: for
+/// doors, such as an MCP server, whose commands the client's own rules do not see. The files are read anew each time.
+pub fn judge(text: &str, cwd: &Path) -> permissions::Judgement {
+    decide::World::of_process(&|name| env::var_os(name)).judge(text, cwd)
 }
 
 fn read_input() -> Option<Vec<u8>> {

@@ -107,8 +107,9 @@ fn managed(rules: &mut Rules, dir: &Path) {
 }
 
 fn client_rules(rules: &mut Rules, client: &ClientArgs) {
-    rules.restricting.extend(client.disallowed.iter().cloned());
-    rules.allowing.extend(client.allowed.iter().cloned());
+    rules.deny.extend(client.disallowed.iter().cloned());
+    rules.allow.extend(client.allowed.iter().cloned());
+    rules.directories.extend(client.directories.iter().cloned());
     for value in &client.settings {
         if value.trim_start().starts_with('{') {
             take(rules, value, "--settings");
@@ -168,8 +169,9 @@ struct Document<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct Permissions {
+    additional_directories: Option<Vec<String>>,
     deny: Option<Vec<String>>,
     ask: Option<Vec<String>>,
     allow: Option<Vec<String>>,
@@ -192,10 +194,10 @@ fn take(rules: &mut Rules, text: &str, what: &str) {
     });
     match parsed {
         Some(p) => {
-            rules
-                .restricting
-                .extend(p.deny.into_iter().chain(p.ask).flatten());
-            rules.allowing.extend(p.allow.into_iter().flatten());
+            rules.deny.extend(p.deny.into_iter().flatten());
+            rules.ask.extend(p.ask.into_iter().flatten());
+            rules.allow.extend(p.allow.into_iter().flatten());
+            rules.directories.extend(p.additional_directories.into_iter().flatten());
         }
         None => unreadable(rules, what),
     }
@@ -270,10 +272,11 @@ mod tests {
         let rules = collect(&tree.scopes);
         assert_eq!(rules.unreadable, None);
         let want = [
-            "user", "remote", "project", "local", "main", "managed", "drop-in", "argument", "flag", "inline",
+            "user", "remote", "local", "main", "managed", "drop-in", "argument", "flag", "inline",
         ];
-        assert_eq!(rules.restricting, want);
-        assert_eq!(rules.allowing, ["Bash", "Edit"]);
+        assert_eq!(rules.deny, want);
+        assert_eq!(rules.ask, ["project"]);
+        assert_eq!(rules.allow, ["Bash", "Edit"]);
     }
 
     #[test]
@@ -282,7 +285,7 @@ mod tests {
         tree.scopes.project = None;
         tree.put("project/.claude/settings.json", &deny("above"));
         tree.put("project/deep/er/.claude/settings.local.json", &deny("here"));
-        assert_eq!(collect(&tree.scopes).restricting, ["here", "above"]);
+        assert_eq!(collect(&tree.scopes).deny, ["here", "above"]);
     }
 
     #[test]

@@ -1,20 +1,7 @@
-//! What the user's own permission rules might say of a command, judged generously.
-//!
-//! The client matches its rules against the rewritten text only: a rule that denies `pytest` does not see
-//! `cx pytest`. So where any deny or ask rule *might* concern the text, cx leaves the text alone and the client's
-//! rules see the plain command. Saying "might" too often costs an offload; saying it too seldom would widen what
-//! the user allowed, so whatever is not understood counts as "might".
+//! What the user's own deny and ask rules might say of a command, judged generously: whatever is not understood counts as
+//! "might".
 
-/// The rules that were found, of all scopes together.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// Deny and ask rules, as written: `Bash(rm:*)`, `WebFetch`.
-    pub restricting: Vec<String>,
-    /// Allow rules, as written.
-    pub allowing: Vec<String>,
-    /// Why some rules could not be read, if so; then any command might be restricted.
-    pub unreadable: Option<String>,
-}
+use super::Rules;
 
 impl Rules {
     /// Whether a deny or ask rule might concern a part of `text`, and which.
@@ -23,8 +10,7 @@ impl Rules {
             return Some(why);
         }
         let mut haystack = None;
-        self.restricting
-            .iter()
+        self.restricting()
             .map(String::as_str)
             .find(|rule| match scope(rule) {
                 Scope::OtherTool => false,
@@ -37,21 +23,10 @@ impl Rules {
 
     /// A deny or ask rule for Bash, if there is any: for texts that do not show what they run.
     pub fn any_for_bash(&self) -> Option<&str> {
-        let all = self.restricting.iter().map(String::as_str);
+        let mut all = self.restricting().map(String::as_str);
         self.unreadable
             .as_deref()
-            .or_else(|| all.into_iter().find(|r| !matches!(scope(r), Scope::OtherTool)))
-    }
-
-    /// Whether an allow rule covers every command, or every command of cx: then a rewrite meets no prompt.
-    pub fn allow_all(&self) -> bool {
-        self.allowing.iter().any(|rule| match rule.as_str() {
-            "Bash" => true,
-            rule => rule
-                .strip_prefix("Bash(")
-                .and_then(|r| r.strip_suffix(')'))
-                .is_some_and(|content| matches!(content, "*" | ":*" | "cx:*" | "cx *")),
-        })
+            .or_else(|| all.find(|r| !matches!(scope(r), Scope::OtherTool)))
     }
 }
 
@@ -175,7 +150,7 @@ mod tests {
 
     fn restricts(rule: &str, text: &str) -> bool {
         let rules = Rules {
-            restricting: vec!["Read(./.env)".into(), rule.into()],
+            deny: vec!["Read(./.env)".into(), rule.into()],
             ..Rules::default()
         };
         let found = rules.might_restrict(text);
@@ -255,28 +230,10 @@ mod tests {
             assert!(!names_cx(text), "{text}");
         }
         let rules = Rules {
-            restricting: vec!["Bash(cx:*)".into()],
+            deny: vec!["Bash(cx:*)".into()],
             ..Rules::default()
         };
         assert_eq!(rules.might_restrict(&without_cx("cx ls")), None);
         assert!(rules.might_restrict("cx ls").is_some());
-    }
-
-    #[test]
-    fn allow_rules_that_cover_a_rewrite() {
-        for (rule, want) in [
-            ("Bash", true),
-            ("Bash(*)", true),
-            ("Bash(cx *)", true),
-            ("Bash(cx:*)", true),
-            ("Bash(cargo:*)", false),
-            ("Edit", false),
-        ] {
-            let rules = Rules {
-                allowing: vec![rule.into()],
-                ..Rules::default()
-            };
-            assert_eq!(rules.allow_all(), want, "{rule}");
-        }
     }
 }
