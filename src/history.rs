@@ -33,6 +33,8 @@ pub struct Entry {
 struct RunEntry {
     id: String,
     sync_ms: u64,
+    /// What scanning and packing took here; most of it beside the opening of the session.
+    local_ms: u64,
     run_ms: u64,
     sent_files: u64,
     sent_bytes: u64,
@@ -80,6 +82,7 @@ impl Entry {
             run: outcome.map(|o| RunEntry {
                 id: o.run_id.clone(),
                 sync_ms: o.sync_time.as_millis() as u64,
+                local_ms: o.local_time.as_millis() as u64,
                 run_ms: o.run_time.as_millis() as u64,
                 sent_files: o.sent.0,
                 sent_bytes: o.sent.1,

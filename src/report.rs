@@ -111,6 +111,7 @@ mod tests {
             sent: (12, 1000),
             back: (2, 10),
             sync_time: Duration::from_millis(210),
+            local_time: Duration::from_millis(30),
             run_time: Duration::from_millis(18_200),
             notes: vec![],
             load: None,

@@ -109,6 +109,8 @@ pub struct Outcome {
     pub back: (u64, u64),
     /// Time spent on connecting and syncing.
     pub sync_time: Duration,
+    /// What scanning and packing took here.
+    pub local_time: Duration,
     /// Time the command itself ran.
     pub run_time: Duration,
     /// More things the person must know: conflicts, what stayed behind, withheld files.
@@ -129,6 +131,7 @@ impl Outcome {
             sent: (0, 0),
             back: (0, 0),
             sync_time: Duration::ZERO,
+            local_time: Duration::ZERO,
             run_time: Duration::ZERO,
             notes: Vec::new(),
             load: None,

@@ -71,11 +71,19 @@ pub fn default_slots(cores: u32) -> u32 {
 /// Never today; kept for what a platform may need.
 pub fn look(base: &Path) -> anyhow::Result<(Facts, Load)> {
     let env = login_env(base);
-    let mut facts = probe::facts(path_of(&env));
+    let mut facts = probe::facts(path_of(&env), &base.join("libc"));
     facts.slots = default_slots(facts.cores);
     facts.no_namespace = super::place::namespaces(base).err();
     let load = load(base, facts.slots);
     Ok((facts, load))
+}
+
+/// As much of it as an admission needs.
+pub fn glance(base: &Path) -> (Facts, Load) {
+    let mut facts = probe::size();
+    facts.slots = default_slots(facts.cores);
+    let load = load(base, facts.slots);
+    (facts, load)
 }
 
 /// How busy this node is.

@@ -217,7 +217,7 @@ impl Supervisor {
     #[expect(clippy::type_complexity, reason = "one caller, right above")]
     fn prepare(&mut self) -> Result<(Held, PathBuf, Vec<(OsString, OsString)>, PathBuf, Place), Stop> {
         let login = admit::login_env(&self.base);
-        let (mut facts, load) = admit::look(&self.base)?;
+        let (mut facts, load) = admit::glance(&self.base);
         facts.slots = self.run.slots.unwrap_or(facts.slots).max(1);
         let allow_overload = self.run.insist || self.run.allow_overload;
         if let Some(why) = admit::too_busy(&load, &facts, allow_overload) {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -29,6 +30,8 @@ pub struct Tree {
     pub repository: Option<GitMeta>,
     /// cx's own directories.
     pub paths: Arc<Paths>,
+    /// How long the scan took.
+    pub took: Duration,
 }
 
 /// What this machine believes the mirrors hold.
@@ -47,17 +50,16 @@ pub struct Pack {
     repository: Option<GitMeta>,
     /// What was sent, once it was.
     pub packed: Option<Packed>,
+    /// Whether it may travel in the first packet.
+    pub is_inline: bool,
+    /// How long it took to make.
+    pub took: Duration,
 }
 
 impl Pack {
     /// The generation after it, once all was read.
     pub fn to(&self) -> Option<Generation> {
         self.packed.as_ref().map(|p| generation(&p.manifest))
-    }
-
-    /// Whether it may travel in the first packet.
-    pub fn is_inline(&self) -> bool {
-        self.bytes.as_ref().is_some_and(|b| b.len() <= INLINE_PACK)
     }
 }
 
@@ -88,6 +90,7 @@ impl Tree {
     }
 
     fn pack_now(&self, node: &str, have: Option<Manifest>) -> std::io::Result<Pack> {
+        let begun = Instant::now();
         let record = records(&self.paths).load(&self.ws.key, node);
         // A mirror that is not what we believed may have lost its repository, too.
         let stale_repository = have.is_some() || record.repository != self.repository.as_ref().map(|r| r.id);
@@ -109,6 +112,8 @@ impl Tree {
             have,
             repository,
             packed: None,
+            is_inline: false,
+            took: Duration::ZERO,
         };
         if size <= IN_MEMORY {
             let mut bytes = Vec::new();
@@ -120,8 +125,10 @@ impl Tree {
                 repository,
                 &mut bytes,
             )?);
+            pack.is_inline = bytes.len() <= INLINE_PACK;
             pack.bytes = Some(bytes);
         }
+        pack.took = begun.elapsed();
         Ok(pack)
     }
 
@@ -153,7 +160,9 @@ impl Tree {
 
     /// Remembers that the mirror now holds what was sent.
     pub fn synced(&self, node: &str, pack: &Pack) {
-        if let Some(p) = &pack.packed {
+        if let Some(p) = &pack.packed
+            && (p.manifest != pack.have || pack.repository.is_some())
+        {
             // Losing this costs one exchange of manifests.
             let _ = records(&self.paths).update(&self.ws.key, node, |r| {
                 r.manifest = p.manifest.clone();
@@ -252,9 +261,11 @@ impl Tree {
         let report = sync::commit_local(&self.ws.root, staged, &context).map_err(|e| e.to_string())?;
         // Where another run changed the mirror too, the next sync asks for its manifest.
         let known = want == Some(generation(&mirror));
-        let _ = records(&self.paths).update(&self.ws.key, node, |r| {
-            r.manifest = if known { mirror } else { Manifest::new() }
-        });
+        if !known || mirror != sent {
+            let _ = records(&self.paths).update(&self.ws.key, node, |r| {
+                r.manifest = if known { mirror } else { Manifest::new() }
+            });
+        }
         let mut notes = Vec::new();
         if !report.conflicts.is_empty() {
             notes.push(format!(

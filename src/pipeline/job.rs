@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::client::run::Job;
 use crate::client::tree::Tree;
@@ -25,6 +26,7 @@ pub(super) fn scan(
     config: &Config,
     paths: Arc<Paths>,
 ) -> Result<(Tree, Vec<String>), String> {
+    let begun = Instant::now();
     let mut lines = Vec::new();
     // What a killed cx left half applied comes first.
     for (root, _) in sync::recover(&paths.cache.join("incoming")).unwrap_or_default() {
@@ -80,6 +82,7 @@ pub(super) fn scan(
         repository,
         paths,
         ws,
+        took: begun.elapsed(),
     };
     Ok((tree, lines))
 }

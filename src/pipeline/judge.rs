@@ -162,7 +162,10 @@ pub(super) fn forced_local(request: &Request, paths: &Paths) -> Option<String> {
 }
 
 pub(super) fn local_view(paths: &Paths, table: &Table) -> LocalView {
-    let facts = table.local.facts.clone().unwrap_or_else(probe::own_facts);
+    let facts = table.local.facts.clone().unwrap_or_else(|| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        probe::bare_facts(&path, &paths.cache.join("libc"))
+    });
     let load = probe::load_kept(&paths.cache.join("cpu"), &paths.cache);
     LocalView {
         platform: facts.platform,

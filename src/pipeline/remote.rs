@@ -314,6 +314,7 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         sent: ran.sent,
         back: (ran.back.files.0 + ran.back.deleted, ran.back.files.1),
         sync_time: ran.sync_time,
+        local_time: ran.work,
         run_time,
         notes,
         load: Some(ran.exit.load),

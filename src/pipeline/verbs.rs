@@ -71,7 +71,7 @@ pub fn refresh_stale(limit: Duration) -> anyhow::Result<()> {
 
 /// Fills in what this machine is and how busy it is.
 pub fn look_at_local(paths: &Paths, table: &mut Table) {
-    table.local.facts = Some(probe::own_facts());
+    table.local.facts = Some(probe::own_facts(&paths.cache.join("libc")));
     table.local.load = Some(probe::load_kept(&paths.cache.join("cpu"), &paths.cache));
     table.local.seen_ms = crate::agent::now_ms();
 }

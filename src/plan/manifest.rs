@@ -2,25 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A path inside a workspace: bytes, `/`-separated, relative, without `.`, `..` or empty components.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
-pub struct RelPath(Vec<u8>);
+///
+/// Cheap to clone: a large tree's paths stand in several manifests at once.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelPath(Arc<[u8]>);
 
 impl RelPath {
     /// Takes `bytes` if they are a safe relative path: not empty, at most 4096 bytes, no NUL, no leading or
     /// trailing slash, no empty, `.` or `..` component.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Option<Self> {
-        let b = bytes.into();
+        RelPath::from_slice(&bytes.into())
+    }
+
+    /// The same of borrowed bytes.
+    pub fn from_slice(b: &[u8]) -> Option<Self> {
         let ok = !b.is_empty()
             && b.len() <= 4096
             && !b.contains(&0)
             && b.split(|c| *c == b'/')
                 .all(|part| !part.is_empty() && part != b"." && part != b"..");
-        ok.then_some(RelPath(b))
+        ok.then(|| RelPath(b.into()))
     }
 
     /// The bytes.
@@ -39,16 +45,43 @@ impl RelPath {
     }
 }
 
-impl TryFrom<Vec<u8>> for RelPath {
-    type Error = &'static str;
-    fn try_from(b: Vec<u8>) -> Result<Self, Self::Error> {
-        RelPath::new(b).ok_or("not a safe relative path")
+impl From<RelPath> for Vec<u8> {
+    fn from(p: RelPath) -> Self {
+        p.0.to_vec()
     }
 }
 
-impl From<RelPath> for Vec<u8> {
-    fn from(p: RelPath) -> Self {
-        p.0
+impl Serialize for RelPath {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for RelPath {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_bytes(PathVisitor)
+    }
+}
+
+struct PathVisitor;
+
+impl<'de> de::Visitor<'de> for PathVisitor {
+    type Value = RelPath;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a safe relative path")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<RelPath, E> {
+        RelPath::from_slice(bytes).ok_or_else(|| E::custom("not a safe relative path"))
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<RelPath, A::Error> {
+        let mut bytes = Vec::new();
+        while let Some(b) = seq.next_element::<u8>()? {
+            bytes.push(b);
+        }
+        self.visit_bytes(&bytes)
     }
 }
 

@@ -7,7 +7,8 @@ use crate::proto::Load;
 /// A sample of the CPU's counters older than this says nothing about now; a younger one than the second says too little.
 const SAMPLE_MS: (u64, u64) = (200, 60_000);
 
-/// The load now. CPU use is counted since the last call, whose counters lie in `kept`; without a usable one, over 50 ms.
+/// The load now. CPU use is counted since the last call, whose counters lie in `kept`; without a usable one it is what the load
+/// average says: whoever asks has no time to wait.
 /// Slots are left at 0.
 pub fn load_kept(kept: &Path, disk: &Path) -> Load {
     let (load1, memory_free) = (load1(), memory_free());
@@ -45,18 +46,12 @@ fn cpu(kept: &Path) -> f32 {
     if let Some(last) = last {
         return last;
     }
-    let (was, now) = match was {
-        Some(was) => (was, now),
-        None => {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            (now, ticks().unwrap_or(now))
+    let percent = match was {
+        Some(was) if now.1 > was.1 => {
+            let (busy, total) = (now.0.saturating_sub(was.0), now.1 - was.1);
+            (busy as f32 * 100.0 / total as f32).clamp(0.0, 100.0)
         }
-    };
-    let (busy, total) = (now.0.saturating_sub(was.0), now.1.saturating_sub(was.1));
-    let percent = if total == 0 {
-        0.0
-    } else {
-        (busy as f32 * 100.0 / total as f32).clamp(0.0, 100.0)
+        _ => by_load_average(),
     };
     let text = format!("{now_ms} {} {} {}", now.0, now.1, (percent * 10.0) as u64);
     let _ = crate::paths::write_atomic(kept, text.as_bytes(), 0o600);
@@ -78,6 +73,11 @@ pub fn cpu_at_a_glance(kept: &Path) -> f32 {
             return now.0.saturating_sub(busy) as f32 * 100.0 / (now.1 - total) as f32;
         }
     }
+    by_load_average()
+}
+
+/// CPU in use, per cent, as the load average of the last minute has it.
+fn by_load_average() -> f32 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f32;
     (load1() * 100.0 / cores).min(100.0)
 }

@@ -8,6 +8,7 @@ mod load;
 mod tools;
 
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -19,15 +20,23 @@ pub use env::{login_env, print_env};
 pub use load::{cpu_at_a_glance, load_kept};
 pub use tools::{find_program, has_module, version_of};
 
-/// What this machine is. Tools are looked up in `path`.
-pub fn facts(path: &OsStr) -> Facts {
+/// What this machine is. Tools are looked up in `path`; what takes reading is kept in `kept`.
+pub fn facts(path: &OsStr, kept: &Path) -> Facts {
+    Facts {
+        tools: tools::present(path),
+        ..bare_facts(path, kept)
+    }
+}
+
+/// The same without the tools.
+pub fn bare_facts(path: &OsStr, kept: &Path) -> Facts {
     let uname = rustix::system::uname();
     let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
     let told =
         uname_program(path).unwrap_or_else(|| format!("{} {}", text(uname.sysname()), text(uname.machine())));
     let (os, arch) = crate::node::agents::platform_of(&told);
     let libc = if os == "linux" {
-        libc_version()
+        libc_version(kept)
     } else {
         String::new()
     };
@@ -39,8 +48,17 @@ pub fn facts(path: &OsStr) -> Facts {
         platform: Platform { os, arch, libc },
         cores: cores(),
         memory: load::memory_total(),
-        tools: tools::present(path),
+        tools: Vec::new(),
         slots: 0,
+    }
+}
+
+/// Only the cores and the memory, which a load is measured by.
+pub fn size() -> Facts {
+    Facts {
+        cores: cores(),
+        memory: load::memory_total(),
+        ..Facts::default()
     }
 }
 
@@ -60,10 +78,10 @@ fn uname_program(path: &OsStr) -> Option<String> {
     (said.split_whitespace().count() == 2).then_some(said)
 }
 
-/// What the machine is that cx was called on.
-pub fn own_facts() -> Facts {
+/// What the machine is that cx was called on; what takes reading is kept in `kept`.
+pub fn own_facts(kept: &Path) -> Facts {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut facts = facts(&path);
+    let mut facts = facts(&path, kept);
     facts.slots = crate::agent::default_slots(facts.cores);
     facts
 }
@@ -86,8 +104,9 @@ fn machine_id(hostname: &str) -> String {
     blake3::hash(&id).to_hex()[..16].to_owned()
 }
 
-/// The C library of a Linux machine, found without starting anything: this program is static and can't ask its own.
-fn libc_version() -> String {
+/// The C library of a Linux machine, found without starting anything: this program is static and can't ask its own. A glibc
+/// is some megabytes to look through: what was found is kept in `kept` for as long as the file is the same.
+fn libc_version(kept: &Path) -> String {
     let dirs = [
         "/lib64",
         "/lib",
@@ -101,8 +120,25 @@ fn libc_version() -> String {
         .chain(["/lib/riscv64-linux-gnu", "/lib/arm-linux-gnueabihf"])
     {
         let file = Path::new(dir).join("libc.so.6");
+        let Ok(meta) = std::fs::metadata(&file) else {
+            continue;
+        };
+        let stamp = format!(
+            "{}:{}:{}:{}",
+            meta.dev(),
+            meta.ino(),
+            meta.size(),
+            meta.ctime_nsec()
+        );
+        if let Ok(text) = std::fs::read_to_string(kept)
+            && let Some(version) = text.strip_prefix(&stamp).and_then(|t| t.strip_prefix(' '))
+        {
+            return version.to_owned();
+        }
         if let Some(v) = std::fs::read(&file).ok().and_then(|b| glibc_in(&b)) {
-            return format!("glibc {v}");
+            let version = format!("glibc {v}");
+            let _ = crate::paths::write_atomic(kept, format!("{stamp} {version}").as_bytes(), 0o600);
+            return version;
         }
     }
     let musl = std::fs::read_dir("/lib").is_ok_and(|d| {
@@ -162,22 +198,29 @@ mod tests {
         std::fs::set_permissions(&uname, std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = format!("{}:/usr/bin:/bin", dir.path().display());
         // A process that another test forks just now may hold the file open, and then it can't be started.
+        let kept = dir.path().join("kept");
         let is_believed = (0..50).any(|_| {
-            let platform = facts(OsStr::new(&path)).platform;
+            let platform = bare_facts(OsStr::new(&path), &kept).platform;
             (platform.os.as_str(), platform.arch.as_str()) == ("linux", "arm64")
         });
         assert!(is_believed);
         std::fs::write(&uname, "#!/bin/sh\necho what\n").unwrap();
         assert_eq!(
-            facts(OsStr::new(&path)).platform,
-            facts(OsStr::new("/usr/bin:/bin")).platform
+            bare_facts(OsStr::new(&path), &kept).platform,
+            bare_facts(OsStr::new("/usr/bin:/bin"), &kept).platform
         );
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn this_machine_is_known() {
-        let f = own_facts();
+        let dir = tempfile::tempdir().unwrap();
+        let f = own_facts(&dir.path().join("kept"));
+        assert_eq!(
+            own_facts(&dir.path().join("kept")),
+            f,
+            "the second time from what was kept"
+        );
         assert_eq!(f.platform.os, "linux");
         assert!(f.cores >= 1 && f.memory > 1 << 20 && !f.hostname.is_empty());
         assert!(

@@ -142,7 +142,7 @@ def make_tree(root, files, total, seed):
     weights = [1 / (i + 1) for i in range(len(words))]
     size = max(64, total // files)
     pool = []
-    while sum(map(len, pool)) < 4 << 20:
+    for _ in range(20_000):
         pool.append(" " * rng.choice([0, 4, 4, 8, 12]) + " ".join(rng.choices(words, weights, k=rng.randint(2, 10))) + "\n")
     for i in range(files):
         directory = root / f"src{i // 400}" / f"part{i // 20 % 20}"

@@ -1,4 +1,5 @@
-//! A run that was asked for before the node's agent had greeted: one round trip less.
+//! A run that was asked for before the node's agent had greeted: the login shell's rc files and the agent's start cost no
+//! waiting then.
 //!
 //! The packet lies in the session until the agent reads it, so it is safe by the same rules as any other: it carries a start-by
 //! time, in the node's clock as it was known from the last answer, and this side turns elsewhere only once that has passed

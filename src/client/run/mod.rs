@@ -99,6 +99,8 @@ pub struct Ran {
     pub sync_time: Duration,
     /// How it saw its tree, where the node has said so.
     pub paths: Option<PathMode>,
+    /// What scanning and packing took here.
+    pub work: Duration,
 }
 
 /// Why there is no [`Ran`].
@@ -266,7 +268,7 @@ async fn send_run(
     let mut inline = true;
     if let Some(tree) = &job.tree {
         let mut pack = tree.pack_for(node, None).await.map_err(RunError::broken)?;
-        inline = pack.is_inline();
+        inline = pack.is_inline;
         mirror = Some(MirrorSpec {
             key: tree.key.clone(),
             expected: pack.from,
@@ -464,7 +466,7 @@ impl Running<'_> {
                 told.waiting(&self.link.node, running);
             }
             Down::Admitted => {
-                if self.pack.as_ref().is_some_and(|p| !p.is_inline()) {
+                if self.pack.as_ref().is_some_and(|p| !p.is_inline) {
                     self.send_pack().await?;
                 } else if self.job.tree.is_none() {
                     self.go().await?;
@@ -606,7 +608,11 @@ impl Running<'_> {
                 why: printable(why, 300),
             });
         }
-        let packed = self.pack.take().and_then(|p| p.packed);
+        let mut work = self.job.tree.as_ref().map_or(Duration::ZERO, |t| t.took);
+        let packed = self.pack.take().and_then(|p| {
+            work += p.took;
+            p.packed
+        });
         let sent = packed.as_ref().map_or((0, 0), |p| (p.files, p.bytes));
         if let (Some(tree), Some(incoming), Some(packed)) = (&self.job.tree, self.incoming.take(), packed) {
             back = incoming
@@ -631,6 +637,7 @@ impl Running<'_> {
             back,
             sync_time: self.sync_time,
             paths: self.paths,
+            work,
         })
     }
 }
