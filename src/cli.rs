@@ -12,7 +12,7 @@ use crate::pipeline;
 use crate::request::{Demands, Origin, Request};
 use crate::setup::change::Wish;
 use crate::shims::{self, Shell};
-use crate::{agent, demo, hook, mcp, nodes, setup, status};
+use crate::{agent, demo, gc, hook, mcp, nodes, setup, status};
 
 const AFTER: &str = "\
 Anything that is not one of these commands is run: `cx pytest -x` runs pytest where it finishes first.
@@ -42,6 +42,8 @@ enum Verb {
     Status(StatusArgs),
     /// Say for each part of a command line whether it would leave this machine, and why.
     Explain(ExplainArgs),
+    /// Show what cx keeps on the nodes and here, and with a limit collect it.
+    Gc(GcOptions),
     /// Put cx into an agent's settings, or take it out.
     #[command(subcommand)]
     Setup(SetupVerb),
@@ -169,6 +171,25 @@ struct ExplainArgs {
         value_name = "COMMAND"
     )]
     command: Vec<String>,
+}
+
+#[derive(Args)]
+struct GcOptions {
+    /// Collect what was not used for this long (14d, 12h, 90m).
+    #[arg(long, value_name = "AGE", value_parser = crate::config::parse_age)]
+    older: Option<u64>,
+    /// Collect the oldest until each machine holds no more (10GB).
+    #[arg(long, value_name = "SIZE", value_parser = crate::config::parse_size)]
+    max_size: Option<u64>,
+    /// Only say what would go.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON for programs.
+    #[arg(long)]
+    json: bool,
+    /// Only these nodes.
+    #[arg(value_name = "NODE")]
+    nodes: Vec<String>,
 }
 
 #[derive(Subcommand)]
@@ -305,6 +326,16 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
             shims::init(shell, out)?;
             Ok(0)
         }
+        Verb::Gc(a) => {
+            let args = gc::GcArgs {
+                nodes: a.nodes,
+                older_ms: a.older,
+                max_bytes: a.max_size,
+                dry: a.dry_run,
+                json: a.json,
+            };
+            gc::run(&args, out)
+        }
         Verb::Demo => demo::run(out),
         Verb::Off => switch(true, out),
         Verb::On => switch(false, out),
@@ -327,6 +358,8 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
             if lock.is_some() || !once {
                 // Nobody waits: time enough for a first connection to a far node.
                 pipeline::refresh(Duration::from_secs(15))?;
+                let paths = Paths::from_env()?;
+                gc::by_itself(&paths, crate::config::Config::load(&paths)?.gc.older_ms);
             }
             Ok(0)
         }

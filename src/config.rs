@@ -21,6 +21,10 @@ pub struct Config {
     pub ssh_config: Option<PathBuf>,
     /// `[policy]`.
     pub policy: Policy,
+    /// `[gc]`: what is kept.
+    pub gc: Keep,
+    /// `forward = [5432]`: ports of localhost here that a node's localhost leads to during a run.
+    pub forward: Vec<u16>,
     /// `[[rule]]`: the user's own rules, first match first.
     pub rules: Vec<UserRule>,
     /// `[env] pass = ["NAME", "PREFIX_*"]`: variables that go along.
@@ -97,6 +101,24 @@ impl Default for Policy {
     }
 }
 
+/// `[gc]`: what is kept on each node, and of what is remembered here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// `older`: what was not used for longer goes by itself, milliseconds (`"30d"`).
+    pub older_ms: u64,
+    /// `max_size`: past this, the oldest on a node go by themselves, bytes.
+    pub max_bytes: u64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Keep {
+            older_ms: 30 * 24 * 3600 * 1000,
+            max_bytes: 50 << 30,
+        }
+    }
+}
+
 /// `when_full`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -122,7 +144,55 @@ struct File {
     ssh: SshTable,
     policy: PolicyTable,
     env: EnvTable,
+    gc: GcTable,
+    forward: Vec<u16>,
     rule: Vec<UserRule>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct GcTable {
+    older: Option<Age>,
+    max_size: Option<Size>,
+}
+
+/// `"30d"`, `"12h"`, `"90m"`.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct Age(u64);
+
+impl TryFrom<String> for Age {
+    type Error = String;
+    fn try_from(v: String) -> Result<Self, String> {
+        parse_age(&v).map(Age)
+    }
+}
+
+/// Milliseconds of an age like `14d`, `12h`, `90m`.
+///
+/// # Errors
+/// When it is none.
+pub fn parse_age(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let at = text.len().saturating_sub(1);
+    let minutes = match text.get(at..) {
+        Some("d") => 24 * 60,
+        Some("h") => 60,
+        Some("m") => 1,
+        _ => 0,
+    };
+    let n = text.get(..at).and_then(|n| n.parse::<u32>().ok());
+    n.filter(|_| minutes > 0)
+        .map(|n| u64::from(n) * minutes * 60_000)
+        .ok_or_else(|| format!("{text:?} is not an age; write, say, \"14d\", \"12h\" or \"90m\""))
+}
+
+/// Bytes of a size like `10GB` or `5000`.
+///
+/// # Errors
+/// When it is none.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    Size::try_from(toml::Value::String(text.to_owned())).map(|s| s.0)
 }
 
 #[derive(Default, Deserialize)]
@@ -284,6 +354,11 @@ impl Config {
             nodes,
             ssh_config: file.ssh.config.map(|c| expand(&c, paths)),
             policy,
+            gc: Keep {
+                older_ms: file.gc.older.map_or(Keep::default().older_ms, |a| a.0),
+                max_bytes: file.gc.max_size.map_or(Keep::default().max_bytes, |s| s.0),
+            },
+            forward: file.forward,
             rules: file.rule,
             env_pass: file.env.pass,
         })
@@ -419,6 +494,8 @@ mod tests {
             ("nodes = ['a']\n[node.a]\nslots = 0", "never run anything"),
             ("nodes = ['a']\n[node.a]\nslotz = 1", "line 3"),
             ("[policy]\nback_limit = '1XB'", "is not a size"),
+            ("[gc]\nolder = '30 days'", "is not an age"),
+            ("forward = [70000]", "70000"),
             ("[policy]\nwhen_full = 'never'", "unknown variant"),
         ] {
             let e = parse(text).unwrap_err();

@@ -10,6 +10,7 @@ pub mod client;
 pub mod config;
 pub mod demo;
 pub mod explain;
+pub mod gc;
 pub mod history;
 pub mod hook;
 pub mod inflight;

@@ -65,6 +65,8 @@ pub enum Up {
         /// Key of the client, as in [`MirrorKey`].
         client: Option<String>,
     },
+    /// Run 0: list what lies there for a client, and collect it.
+    Gc(GcAsk),
     /// Starts a run.
     Run(Box<RunStart>),
     /// Attaches to the run of this id, which was started on another stream.
@@ -148,6 +150,38 @@ pub struct RunStart {
     pub detached: bool,
     /// Seconds the run lives on after the link went silent.
     pub link_grace: u32,
+    /// What the node keeps of this client's: milliseconds without use, bytes in all.
+    pub keep: (u64, u64),
+}
+
+/// What to list and collect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcAsk {
+    /// Key of the client, as in [`MirrorKey`].
+    pub client: String,
+    /// What was not used for so many milliseconds goes.
+    pub older_ms: Option<u64>,
+    /// The oldest go until no more bytes are left.
+    pub max_bytes: Option<u64>,
+    /// Nothing goes; it is only marked.
+    pub dry: bool,
+}
+
+/// Something that cx keeps on a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lying {
+    /// `mirror`, `agent`, `conflict` ...
+    pub what: String,
+    /// A path or name.
+    pub name: Vec<u8>,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Milliseconds since it was last used.
+    pub age_ms: u64,
+    /// It is being used.
+    pub in_use: bool,
+    /// It was removed, or would be.
+    pub removed: bool,
 }
 
 /// A need as the node checks it.
@@ -234,6 +268,8 @@ pub enum Down {
     Beat,
     /// Run 0: answer to [`Up::Purge`]: bytes freed.
     Purged(u64),
+    /// Run 0: answer to [`Up::Gc`].
+    Gc(Vec<Lying>),
     /// The run is admitted and holds a slot; send the pack.
     Admitted,
     /// All slots are taken; the run waits.

@@ -164,7 +164,11 @@ fn ago(ms: u64) -> String {
 }
 
 /// Writes rows under a head, each column as wide as its widest cell.
-fn write_columns(out: &mut dyn Write, head: &[String], rows: &[Vec<String>]) -> std::io::Result<()> {
+pub(crate) fn write_columns(
+    out: &mut dyn Write,
+    head: &[String],
+    rows: &[Vec<String>],
+) -> std::io::Result<()> {
     let width = |i: usize| {
         rows.iter()
             .chain([&head.to_vec()])

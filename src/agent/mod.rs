@@ -8,6 +8,7 @@ mod admit;
 pub use admit::{default_slots, now_ms};
 mod child;
 mod feed;
+mod gc;
 mod log;
 mod place;
 mod pty;

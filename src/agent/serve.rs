@@ -48,6 +48,10 @@ pub fn serve() -> anyhow::Result<()> {
                     let w = Down::Welcome(Box::new(welcome(&base)?));
                     let _ = proto::write_packet(&mut *lock(&out), 0, &w);
                 }
+                Ok(Up::Gc(ask)) => {
+                    let gone = Down::Gc(super::gc::collect(&base, &ask));
+                    let _ = proto::write_packet(&mut *lock(&out), 0, &gone);
+                }
                 Ok(Up::Purge { client }) => {
                     let freed = super::purge(&base, client.as_deref());
                     let _ = proto::write_packet(&mut *lock(&out), 0, &Down::Purged(freed));

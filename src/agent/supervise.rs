@@ -20,6 +20,7 @@ use anyhow::Context;
 use super::admit::{self, Slot};
 use super::child;
 use super::feed::{PackInput, Stdin};
+use super::gc;
 use super::log::{self, Event, Log};
 use super::place::{self, Place};
 use super::pty::Pty;
@@ -112,6 +113,8 @@ pub fn supervise() -> anyhow::Result<()> {
         interrupted: false,
         stopped: false,
     };
+    let client = supervisor.run.mirror.as_ref().map(|m| m.key.client.clone());
+    let keep = supervisor.run.keep;
     match supervisor.own() {
         Keep::All => {}
         Keep::Nothing => {
@@ -124,6 +127,9 @@ pub fn supervise() -> anyhow::Result<()> {
         }
     }
     sweep(&supervisor.base.join("runs"));
+    if let Some(client) = client {
+        gc::by_itself(&supervisor.base, &client, keep.0, keep.1);
+    }
     Ok(())
 }
 

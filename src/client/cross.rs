@@ -241,10 +241,59 @@ fn without_jobserver(flags: &OsStr) -> Vec<u8> {
 
 /// Variables of the caller that name a service on this machine: `(name, port or address)`. A command that uses them would not
 /// find the service on a node. Only variables that cross or that tests commonly read are looked at.
-pub fn local_services(vars: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
-    let mut found: Vec<String> = vars
-        .filter_map(|(k, v)| {
-            let (name, value) = (k.to_str()?.to_owned(), v.to_str()?.to_owned());
+pub fn local_services(vars: impl Iterator<Item = (OsString, OsString)>, forward: &[u16]) -> Vec<String> {
+    services(vars, |port| port.is_none_or(|p| !forward.contains(&p)))
+}
+
+/// Those that name a service at one of the ports in `forward`, which nodes can reach.
+pub fn forwarded_services(vars: impl Iterator<Item = (OsString, OsString)>, forward: &[u16]) -> Vec<String> {
+    if forward.is_empty() {
+        return Vec::new();
+    }
+    services(vars, |port| port.is_some_and(|p| forward.contains(&p)))
+}
+
+/// The port that a variable of this name and value means, if that can be told; `others` are all variables.
+fn port_of(name: &str, value: &str, others: &[(String, String)]) -> Option<u16> {
+    let host = match value.split_once("://") {
+        Some((_, rest)) => rest.split(['/', '?', '#']).next()?.rsplit('@').next()?,
+        None => value,
+    };
+    if let Some(port) = host.rsplit_once(':').and_then(|(_, p)| p.parse().ok()) {
+        return Some(port);
+    }
+    let beside = name
+        .strip_suffix("_HOST")
+        .or_else(|| name.strip_suffix("_ADDR"))
+        .map(|n| format!("{n}_PORT"))
+        .or_else(|| (name == "PGHOST").then(|| "PGPORT".to_owned()));
+    let said = beside.and_then(|b| others.iter().find(|(k, _)| *k == b)?.1.parse().ok());
+    let scheme = value
+        .split_once("://")
+        .map_or("", |(s, _)| s.split('+').next().unwrap_or(s));
+    let usual = match (scheme, name) {
+        ("postgres" | "postgresql", _) | (_, "PGHOST") => Some(5432),
+        ("mysql" | "mariadb", _) => Some(3306),
+        ("redis", _) => Some(6379),
+        ("mongodb", _) => Some(27017),
+        ("amqp", _) => Some(5672),
+        ("http" | "ws", _) => Some(80),
+        ("https" | "wss", _) => Some(443),
+        _ => None,
+    };
+    said.or(usual)
+}
+
+fn services(
+    vars: impl Iterator<Item = (OsString, OsString)>,
+    wanted: impl Fn(Option<u16>) -> bool,
+) -> Vec<String> {
+    let all: Vec<(String, String)> = vars
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .collect();
+    let mut found: Vec<String> = all
+        .iter()
+        .filter_map(|(name, value)| {
             let skip = [
                 "ANTHROPIC_",
                 "CLAUDE",
@@ -270,8 +319,9 @@ pub fn local_services(vars: impl Iterator<Item = (OsString, OsString)>) -> Vec<S
                 is_here(host)
             });
             let is_host =
-                (name.ends_with("_HOST") || name == "PGHOST" || name.ends_with("_ADDR")) && is_here(&value);
-            (is_url || is_host).then_some(name)
+                (name.ends_with("_HOST") || name == "PGHOST" || name.ends_with("_ADDR")) && is_here(value);
+            let named = (is_url || is_host) && wanted(port_of(name, value, &all));
+            named.then(|| name.clone())
         })
         .collect();
     found.sort();
@@ -373,7 +423,14 @@ mod tests {
             ("ANTHROPIC_BASE_URL", "http://127.0.0.1:1"),
             ("API", "http://u@[::1]:80/x"),
         ];
-        let vars = vars.iter().map(|(k, v)| (OsString::from(k), OsString::from(v)));
-        assert_eq!(local_services(vars), ["API", "DATABASE_URL", "PGHOST"]);
+        let vars = || vars.iter().map(|(k, v)| (OsString::from(k), OsString::from(v)));
+        assert_eq!(local_services(vars(), &[]), ["API", "DATABASE_URL", "PGHOST"]);
+        assert_eq!(local_services(vars(), &[5432]), ["API"]);
+        assert_eq!(
+            forwarded_services(vars(), &[5432, 6379]),
+            ["DATABASE_URL", "PGHOST"]
+        );
+        assert_eq!(forwarded_services(vars(), &[80]), ["API"]);
+        assert!(forwarded_services(vars(), &[]).is_empty());
     }
 }

@@ -52,7 +52,14 @@ pub fn may_move_unasked(argv: &[Word], cwd: &Path) -> bool {
 }
 
 /// Looks at a command, its directory and its environment.
-pub fn look(argv: &[OsString], work: &Workload, cwd: &Path, ws: Option<&Workspace>, paths: &Paths) -> Fit {
+pub fn look(
+    argv: &[OsString],
+    work: &Workload,
+    cwd: &Path,
+    ws: Option<&Workspace>,
+    paths: &Paths,
+    forward: &[u16],
+) -> Fit {
     let mut fit = Fit::default();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let Some(ws) = ws else {
@@ -88,7 +95,7 @@ pub fn look(argv: &[OsString], work: &Workload, cwd: &Path, ws: Option<&Workspac
         .find_map(|a| leaves(a, cwd, &ws.root))
         .or_else(|| outside_dependency(argv, cwd, &ws.root))
         .or_else(|| {
-            let services = cross::local_services(std::env::vars_os());
+            let services = cross::local_services(std::env::vars_os(), forward);
             (!services.is_empty()).then(|| format!("{} names a service on this machine", services.join(", ")))
         });
     for need in &work.needs {

@@ -2,6 +2,7 @@
 
 pub mod cross;
 pub mod eligible;
+pub mod forward;
 pub mod reach;
 pub mod run;
 pub mod stdio;

@@ -255,6 +255,48 @@ impl Ssh {
         }
     }
 
+    /// Lets port `port` of localhost on the node lead to the same port here, or takes that back, on a standing connection.
+    ///
+    /// # Errors
+    /// What ssh says: mostly that the port is taken there, or that the node forbids it.
+    pub async fn forward(&self, port: u16, open: bool) -> Result<(), LinkError> {
+        let socket = (0..MAX_MASTERS)
+            .map(|n| self.socket(n))
+            .find(|s| s.exists())
+            .ok_or_else(|| LinkError::Unreachable("there is no connection".into()))?;
+        let mut command = tokio::process::Command::new("ssh");
+        if let Some(config) = &self.config {
+            command.arg("-F").arg(config);
+        }
+        let order = if open { "forward" } else { "cancel" };
+        let output = command
+            .args(["-o", "BatchMode=yes", "-o", "ControlMaster=no", "-S"])
+            .arg(&socket)
+            .args(["-O", order, "-R"])
+            // The address is named: where something else listens on part of localhost, none of it is taken.
+            .arg(format!("127.0.0.1:{port}:localhost:{port}"))
+            .arg("--")
+            .arg(&self.alias)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(Duration::from_secs(10), output)
+            .await
+            .map_err(|_| LinkError::Unreachable("no answer in time".into()))?
+            .map_err(|e| LinkError::Here(format!("failed to start ssh: {e}")))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(LinkError::Unreachable(
+            if said.contains("forwarding failed for listen port") {
+                "something else has that port there, or the node forbids forwarding".into()
+            } else {
+                printable(&said, 200)
+            },
+        ))
+    }
+
     /// Ends all masters of this node.
     pub async fn close(&self) {
         for n in 0..MAX_MASTERS {

@@ -90,13 +90,18 @@ pub(super) fn scan(
 pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door: &Door) -> Job {
     let reads = reads_input(request, case);
     let session = std::env::var("CLAUDE_CODE_SESSION_ID").ok();
-    let assigned = match request.origin {
+    let mut assigned = match request.origin {
         Origin::Agent => session
             .and_then(|s| note::read(&case.paths.state, &s))
             .map(|n| n.assigned)
             .unwrap_or_default(),
         _ => typed_variables(),
     };
+    // What leads back here is of use only to who knows of it.
+    assigned.extend(cross::forwarded_services(
+        std::env::vars_os(),
+        &case.config.forward,
+    ));
     let rules = cross::Rules {
         pass: &case.config.env_pass,
         assigned: &assigned,
@@ -119,6 +124,7 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         tree: tree.map(Arc::new),
         link_grace: case.config.policy.link_grace,
         back_limit: case.config.policy.back_limit,
+        keep: (case.config.gc.older_ms, case.config.gc.max_bytes),
     }
 }
 

@@ -51,13 +51,14 @@ pub(super) fn judge(request: &Request) -> anyhow::Result<Case> {
     let ws = ws.ok();
     let pinned = request.demands.is_pinned();
     let mut fit = match &request.script {
-        Some(_) => script::look(&parts, &request.cwd, ws.as_ref(), &paths),
+        Some(_) => script::look(&parts, &request.cwd, ws.as_ref(), &paths, &config.forward),
         None => eligible::look(
             &request.argv,
             &verdict.workload,
             &request.cwd,
             ws.as_ref(),
             &paths,
+            &config.forward,
         ),
     };
     if request.script.is_some() && request.demands.on.is_some() {

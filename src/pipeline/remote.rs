@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use crate::client::eligible::{self, owners};
+use crate::client::forward;
 use crate::client::reach;
 use crate::client::run::{self, Again, Caller, Job, Ran, RunError, Terms, Way};
 use crate::client::stdio::Input;
@@ -136,6 +137,13 @@ pub(super) async fn remote(
             scope: scope(node.write_back),
             paths: node.paths,
         };
+        let forwarded = match forward::open(&node, &case.config, &case.paths).await {
+            Ok(f) => f,
+            Err(reason) => {
+                why.insert(node.name.clone(), reason);
+                continue;
+            }
+        };
         tries += 1;
         let mut caller = Caller {
             output: &door.output,
@@ -150,6 +158,7 @@ pub(super) async fn remote(
             paths: &case.paths,
         };
         let result = run::run(way, again, job, &terms, &mut caller).await;
+        forwarded.close().await;
         match result {
             Ok(ran) => {
                 if door.output.is_mid_line() && report::is_on_terminal() && !request.demands.quiet {

@@ -58,7 +58,13 @@ fn moves_about(judged: &[Judged]) -> bool {
 }
 
 /// What only this machine can tell about each command of a text, put together.
-pub(super) fn look(judged: &[Judged], cwd: &Path, ws: Option<&Workspace>, paths: &Paths) -> Fit {
+pub(super) fn look(
+    judged: &[Judged],
+    cwd: &Path,
+    ws: Option<&Workspace>,
+    paths: &Paths,
+    forward: &[u16],
+) -> Fit {
     let still = !moves_about(judged);
     let mut all = Fit::default();
     for j in judged {
@@ -66,7 +72,8 @@ pub(super) fn look(judged: &[Judged], cwd: &Path, ws: Option<&Workspace>, paths:
         let Some(words) = words.filter(|w| !w.is_empty()) else {
             continue;
         };
-        let fit = eligible::look(&words, &j.verdict.workload, cwd, ws, paths);
+        let fit = eligible::look(&words, &j.verdict.workload, cwd, ws, paths, forward);
+        all.identity = all.identity.or(fit.identity);
         all.must_be_local = all.must_be_local.or(fit.must_be_local);
         all.owner = all.owner.or(fit.owner);
         all.path_prefix = fit.path_prefix;

@@ -112,7 +112,14 @@ pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i3
             cwd: cwd.clone(),
             demands: Default::default(),
         };
-        let mut fit = eligible::look(&request.argv, &verdict.workload, &cwd, ws.as_ref().ok(), &paths);
+        let mut fit = eligible::look(
+            &request.argv,
+            &verdict.workload,
+            &cwd,
+            ws.as_ref().ok(),
+            &paths,
+            &config.forward,
+        );
         if let Err(why) = &ws
             && verdict.class != Class::Light
         {

@@ -35,7 +35,7 @@ use crate::plan::manifest::Manifest;
 pub use back::{BackContext, BackReport, commit_local, recover};
 pub use gitmeta::{GitMeta, snapshot};
 pub use known::is_protected;
-pub use mirror::{Check, Collected, Mirror, MirrorLock, RunGuard, mirrors, purge};
+pub use mirror::{Check, Collected, Mirror, MirrorLock, RunGuard, disk_use, mirrors, purge};
 pub use pack::{Packed, write_pack, write_pack_with};
 pub use record::{MirrorRecord, Records};
 pub use scan::{Scan, ScanOptions, scan};

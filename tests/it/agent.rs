@@ -95,6 +95,7 @@ fn run(id: &str, script: &str, start_by: Option<u64>) -> Up {
         start_by,
         detached: false,
         link_grace: 60,
+        keep: (u64::MAX, u64::MAX),
     }))
 }
 

@@ -7,6 +7,8 @@ mod agent;
 mod demo;
 mod failures;
 mod fidelity;
+mod forward;
+mod gc;
 mod harness;
 mod hook;
 mod install;

@@ -69,6 +69,8 @@ impl Place {
             want: want.clone(),
             ..Place::plain(mirror.root())
         };
+        // A help for people who look at what lies here.
+        let _ = mirror.note_client_path(&spec.at);
         let wish = spec.paths;
         if wish == PathsWish::Rewrite {
             // Where other runs use it, it stays for now: its path is the right one all the same.

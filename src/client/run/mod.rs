@@ -70,6 +70,8 @@ pub struct Job {
     pub link_grace: u32,
     /// Bytes that come back at most.
     pub back_limit: u64,
+    /// What the node keeps of ours: milliseconds without use, bytes in all.
+    pub keep: (u64, u64),
 }
 
 /// What differs from node to node.
@@ -304,6 +306,7 @@ async fn send_run(
         start_by,
         detached: false,
         link_grace: job.link_grace,
+        keep: job.keep,
     }));
     // A stream that has ended is noticed by its reader.
     let _ = channel.send(&up).await;
@@ -536,7 +539,7 @@ impl Running<'_> {
                     RunError::broken(why)
                 });
             }
-            Down::Welcome(_) | Down::Beat | Down::Purged(_) => {}
+            Down::Welcome(_) | Down::Beat | Down::Purged(_) | Down::Gc(_) => {}
         }
         Ok(None)
     }

@@ -336,7 +336,8 @@ fn open_lock(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn disk_use(dir: &Path) -> u64 {
+/// Bytes that a directory takes on disk.
+pub fn disk_use(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let mut bytes = 0;
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

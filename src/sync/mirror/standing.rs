@@ -81,6 +81,22 @@ impl Mirror {
         save(&self.meta, &standing)
     }
 
+    /// Notes what the tree is called on the client, for whoever lists the mirrors.
+    ///
+    /// # Errors
+    /// Those of writing the note.
+    pub fn note_client_path(&self, path: &[u8]) -> io::Result<()> {
+        if self.client_path().as_deref() == Some(path) {
+            return Ok(());
+        }
+        crate::paths::write_atomic(&self.meta.join("path"), path, 0o600)
+    }
+
+    /// What the tree is called on the client, if that was noted.
+    pub fn client_path(&self) -> Option<Vec<u8>> {
+        fs::read(self.meta.join("path")).ok()
+    }
+
     /// Removes the directory `want` if it was made for showing this mirror and is empty; whether it did.
     pub fn unmake(&self, want: &Path) -> bool {
         load(&self.meta).made.iter().any(|m| m == want) && fs::remove_dir(want).is_ok()
