@@ -137,7 +137,7 @@ fn print(
     failed: &[(String, String)],
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let mut rows: Vec<_> = found.iter().collect();
+    let mut rows = summed(found);
     rows.sort_by_key(|(node, l)| (node.clone(), std::cmp::Reverse(l.age_ms)));
     let cells: Vec<Vec<String>> = rows
         .iter()
@@ -169,6 +169,40 @@ fn print(
         writeln!(std::io::stderr(), "{node}: not asked: {}", printable(why, 200))?;
     }
     Ok(())
+}
+
+/// With the many small files about trees as one row for each kind and fate.
+fn summed(found: &[(String, Lying)]) -> Vec<(String, Lying)> {
+    let mut rows: Vec<(String, Lying)> = Vec::new();
+    let mut sums: Vec<(Lying, usize)> = Vec::new();
+    for (node, l) in found {
+        if !matches!(l.what.as_str(), "index" | "record") {
+            rows.push((node.clone(), l.clone()));
+            continue;
+        }
+        match sums
+            .iter_mut()
+            .find(|(s, _)| s.what == l.what && s.removed == l.removed)
+        {
+            Some((sum, n)) => {
+                sum.bytes += l.bytes;
+                sum.age_ms = sum.age_ms.max(l.age_ms);
+                *n += 1;
+            }
+            None => sums.push((l.clone(), 1)),
+        }
+    }
+    rows.extend(sums.into_iter().map(|(mut sum, n)| {
+        let path = String::from_utf8_lossy(&sum.name).into_owned();
+        let dir = Path::new(&path)
+            .parent()
+            .unwrap_or(Path::new(""))
+            .display()
+            .to_string();
+        sum.name = format!("{n} files in {dir}").into_bytes();
+        ("local".to_owned(), sum)
+    }));
+    rows
 }
 
 fn name_of(l: &Lying) -> String {

@@ -38,6 +38,17 @@ pub fn base_dir() -> anyhow::Result<PathBuf> {
 
 pub use crate::paths::private_dir;
 
+/// This very program, also while another cx puts a new file in its place.
+///
+/// # Errors
+/// When the system does not say.
+fn own_program() -> std::io::Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return Ok("/proc/self/exe".into());
+    }
+    std::env::current_exe()
+}
+
 /// The file in a run's directory that says that its command was started, or is about to be. It stays when the run ends with
 /// nobody to tell.
 const STARTED: &str = "started";

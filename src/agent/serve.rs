@@ -150,7 +150,7 @@ fn open_supervisor(base: &std::path::Path, body: &[u8]) -> anyhow::Result<UnixSt
                 .append(true)
                 .create(true)
                 .open(base.join("supervisors.log"))?;
-            let mut child = Command::new(std::env::current_exe()?)
+            let mut child = Command::new(super::own_program()?)
                 .args(["agent", "--supervise"])
                 .stdin(Stdio::from(OwnedFd::from(theirs)))
                 .stdout(Stdio::null())

@@ -352,7 +352,7 @@ fn scratch(base: &Path) -> Result<PathBuf, String> {
 #[cfg(target_os = "linux")]
 fn check(steps: &Arc<Steps>, real: &Path, want: &Path) -> Result<(), String> {
     let meta = std::fs::metadata(real).map_err(|e| e.to_string())?;
-    let exe = std::env::current_exe().map_err(|e| e.to_string())?;
+    let exe = super::own_program().map_err(|e| e.to_string())?;
     let mut command = Command::new(exe);
     command
         .args(["agent", "--placed"])
