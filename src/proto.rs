@@ -150,6 +150,8 @@ pub struct RunStart {
     pub detached: bool,
     /// Seconds the run lives on after the link went silent.
     pub link_grace: u32,
+    /// If the command fails, its [`Exit`] tells of the tools there.
+    pub tell_tools: bool,
     /// What the node keeps of this client's: milliseconds without use, bytes in all.
     pub keep: (u64, u64),
 }
@@ -371,6 +373,8 @@ pub struct Exit {
     pub stayed: (Vec<RelPath>, u64),
     /// Files that would have come back but for the limit, at most 100.
     pub over: Vec<RelPath>,
+    /// Programs that the run needs and their versions there, where that was asked for; an empty version: none.
+    pub tools: Vec<(String, String)>,
     /// Why what the command changed could not be collected, if so; then nothing came back.
     pub uncollected: Option<String>,
     /// Load after the run.

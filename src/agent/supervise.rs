@@ -3,7 +3,7 @@
 //! It takes its packets from a socket on its standard input (the agent holds the other end) and, later, from
 //! streams that attach. It holds the slot and its share of the mirror by locks that the kernel frees when it dies.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -62,6 +62,8 @@ struct Supervisor {
     log: Log,
     events: Receiver<Event>,
     tx: Sender<Event>,
+    /// PATH of the run, as it is outside of a namespace.
+    path: OsString,
     /// A signal that ends commands was passed on.
     interrupted: bool,
     /// The command stands still, stopped; a caller who went away meanwhile may come back late.
@@ -110,6 +112,7 @@ pub fn supervise() -> anyhow::Result<()> {
         log,
         events,
         tx,
+        path: OsString::new(),
         interrupted: false,
         stopped: false,
     };
@@ -252,6 +255,7 @@ impl Supervisor {
             Some(root) => admit::with_prefix(&self.run.path_prefix, root, admit::path_of(&login)),
             None => admit::path_of(&login).to_owned(),
         };
+        self.path.clone_from(&path);
         let env = admit::run_env(
             login,
             &self.run.env,
@@ -542,6 +546,30 @@ impl Supervisor {
         }
     }
 
+    /// The programs that the run needs and its own, with their versions in the run's own PATH.
+    fn tools(&self) -> Vec<(String, String)> {
+        let first = self
+            .run
+            .argv
+            .first()
+            .map(|a| String::from_utf8_lossy(a).into_owned());
+        let needs = self.run.needs.iter().map(|n| n.need.program.clone());
+        let mut names: Vec<String> = needs.chain(first).filter(|n| !n.contains('/')).collect();
+        names.sort();
+        names.dedup();
+        names
+            .into_iter()
+            .take(4)
+            .map(|name| {
+                let found = crate::probe::find_program(OsStr::new(&name), &self.path);
+                let version = found.map(|f| crate::probe::version_of(&f, &self.base.join("versions")));
+                // One that is there but does not say its version is no difference to tell of.
+                let version = version.map_or(String::new(), |v| v.unwrap_or_else(|| "?".into()));
+                (name, version)
+            })
+            .collect()
+    }
+
     /// Collects what the command changed and waits until somebody has got everything.
     fn deliver(&mut self, held: Held, ending: Ending, ran_ms: u64) -> Result<Keep, Stop> {
         let Held {
@@ -555,6 +583,12 @@ impl Supervisor {
         let mut over = Vec::new();
         let mut uncollected = None;
         let mut back = None;
+        let failed = !matches!(ending, Ending::Code(0));
+        let tools = if failed && self.run.tell_tools {
+            self.tools()
+        } else {
+            Vec::new()
+        };
         if let (Some(mut mirror), Some(spec)) = (mirror, &self.run.mirror) {
             let path = self.dir.join("back");
             let mut file = File::options()
@@ -596,6 +630,7 @@ impl Supervisor {
                 generation,
                 stayed,
                 over,
+                tools,
                 uncollected,
                 load,
             })),

@@ -211,6 +211,11 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// Whether a variable belongs to this session or machine and never crosses.
+pub fn is_of_the_session(name: &str) -> bool {
+    NEVER.iter().any(|p| matches(p, name))
+}
+
 /// Whether a variable looks like a secret by its name or its value.
 pub fn looks_secret(name: &str, value: &str) -> bool {
     let upper = name.to_ascii_uppercase();

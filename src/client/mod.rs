@@ -1,6 +1,7 @@
 //! The client's side of a run: what goes along, which node answers first, and the run itself.
 
 pub mod cross;
+pub mod differs;
 pub mod eligible;
 pub mod forward;
 pub mod reach;

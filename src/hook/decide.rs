@@ -254,11 +254,7 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
 
 /// What the rules say of a text that comes through another door than the client's shell tool.
 pub(super) fn ruling(text: &str, cwd: &Path, world: &World<'_>) -> super::Ruling {
-    let event = Event {
-        cwd: cwd.display().to_string(),
-        ..Event::default()
-    };
-    match world.guard(&event).rules.might_restrict(text) {
+    match world.guard(cwd).rules.might_restrict(text) {
         Some(rule) => super::Ruling::Ask(format!("one of your permission rules may concern it: {rule}")),
         None => super::Ruling::Fine,
     }

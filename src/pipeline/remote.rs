@@ -5,11 +5,11 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use crate::client::eligible::{self, owners};
-use crate::client::forward;
 use crate::client::reach;
 use crate::client::run::{self, Again, Caller, Job, Ran, RunError, Terms, Way};
 use crate::client::stdio::Input;
 use crate::client::tree;
+use crate::client::{differs, forward};
 use crate::config::{NodeConfig, WhenFull};
 use crate::inflight::Inflight;
 use crate::plan::route::Route;
@@ -136,6 +136,7 @@ pub(super) async fn remote(
             insist: pinned || waiting || case.fit.owner.is_some(),
             scope: scope(node.write_back),
             paths: node.paths,
+            first_failure: is_first_failure(request, case, &node.name),
         };
         let forwarded = match forward::open(&node, &case.config, &case.paths).await {
             Ok(f) => f,
@@ -259,6 +260,14 @@ fn unfit(request: &Request, case: &Case, node: &str) -> Option<String> {
     }
 }
 
+/// Whether a command of this kind has not failed on `node` before, in this workspace.
+fn is_first_failure(request: &Request, case: &Case, node: &str) -> bool {
+    let shape = differs::shape(&case.verdict.rule, &request.argv);
+    case.ws
+        .as_ref()
+        .is_some_and(|w| differs::is_first(&case.paths, &w.key, node, &shape))
+}
+
 /// Whether a run may wait for a slot, by the user's policy.
 pub(super) fn may_wait(case: &Case) -> bool {
     match case.config.policy.when_full {
@@ -312,6 +321,19 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
             "secrets that stayed here: {}",
             tree::list(&tree.scan.withheld)
         ));
+    }
+    if failed
+        && let Some(ws) = case
+            .ws
+            .as_ref()
+            .filter(|_| is_first_failure(request, case, &node.name))
+    {
+        let differing = differs::look(&ran.exit.tools, &job.env, &ran.tail, &case.paths);
+        if !differing.is_empty() {
+            notes.push(format!("differs: {}", differing.join("; ")));
+        }
+        let shape = differs::shape(&case.verdict.rule, &request.argv);
+        differs::note(&case.paths, &ws.key, &node.name, &shape);
     }
     let run_time = Duration::from_millis(ran.exit.ran_ms);
     let outcome = Outcome {

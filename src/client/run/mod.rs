@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::differs::TAIL;
 use super::reach;
 use super::stdio::{Input, Output};
 use super::terminal::{self, Terminal};
@@ -86,6 +87,8 @@ pub struct Terms {
     pub scope: u8,
     /// How the tree is to be shown there.
     pub paths: PathsWish,
+    /// This kind of command has not failed there yet; if it does, what differs there is told.
+    pub first_failure: bool,
 }
 
 /// How a run ended.
@@ -103,6 +106,8 @@ pub struct Ran {
     pub paths: Option<PathMode>,
     /// What scanning and packing took here.
     pub work: Duration,
+    /// The end of its output.
+    pub tail: Vec<u8>,
 }
 
 /// Why there is no [`Ran`].
@@ -232,6 +237,7 @@ pub async fn run(
         start_by,
         started: attached.is_some(),
         paths: None,
+        tail: Vec::new(),
         got: 0,
         pack,
         differs: Vec::new(),
@@ -307,6 +313,7 @@ async fn send_run(
         detached: false,
         link_grace: job.link_grace,
         keep: job.keep,
+        tell_tools: terms.first_failure,
     }));
     // A stream that has ended is noticed by its reader.
     let _ = channel.send(&up).await;
@@ -325,6 +332,8 @@ struct Running<'a> {
     start_by: Option<Instant>,
     started: bool,
     paths: Option<PathMode>,
+    /// The end of the output.
+    tail: Vec<u8>,
     got: u64,
     pack: Option<Pack>,
     differs: Vec<u8>,
@@ -503,6 +512,7 @@ impl Running<'_> {
             }
             Down::Output { fd, data } => {
                 self.got += data.len() as u64;
+                self.keep_tail(&data);
                 self.output.write(fd, data).await;
             }
             Down::Attached { stdin } => {
@@ -542,6 +552,15 @@ impl Running<'_> {
             Down::Welcome(_) | Down::Beat | Down::Purged(_) | Down::Gc(_) => {}
         }
         Ok(None)
+    }
+
+    fn keep_tail(&mut self, data: &[u8]) {
+        self.tail
+            .extend_from_slice(&data[data.len().saturating_sub(TAIL)..]);
+        // Twice as much at most, so that little is moved.
+        if self.tail.len() > 2 * TAIL {
+            self.tail.drain(..self.tail.len() - TAIL);
+        }
     }
 
     /// Allows the start, where the first packet did not.
@@ -641,6 +660,7 @@ impl Running<'_> {
             sync_time: self.sync_time,
             paths: self.paths,
             work,
+            tail: self.tail,
         })
     }
 }
