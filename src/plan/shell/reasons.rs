@@ -110,6 +110,12 @@ impl Shown {
                 list.contains(&plain.as_str())
             })
         };
+        let taken = program == "unset"
+            || (program == "export" && has('n'))
+            || (matches!(program, "declare" | "typeset") && args.iter().any(|w| w.text() == Some("+x")));
+        if taken && args.iter().any(|w| w.text() == Some("PATH")) {
+            self.all = Some("the text takes PATH away from its programs");
+        }
         match program {
             "set" | "setopt" | "emulate" if has('x') || names(&["xtrace"]) => {
                 self.all = Some("the shell traces its commands (`set -x`)");
@@ -123,6 +129,8 @@ impl Shown {
                 self.all = Some("the text asks which programs the shell remembers (`hash`)");
             }
             "declare" | "typeset" if has('f') || operands().next().is_none() => self.functions = true,
+            // Job control tells of the jobs that end.
+            "set" if has('m') => self.jobs = true,
             "export" if has('f') => self.functions = true,
             "functions" | "whence" | "which" | "where" => self.functions = true,
             "type" => {

@@ -35,7 +35,9 @@ pub(super) fn script(text: &str, dialect: Dialect, file: &ast::File) -> Result<S
         plain,
         ..
     } = walk;
-    parts.sort_by_key(|p| p.span.start);
+    parts.sort_by_key(|p| (p.span.start, p.span.end));
+    // `a[$(x)]=$(x)]=1`: where a subscript ends is not always sure, and what stands there is then met twice.
+    parts.dedup_by(|b, a| a.span == b.span && a.site == b.site && a.argv == b.argv);
     let shown = Shown::of(text, &parts);
     for part in &mut parts {
         if part.left_alone.is_none() {

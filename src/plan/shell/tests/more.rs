@@ -140,6 +140,8 @@ fn reasons_for_leaving_alone() {
         ("f() { make; }; declare -f f", 0, "show or hand on the function"),
         ("make & jobs", 0, "lists its jobs"),
         ("make; type make", 0, "asks what `make` is"),
+        ("export -n PATH; make", 1, "takes PATH away"),
+        ("unset PATH; make", 1, "takes PATH away"),
         ("make; hash", 0, "remembers (`hash`)"),
         ("command_not_found_handle() { x; }; make", 1, "not found"),
         ("make() { x; }; make", 1, "defines `make` as a function or alias"),
