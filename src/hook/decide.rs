@@ -159,6 +159,9 @@ pub fn answer(bytes: &[u8], world: &World<'_>) -> Option<String> {
         session::start(world.paths.as_ref()?, &world.path("CLAUDE_ENV_FILE")?);
         return None;
     }
+    if super::mcp::is_ours(&event.tool) {
+        return super::mcp::before(bytes, &event, world);
+    }
     if event.tool != "Bash" {
         return None;
     }

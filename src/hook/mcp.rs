@@ -6,7 +6,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::asked;
 use super::decide::{self, World};
+use super::wire::{self, Event};
 
 /// What the user's permission rules say of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,48 @@ pub enum Ruling {
 /// Judges a text that would run in `cwd`. The rules are read anew each time.
 pub fn ruling(text: &str, cwd: &Path) -> Ruling {
     decide::ruling(text, cwd, &World::of_process(&|name| std::env::var_os(name)))
+}
+
+/// Whether a tool is one of the server's that run commands, under whatever name the client has the server.
+pub(super) fn is_ours(tool: &str) -> bool {
+    let name = tool.strip_prefix("mcp__").and_then(|t| t.rsplit_once("__"));
+    name.is_some_and(|(_, tool)| matches!(tool, "cluster_bash" | "offload_to" | "parallel_execute"))
+}
+
+/// The answer to a call of such a tool: what the rules deny or ask about, the client denies or asks about. That it asks is noted for
+/// the server, which cannot see it.
+pub(super) fn before(bytes: &[u8], event: &Event<'_>, world: &World<'_>) -> Option<String> {
+    if event.name != "PreToolUse" {
+        return None;
+    }
+    let input: Value = serde_json::from_slice::<Value>(bytes)
+        .ok()?
+        .get_mut("tool_input")?
+        .take();
+    let commands: Vec<String> = match (&input["command"], &input["commands"]) {
+        (Value::String(one), _) => vec![one.clone()],
+        (_, Value::Array(list)) => list
+            .iter()
+            .filter_map(|c| c.as_str().map(str::to_owned))
+            .collect(),
+        _ => return None,
+    };
+    let cwd = Path::new(&event.cwd);
+    let cwd = input["cwd"]
+        .as_str()
+        .map_or_else(|| cwd.to_owned(), |below| cwd.join(below));
+    let mut question = None;
+    for command in &commands {
+        match decide::ruling(command, &cwd, world) {
+            Ruling::Fine => {}
+            Ruling::Deny(why) => return Some(wire::deny(&why)),
+            Ruling::Ask(why) => question = question.or(Some(why)),
+        }
+    }
+    let why = question?;
+    // Without the note the server refuses the call.
+    let _ = asked::leave(&world.paths.as_ref()?.state, &event.tool_use, &commands);
+    Some(wire::ask(&why))
 }
 
 /// The text as the hook would rewrite it for `shell`, if it would; its note for the run is left under `session`.

@@ -174,6 +174,14 @@ pub fn ask(reason: &str) -> String {
     )
 }
 
+/// The answer that keeps a call from being made.
+pub fn deny(reason: &str) -> String {
+    format!(
+        r#"{{"hookSpecificOutput":{{"hookEventName":"PreToolUse","permissionDecision":"deny","permissionDecisionReason":{}}}}}"#,
+        quoted(reason)
+    )
+}
+
 /// The answer that tells the model something after a tool ran.
 pub fn context(event: &str, text: &str) -> String {
     format!(

@@ -79,7 +79,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let mut stopped = stopped;
     tokio::select! {
         () = &mut session => {}
-        _ = stopped.wait_for(|s| *s) => {
+        () = exec::raised(&mut stopped) => {
             let _ = tokio::time::timeout(LAST, session).await;
         }
     }

@@ -14,6 +14,7 @@ mod gc;
 mod harness;
 mod hook;
 mod install;
+mod mcp;
 mod nodes;
 mod paths;
 mod plugin;

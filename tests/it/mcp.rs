@@ -1,0 +1,787 @@
+//! `cx mcp` over real pipes: both eras of the protocol, the four tools, what ends a call, and peers that mean no good.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::{CX, TestEnv, wait_for};
+
+/// What is waited for at most; never slept for.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A client of one server.
+struct Client {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<Value>,
+    next: u64,
+    /// What came that was no answer.
+    others: Vec<Value>,
+}
+
+impl Client {
+    fn start(mut command: Command) -> Client {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (tx, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                // stdout carries the protocol only.
+                let value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+                if tx.send(value).is_err() {
+                    return;
+                }
+            }
+        });
+        let stdin = child.stdin.take();
+        Client {
+            child,
+            stdin,
+            lines,
+            next: 0,
+            others: Vec::new(),
+        }
+    }
+
+    fn of(env: &TestEnv, dir: &Path, args: &[&str]) -> Client {
+        let mut command = env.command(CX, dir);
+        let path = command
+            .get_envs()
+            .find(|(n, _)| *n == "PATH")
+            .and_then(|(_, v)| v)
+            .map(|v| v.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let bin = Path::new(CX).parent().unwrap();
+        command
+            .arg("mcp")
+            .args(args)
+            .env("PATH", format!("{}:{path}", bin.display()));
+        Client::start(command)
+    }
+
+    /// One that has said hello as clients up to 2025-11-25 do.
+    fn hello(env: &TestEnv, dir: &Path, args: &[&str]) -> Client {
+        let mut client = Client::of(env, dir, args);
+        client.initialize("2025-11-25");
+        client
+    }
+
+    fn initialize(&mut self, version: &str) -> Value {
+        let answer = self.ask(
+            "initialize",
+            json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}),
+        );
+        self.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+        answer["result"].clone()
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    fn send(&mut self, message: &Value) {
+        self.raw(format!("{message}\n").as_bytes());
+    }
+
+    fn begin(&mut self, method: &str, params: Value) -> u64 {
+        self.next += 1;
+        self.send(&json!({"jsonrpc": "2.0", "id": self.next, "method": method, "params": params}));
+        self.next
+    }
+
+    fn receive(&mut self) -> Value {
+        match self.lines.recv_timeout(LIMIT) {
+            Ok(value) => value,
+            Err(e) => panic!("{e}; before: {:?}", self.others),
+        }
+    }
+
+    fn answer(&mut self, id: u64) -> Value {
+        loop {
+            let value = self.receive();
+            if value["id"] == id {
+                return value;
+            }
+            self.others.push(value);
+        }
+    }
+
+    fn ask(&mut self, method: &str, params: Value) -> Value {
+        let id = self.begin(method, params);
+        self.answer(id)
+    }
+
+    fn start_call(&mut self, tool: &str, arguments: Value) -> u64 {
+        self.begin("tools/call", json!({"name": tool, "arguments": arguments}))
+    }
+
+    fn call(&mut self, tool: &str, arguments: Value) -> Said {
+        let id = self.start_call(tool, arguments);
+        Said(self.answer(id)["result"].clone())
+    }
+
+    /// Ends the input and waits for the server's end.
+    fn end(mut self) -> Duration {
+        let begun = Instant::now();
+        self.stdin = None;
+        assert!(self.child.wait().unwrap().success());
+        begun.elapsed()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The result of a call.
+#[derive(Debug)]
+struct Said(Value);
+
+impl Said {
+    fn text(&self) -> &str {
+        self.0["content"][0]["text"].as_str().unwrap_or_default()
+    }
+
+    fn is_error(&self) -> bool {
+        self.0["isError"] == true
+    }
+
+    fn field(&self, name: &str) -> &Value {
+        &self.0["_meta"]["cx/result"][name]
+    }
+
+    /// The last line without the seconds: `tower exit 3`.
+    fn end(&self) -> String {
+        let line = self
+            .text()
+            .lines()
+            .rfind(|l| l.starts_with('['))
+            .unwrap_or_default();
+        let inside = line[1..].split(']').next().unwrap_or_default();
+        inside.rsplit_once(' ').map_or(inside, |(end, _)| end).to_owned()
+    }
+}
+
+#[test]
+fn both_eras_of_the_protocol() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
+        let mut client = Client::of(&env, &dir, &[]);
+        let hello = client.initialize(version);
+        assert_eq!(hello["protocolVersion"], version);
+        assert_eq!(hello["serverInfo"]["name"], "cx");
+        assert!(hello["instructions"].as_str().unwrap().len() < 600);
+        assert_eq!(client.ask("ping", json!({}))["result"], json!({}));
+        let tools = client.ask("tools/list", json!({}))["result"].clone();
+        assert_eq!(tools["tools"].as_array().unwrap().len(), 4);
+        assert!(tools.to_string().len() < 3000);
+        assert_eq!(
+            client
+                .call("cluster_bash", json!({"command": "echo hi"}))
+                .text()
+                .lines()
+                .next(),
+            Some("hi")
+        );
+        assert_eq!(
+            client.ask("tools/call", json!({"name": "no"}))["error"]["code"],
+            -32602
+        );
+        assert_eq!(client.ask("no/such", json!({}))["error"]["code"], -32601);
+        client.end();
+    }
+    // Without a handshake: each request says what it speaks.
+    let mut client = Client::of(&env, &dir, &[]);
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let found = client.ask("server/discover", json!({"_meta": meta}))["result"].clone();
+    let versions = found["supportedVersions"].as_array().unwrap();
+    assert!(versions.contains(&json!("2026-07-28")) && versions.contains(&json!("2024-11-05")));
+    let said = client.ask(
+        "tools/call",
+        json!({"name": "cluster_bash", "arguments": {"command": "exit 4"}, "_meta": meta}),
+    );
+    assert_eq!(said["result"]["_meta"]["cx/result"]["exit_code"], 4);
+    let list = client.ask("tools/list", json!({"_meta": meta}));
+    assert_eq!(list["result"]["tools"][0]["_meta"]["anthropic/alwaysLoad"], true);
+    client.end();
+    // A client that asks first what there is, and then says hello the old way.
+    let mut client = Client::of(&env, &dir, &[]);
+    client.ask("server/discover", json!({"_meta": meta}));
+    assert_eq!(client.initialize("2025-11-25")["protocolVersion"], "2025-11-25");
+    client.end();
+}
+
+#[test]
+fn what_is_not_as_declared_is_an_error_with_a_reason() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    let mut client = Client::hello(&env, &dir, &[]);
+    for (tool, arguments, why) in [
+        ("cluster_bash", json!({}), "`command` is required"),
+        (
+            "cluster_bash",
+            json!({"command": "ls", "x": 1}),
+            "no argument `x`",
+        ),
+        (
+            "cluster_bash",
+            json!({"command": "ls", "timeout": null}),
+            "not null",
+        ),
+        (
+            "cluster_bash",
+            json!({"command": "ls", "cwd": "/"}),
+            "lies outside of",
+        ),
+        (
+            "cluster_bash",
+            json!({"command": "ls", "cwd": "../.."}),
+            "lies outside of",
+        ),
+        (
+            "cluster_bash",
+            json!({"command": "ls", "cwd": "nowhere"}),
+            "nowhere",
+        ),
+        (
+            "offload_to",
+            json!({"node_id": "nowhere", "command": "ls"}),
+            "nowhere is not a configured node",
+        ),
+        (
+            "cluster_bash",
+            json!({"command": "ls", "requires_os": "darwin"}),
+            "no nodes are configured",
+        ),
+        ("parallel_execute", json!({"commands": []}), "1 to 32"),
+    ] {
+        let said = client.call(tool, arguments.clone());
+        assert!(
+            said.is_error() && said.text().contains(why),
+            "{tool} {arguments}: {said:?}"
+        );
+    }
+    client.end();
+}
+
+#[test]
+fn a_local_result_is_what_a_terminal_would_show() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    std::fs::create_dir(dir.join("sub")).unwrap();
+    let mut command = env.command(CX, &dir);
+    command
+        .arg("mcp")
+        .env("ANTHROPIC_API_KEY", "sk-ant-secret")
+        .env("KEPT", "yes");
+    let mut client = Client::start(command);
+    client.initialize("2025-11-25");
+    let mut run = |command: &str| client.call("cluster_bash", json!({"command": command}));
+    let said = run("printf '\\033[31mred\\033[0m\\n10%%\\r100%%\\n'; echo err >&2; exit 3");
+    assert_eq!(
+        said.text().lines().take(3).collect::<Vec<_>>(),
+        ["red", "100%", "err"]
+    );
+    assert_eq!((said.end(), said.is_error()), ("local exit 3".into(), false));
+    let log = said.field("log_path").as_str().unwrap().to_owned();
+    assert_eq!(
+        std::fs::metadata(&log).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert!(std::fs::read(&log).unwrap().starts_with(b"\x1b[31mred"));
+    let said = run("echo key=$ANTHROPIC_API_KEY kept=$KEPT");
+    assert_eq!(said.text().lines().next(), Some("key= kept=yes"));
+    let said = run("echo ghp_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+    assert_eq!(said.text().lines().next(), Some("[redacted by cx]"));
+    let said = run("i=0; while [ $i -lt 9000 ]; do echo line $i; i=$((i+1)); done");
+    assert!(
+        said.text().len() <= 30_000 && said.text().starts_with("line 0\n"),
+        "{}",
+        said.text().len()
+    );
+    assert!(said.text().contains("line 8999\n[local exit 0") && said.text().contains("full log: "));
+    assert_eq!(said.field("truncated"), true);
+    let said = run("kill -9 $$");
+    assert_eq!(
+        (said.end(), said.field("state")),
+        ("local signal 9".into(), &json!("signaled"))
+    );
+    let said = client.call("cluster_bash", json!({"command": "pwd", "cwd": "sub"}));
+    assert!(said.text().lines().next().unwrap().ends_with("/work/sub"));
+    client.end();
+}
+
+#[test]
+fn the_tools_run_where_they_say() {
+    let env = TestEnv::with_nodes(&["builder", "tower"]);
+    let project = env.project(&[("Makefile", "test:\n\t@echo on $$TEST_NODE; echo made > out.txt\n")]);
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    let said = client.call("offload_to", json!({"node_id": "builder", "command": "exit 7"}));
+    assert_eq!((said.end(), said.is_error()), ("builder exit 7".into(), false));
+    let said = client.call(
+        "cluster_bash",
+        json!({"command": "cd . && make test | tail -1; echo $?"}),
+    );
+    let node = said.field("node_id").as_str().unwrap().to_owned();
+    assert!(
+        said.text().starts_with(&format!("on {node}\n0\n[{node} exit 0")),
+        "{said:?}"
+    );
+    assert_eq!(said.field("auto_routed"), true);
+    assert_eq!(project.read("out.txt"), "made\n");
+    let said = client.call(
+        "cluster_bash",
+        json!({"command": "make test", "auto_route": false}),
+    );
+    assert_eq!(
+        (said.text().lines().next(), said.end()),
+        (Some("on"), "local exit 0".into())
+    );
+    let said = client.call(
+        "cluster_bash",
+        json!({"command": "x=1; echo $x >&2; false", "requires_os": "linux"}),
+    );
+    assert!(
+        said.text().starts_with("1\n[") && said.field("node_id") != "local",
+        "{said:?}"
+    );
+    assert_eq!(said.field("exit_code"), 1);
+    let said = client.call(
+        "parallel_execute",
+        json!({"commands": ["echo one > one; echo $TEST_NODE", "echo two > two; exit 5", "cat /no/such/file"]}),
+    );
+    let lines: Vec<&str> = said.text().lines().collect();
+    assert!(lines[0].starts_with("3 commands: 1 ok, 2 failed; "), "{said:?}");
+    assert!(said.text().contains("== 1: echo one") && !said.is_error());
+    assert_eq!(
+        (project.read("one"), project.read("two")),
+        ("one\n".into(), "two\n".into())
+    );
+    let runs = said.field("runs").as_array().unwrap();
+    assert_eq!(
+        runs.iter().map(|r| r["exit_code"].as_i64()).collect::<Vec<_>>(),
+        [Some(0), Some(5), Some(1)]
+    );
+    assert!(runs[..2].iter().all(|r| r["node_id"] != "local"), "{said:?}");
+    let status = client.call("cluster_status", json!({}));
+    let nodes = status.0["structuredContent"]["nodes"].as_array().unwrap();
+    assert_eq!(
+        nodes
+            .iter()
+            .map(|n| n["name"].as_str().unwrap())
+            .collect::<Vec<_>>(),
+        ["local", "builder", "tower"]
+    );
+    assert!(status.text().contains("tower") && nodes[1]["cpu_percent"].is_number());
+    client.end();
+}
+
+#[test]
+fn a_call_that_is_to_end_ends_everywhere() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[]);
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    let said = client.call(
+        "offload_to",
+        json!({"node_id": "n1", "command": "echo begun; sleep 3003", "timeout": 1}),
+    );
+    assert!(
+        said.is_error() && said.text().starts_with("begun\n[n1 timed out"),
+        "{said:?}"
+    );
+    let said = client.call(
+        "cluster_bash",
+        json!({"command": "echo begun; sleep 3003", "timeout": 1}),
+    );
+    assert!(
+        said.is_error() && said.text().starts_with("begun\n[local timed out"),
+        "{said:?}"
+    );
+    // Cancelled: no answer, and nothing is left.
+    let there = client.start_call(
+        "offload_to",
+        json!({"node_id": "n1", "command": "touch there; sleep 3003"}),
+    );
+    let here = client.start_call("cluster_bash", json!({"command": "touch here; sleep 3003"}));
+    wait_for(LIMIT, || {
+        let begun = env
+            .node("n1")
+            .processes()
+            .iter()
+            .any(|p| p.contains("sleep 3003"))
+            && project.has("here");
+        if begun { Ok(()) } else { Err("both run".to_owned()) }
+    });
+    for id in [there, here] {
+        client.send(
+            &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}),
+        );
+    }
+    let gone = || {
+        let left: Vec<String> = env
+            .node("n1")
+            .processes()
+            .into_iter()
+            .chain(env.processes())
+            .collect();
+        let left: Vec<_> = left.iter().filter(|p| p.contains("sleep 3003")).collect();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    };
+    wait_for(Duration::from_secs(10), gone);
+    assert_eq!(client.ask("ping", json!({}))["result"], json!({}));
+    assert!(
+        client.others.iter().all(|o| o["id"] != there && o["id"] != here),
+        "{:?}",
+        client.others
+    );
+    // The client is gone.
+    client.start_call("offload_to", json!({"node_id": "n1", "command": "sleep 3003"}));
+    client.start_call("cluster_bash", json!({"command": "touch again; sleep 3003"}));
+    wait_for(LIMIT, || {
+        let begun = env
+            .node("n1")
+            .processes()
+            .iter()
+            .any(|p| p.contains("sleep 3003"))
+            && project.has("again");
+        if begun { Ok(()) } else { Err("both run".to_owned()) }
+    });
+    client.end();
+    wait_for(Duration::from_secs(10), gone);
+}
+
+#[test]
+fn a_signal_is_the_end_too() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let mut client = Client::hello(&env, &dir, &[]);
+        client.start_call("cluster_bash", json!({"command": "touch up; sleep 3004"}));
+        wait_for(LIMIT, || {
+            if dir.join("up").exists() {
+                Ok(())
+            } else {
+                Err("it runs".to_owned())
+            }
+        });
+        std::fs::remove_file(dir.join("up")).unwrap();
+        let pid = client.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(client.child.wait().unwrap().success(), "{signal}");
+        let left = || {
+            let left: Vec<_> = env
+                .processes()
+                .into_iter()
+                .filter(|p| p.contains("sleep 3004"))
+                .collect();
+            if left.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{left:?}"))
+            }
+        };
+        wait_for(Duration::from_secs(10), left);
+        assert!(matches!(
+            client.lines.recv_timeout(LIMIT),
+            Err(RecvTimeoutError::Disconnected)
+        ));
+    }
+}
+
+#[test]
+fn progress_comes_with_a_token_only() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    let mut client = Client::hello(&env, &dir, &[]);
+    let arguments = json!({"command": "echo first; sleep 1.2; echo second; sleep 1"});
+    client.call("cluster_bash", arguments.clone());
+    assert!(client.others.is_empty(), "{:?}", client.others);
+    let id = client.begin(
+        "tools/call",
+        json!({"name": "cluster_bash", "arguments": arguments, "_meta": {"progressToken": "t"}}),
+    );
+    client.answer(id);
+    let messages: Vec<&str> = client
+        .others
+        .iter()
+        .filter(|o| o["params"]["progressToken"] == "t")
+        .filter_map(|o| o["params"]["message"].as_str())
+        .collect();
+    assert!(
+        messages
+            .first()
+            .is_some_and(|m| m.starts_with("local ") && m.ends_with("s: first")),
+        "{messages:?}"
+    );
+    assert!(messages.len() <= 4, "{messages:?}");
+}
+
+#[test]
+fn a_call_may_go_on_without_its_caller() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    let mut client = Client::hello(&env, &dir, &["--detach-after", "1"]);
+    let said = client.call(
+        "cluster_bash",
+        json!({"command": "echo begun; while [ ! -e go ]; do sleep 0.1; done; exit 6"}),
+    );
+    assert!(
+        said.text().starts_with("begun\n[local running ") && !said.is_error(),
+        "{said:?}"
+    );
+    let id = said.field("run_id").as_str().unwrap().to_owned();
+    let running = client.call("cluster_status", json!({}));
+    assert_eq!(running.0["structuredContent"]["runs"][0]["state"], "running");
+    std::fs::write(dir.join("go"), "").unwrap();
+    wait_for(LIMIT, || {
+        let status = client.call("cluster_status", json!({}));
+        let run = status.0["structuredContent"]["runs"][0].clone();
+        if run["run_id"] == json!(id) && run["exit_code"] == 6 && status.text().contains("[local exit 6 ") {
+            Ok(())
+        } else {
+            Err(format!("{run}"))
+        }
+    });
+    client.end();
+}
+
+#[test]
+fn programs_get_fields() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    let mut client = Client::hello(&env, &dir, &["--structured"]);
+    let tools = client.ask("tools/list", json!({}));
+    for tool in tools["result"]["tools"].as_array().unwrap() {
+        assert_eq!(tool["outputSchema"]["type"], "object");
+    }
+    let said = client.call("cluster_bash", json!({"command": "echo x; exit 2"}));
+    let fields = &said.0["structuredContent"];
+    assert_eq!(
+        (&fields["output"], &fields["exit_code"]),
+        (&json!("x\n"), &json!(2))
+    );
+    let said = client.call("parallel_execute", json!({"commands": ["echo x"]}));
+    assert_eq!(said.0["structuredContent"]["runs"][0]["output"], "x\n");
+}
+
+#[test]
+fn the_users_rules_hold_here_too() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    std::fs::create_dir_all(env.home().join(".claude")).unwrap();
+    let rules = json!({"permissions": {"deny": ["Bash(curl:*)"], "ask": ["Bash(touch:*)"]}});
+    std::fs::write(env.home().join(".claude/settings.json"), rules.to_string()).unwrap();
+    let mut client = Client::hello(&env, &dir, &[]);
+    for command in [
+        "curl http://x",
+        "cd . && FOO=1 curl http://x",
+        "touch made",
+        "echo x; touch made",
+    ] {
+        let said = client.call("cluster_bash", json!({"command": command}));
+        assert!(
+            said.is_error() && said.text().contains("rule"),
+            "{command}: {said:?}"
+        );
+        let said = client.call("parallel_execute", json!({"commands": ["echo fine", command]}));
+        assert!(said.is_error(), "{command}: {said:?}");
+    }
+    assert!(!dir.join("made").exists());
+    // The hook, which had the client ask, says so by the call's id.
+    let event = json!({
+        "session_id": "s", "cwd": dir, "permission_mode": "default", "hook_event_name": "PreToolUse",
+        "tool_name": "mcp__cx__cluster_bash", "tool_input": {"command": "touch made"}, "tool_use_id": "toolu_1",
+    });
+    let answer = env
+        .run(env.command(CX, &dir).arg("hook"), event.to_string().as_bytes())
+        .ok()
+        .stdout();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["hookSpecificOutput"]["permissionDecision"], "ask");
+    for (id, command, runs) in [
+        ("toolu_2", "touch made", false),
+        ("toolu_1", "touch made", true),
+        ("toolu_1", "touch made", false),
+    ] {
+        let params = json!({"name": "cluster_bash", "arguments": {"command": command}, "_meta": {"claudecode/toolUseId": id}});
+        let said = Said(client.ask("tools/call", params)["result"].clone());
+        assert_eq!(!said.is_error(), runs, "{id}: {said:?}");
+    }
+    assert!(dir.join("made").exists());
+}
+
+#[test]
+fn many_calls_at_once() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    let mut client = Client::hello(&env, &dir, &[]);
+    let ids: Vec<u64> = (0..240)
+        .map(|n| {
+            client.start_call(
+                "cluster_bash",
+                json!({"command": format!("echo {n}; exit {}", n % 7)}),
+            )
+        })
+        .collect();
+    let mut answers = std::collections::BTreeMap::new();
+    while answers.len() < ids.len() {
+        let value = client.receive();
+        answers.insert(value["id"].as_u64().unwrap(), Said(value["result"].clone()));
+    }
+    for (n, id) in ids.iter().enumerate() {
+        let said = &answers[id];
+        assert_eq!(said.text().lines().next(), Some(n.to_string().as_str()));
+        assert_eq!(said.field("exit_code"), n % 7, "{said:?}");
+    }
+    client.end();
+}
+
+#[test]
+fn peers_that_mean_no_good_do_no_harm() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    // Nonsense, and a line without end, are answered and passed over.
+    let mut client = Client::hello(&env, &dir, &[]);
+    client.raw(b"nonsense\n[1,2]\n{\"id\":3}\n\xff\xff\n");
+    let piece = vec![b'x'; 1 << 20];
+    for _ in 0..100 {
+        client.raw(&piece);
+    }
+    client.raw(b"\n");
+    assert_eq!(client.ask("ping", json!({}))["result"], json!({}));
+    assert!(
+        client.others.iter().all(|o| o["error"]["code"].is_number()),
+        "{:?}",
+        client.others
+    );
+    assert!(
+        memory_kb(client.child.id()) < 200_000,
+        "{}",
+        memory_kb(client.child.id())
+    );
+    client.end();
+    // One that asks and never reads is not read from for ever, and its end is the server's.
+    let mut command = env.command(CX, &dir);
+    let mut child = command
+        .arg("mcp")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let (tx, written) = channel();
+    std::thread::spawn(move || {
+        let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": "2025-11-25",
+                           "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+        let _ = stdin.write_all(format!("{hello}\n").as_bytes());
+        for id in 1..20_000 {
+            let line = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/list\"}}\n");
+            if stdin.write_all(line.as_bytes()).is_err() {
+                break;
+            }
+            let _ = tx.send(id);
+        }
+    });
+    let mut last = 0;
+    while let Ok(id) = written.recv_timeout(Duration::from_secs(2)) {
+        last = id;
+    }
+    assert!((100..19_000).contains(&last), "{last}");
+    assert!(memory_kb(child.id()) < 200_000);
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+/// Memory of a process, kB; 0 where the system does not show it.
+fn memory_kb(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status
+        .lines()
+        .find(|l| l.starts_with("VmRSS:"))
+        .unwrap_or_default();
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Hook, shell and MCP are asked the same, and say the same.
+#[test]
+fn three_doors_one_answer() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[
+        (
+            "Makefile",
+            "all test:\n\t@echo at $${TEST_NODE:-local}\ndeploy:\n\t@echo at $${TEST_NODE:-local}\n",
+        ),
+        ("run.sh", "#!/bin/sh\necho at ${TEST_NODE:-local}\n"),
+    ]);
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    for (command, local) in [
+        ("make test", false),
+        ("make", false),
+        ("make deploy", true),
+        ("echo at local", true),
+        ("CX_LOCAL=1 make test", true),
+        ("make -C /tmp/../etc test; echo at local", true),
+        ("true && make test", false),
+    ] {
+        let event = json!({
+            "session_id": "s", "cwd": project.dir, "permission_mode": "bypassPermissions",
+            "hook_event_name": "PreToolUse", "tool_name": "Bash", "tool_input": {"command": command}, "tool_use_id": "t",
+        });
+        let bin = Path::new(CX).parent().unwrap();
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display());
+        let mut hook = env.command(CX, &project.dir);
+        hook.arg("hook").env("PATH", &path);
+        let answer = env.run(&mut hook, event.to_string().as_bytes()).ok().stdout();
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+        let rewritten = answer["hookSpecificOutput"]["updatedInput"]["command"]
+            .as_str()
+            .unwrap_or(command);
+        let by_hook = last_at(&project.sh(rewritten).stdout());
+        let mcp = client.call("cluster_bash", json!({"command": command}));
+        let by_mcp = last_at(mcp.text());
+        assert_eq!(by_hook, by_mcp, "{command}");
+        assert_eq!(by_mcp == "local", local, "{command}: {mcp:?}");
+        let plain = command.trim_start_matches("true && ");
+        if !plain.contains(['=', ';']) && !plain.starts_with("echo") && plain != "make deploy" {
+            let by_shell = last_at(&project.sh(&format!("cx {plain}")).stdout());
+            assert_eq!(by_shell, by_mcp, "{command}");
+        }
+    }
+}
+
+/// Where a command says that it ran.
+fn last_at(text: &str) -> String {
+    let line = text.lines().rfind(|l| l.starts_with("at ")).unwrap_or_default();
+    line.trim_start_matches("at ").to_owned()
+}
