@@ -91,10 +91,13 @@ impl World<'_> {
         let mut rules = settings::collect(&scopes);
         let home = self.path("HOME");
         let roots = std::iter::once(scopes.project.unwrap_or_else(|| cwd.to_owned())).chain(
-            rules.directories.drain(..).map(|d| match (d.strip_prefix("~/"), &home) {
-                (Some(below), Some(home)) => home.join(below),
-                _ => PathBuf::from(d),
-            }),
+            rules
+                .directories
+                .drain(..)
+                .map(|d| match (d.strip_prefix("~/"), &home) {
+                    (Some(below), Some(home)) => home.join(below),
+                    _ => PathBuf::from(d),
+                }),
         );
         Guard {
             roots: roots.filter(|r| r.is_absolute()).collect(),
@@ -253,14 +256,6 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     let timeout_ms = raised(input, world);
     leave_note(event, input, &judged, timeout_ms, world);
     Some(wire::rewrite(input, &command, timeout_ms))
-}
-
-/// What the rules say of a text that comes through another door than the client's shell tool.
-pub(super) fn ruling(text: &str, cwd: &Path, world: &World<'_>) -> super::Ruling {
-    match world.guard(cwd).rules.might_restrict(text) {
-        Some(rule) => super::Ruling::Ask(format!("one of your permission rules may concern it: {rule}")),
-        None => super::Ruling::Fine,
-    }
 }
 
 /// Where `cx ` goes: in front of what `moves` and may have it.

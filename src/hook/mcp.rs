@@ -8,23 +8,11 @@ use serde_json::{Value, json};
 
 use super::asked;
 use super::decide::{self, World};
+use super::permissions::Judgement;
 use super::wire::{self, Event};
 
-/// What the user's permission rules say of a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ruling {
-    /// No deny or ask rule concerns it.
-    Fine,
-    /// The client would ask, or might.
-    Ask(String),
-    /// A rule forbids it.
-    Deny(String),
-}
-
-/// Judges a text that would run in `cwd`. The rules are read anew each time.
-pub fn ruling(text: &str, cwd: &Path) -> Ruling {
-    decide::ruling(text, cwd, &World::of_process(&|name| std::env::var_os(name)))
-}
+/// Permission modes in which the client asks about a command of its shell tool that no rule allows.
+const ASKING: [&str; 3] = ["default", "acceptEdits", "dontAsk"];
 
 /// Whether a tool is one of the server's that run commands, under whatever name the client has the server.
 pub(super) fn is_ours(tool: &str) -> bool {
@@ -56,10 +44,13 @@ pub(super) fn before(bytes: &[u8], event: &Event<'_>, world: &World<'_>) -> Opti
         .map_or_else(|| cwd.to_owned(), |below| cwd.join(below));
     let mut question = None;
     for command in &commands {
-        match decide::ruling(command, &cwd, world) {
-            Ruling::Fine => {}
-            Ruling::Deny(why) => return Some(wire::deny(&why)),
-            Ruling::Ask(why) => question = question.or(Some(why)),
+        match world.judge(command, &cwd) {
+            Judgement::Deny(why) => return Some(wire::deny(&why)),
+            Judgement::Ask(why) => question = question.or(Some(why)),
+            Judgement::NoRule if ASKING.contains(&event.mode.as_str()) => {
+                question = question.or_else(|| Some("no rule of yours allows it".to_owned()));
+            }
+            Judgement::NoRule | Judgement::Allow => {}
         }
     }
     let why = question?;

@@ -19,7 +19,7 @@ mod settings;
 mod snapshot;
 mod wire;
 
-pub use self::mcp::{Ruling, rewritten, ruling};
+pub use self::mcp::rewritten;
 
 use std::env;
 use std::ffi::OsString;

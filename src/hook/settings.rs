@@ -197,7 +197,9 @@ fn take(rules: &mut Rules, text: &str, what: &str) {
             rules.deny.extend(p.deny.into_iter().flatten());
             rules.ask.extend(p.ask.into_iter().flatten());
             rules.allow.extend(p.allow.into_iter().flatten());
-            rules.directories.extend(p.additional_directories.into_iter().flatten());
+            rules
+                .directories
+                .extend(p.additional_directories.into_iter().flatten());
         }
         None => unreadable(rules, what),
     }

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use crate::hook::{self, Ruling, asked};
+use crate::hook::permissions::Judgement;
+use crate::hook::{self, asked};
 
 /// Asks the rules about each command, which would run in `cwd`. `call` is the client's id of the call, under which the hook left a
 /// note where the client asked a person.
@@ -13,12 +14,13 @@ use crate::hook::{self, Ruling, asked};
 pub fn permitted(commands: &[String], cwd: &Path, call: Option<&str>, state: &Path) -> Result<(), String> {
     let mut question = None;
     for command in commands {
-        match hook::ruling(command, cwd) {
-            Ruling::Fine => {}
-            Ruling::Deny(why) => {
+        match hook::judge(command, cwd) {
+            // What no rule speaks of, the client asks about as it does for any tool.
+            Judgement::Allow | Judgement::NoRule => {}
+            Judgement::Deny(why) => {
                 return Err(format!("Refused: {why}. It was not run, here or anywhere else."));
             }
-            Ruling::Ask(why) => question = question.or(Some(why)),
+            Judgement::Ask(why) => question = question.or(Some(why)),
         }
     }
     let Some(why) = question else { return Ok(()) };

@@ -14,7 +14,15 @@ const MAX_PARTS: usize = 20;
 
 /// Variables that the client passes over in front of a command.
 const HARMLESS: [&str; 10] = [
-    "NODE_ENV", "CI", "RUST_LOG", "RUST_BACKTRACE", "PYTHONUNBUFFERED", "LC_ALL", "LANG", "TZ", "NO_COLOR",
+    "NODE_ENV",
+    "CI",
+    "RUST_LOG",
+    "RUST_BACKTRACE",
+    "PYTHONUNBUFFERED",
+    "LC_ALL",
+    "LANG",
+    "TZ",
+    "NO_COLOR",
     "FORCE_COLOR",
 ];
 
@@ -22,7 +30,11 @@ const HARMLESS: [&str; 10] = [
 /// one. `inside` says whether a relative path, seen from the command's directory, leads to a directory that the client
 /// works in.
 pub fn covers(rules: &Rules, text: &str, script: &Script, inside: &dyn Fn(&str) -> bool) -> bool {
-    if !script.plain || script.parts.is_empty() || script.parts.len() > MAX_PARTS || !joins_are_plain(text, script) {
+    if !script.plain
+        || script.parts.is_empty()
+        || script.parts.len() > MAX_PARTS
+        || !joins_are_plain(text, script)
+    {
         return false;
     }
     if rules.unreadable.is_some() {
@@ -32,7 +44,9 @@ pub fn covers(rules: &Rules, text: &str, script: &Script, inside: &dyn Fn(&str) 
     let mut moved = false;
     let mut by_rule = false;
     for (number, part) in script.parts.iter().enumerate() {
-        let Some(words) = command(text, part) else { return false };
+        let Some(words) = command(text, part) else {
+            return false;
+        };
         if words.first().is_some_and(|w| w.plain() == Some("cd")) {
             // The client asks about the second one, and relative paths would mean something else after it.
             if number > 0 || !changes_inside(&words, part, inside) {
@@ -56,7 +70,11 @@ fn joins_are_plain(text: &str, script: &Script) -> bool {
             return false;
         };
         let between = between.trim();
-        let known = if at == 0 { &[""][..] } else { &["&&", "||", ";", "|", "|&", ""] };
+        let known = if at == 0 {
+            &[""][..]
+        } else {
+            &["&&", "||", ";", "|", "|&", ""]
+        };
         if !known.contains(&between) {
             return false;
         }
@@ -68,7 +86,12 @@ fn joins_are_plain(text: &str, script: &Script) -> bool {
 /// The words of a part, from its program on: harmless assignments and wrappers are passed over. `None` where anything in
 /// it is not plainly understood.
 fn command<'a>(text: &'a str, part: &Part) -> Option<Vec<Piece<'a>>> {
-    if part.background || !part.redirects.iter().all(|r| harmless_redirection(&text[r.span.clone()])) {
+    if part.background
+        || !part
+            .redirects
+            .iter()
+            .all(|r| harmless_redirection(&text[r.span.clone()]))
+    {
         return None;
     }
     let (words, whole) = pieces(text, part, part.span.start);
@@ -153,7 +176,9 @@ fn allowed_by_rule(allow: &[Rule<'_>], words: &[Piece<'_>]) -> bool {
                 && !text.contains("  ");
             // A pattern that names no program in full would be one about `cx` as well.
             let named = match pattern {
-                Pattern::Glob(text) => text.split(' ').next().is_some_and(|w| !w.contains('*')) && text.contains(' '),
+                Pattern::Glob(text) => {
+                    text.split(' ').next().is_some_and(|w| !w.contains('*')) && text.contains(' ')
+                }
                 _ => true,
             };
             simple && named && pattern.matches(&raw)
@@ -171,7 +196,9 @@ fn changes_inside(words: &[Piece<'_>], part: &Part, inside: &dyn Fn(&str) -> boo
 
 /// Commands that only read what they are given by a pipe, or print; the client runs them without a rule.
 fn needs_no_rule(words: &[Piece<'_>], moved: bool) -> bool {
-    let Some(program) = words[0].plain() else { return false };
+    let Some(program) = words[0].plain() else {
+        return false;
+    };
     let arguments = &words[1..];
     let is_option = |w: &Piece<'_>| w.raw.starts_with('-');
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
@@ -184,19 +211,28 @@ fn needs_no_rule(words: &[Piece<'_>], moved: bool) -> bool {
     };
     match program {
         "true" | "pwd" => arguments.is_empty(),
-        "echo" => arguments.iter().all(|w| !w.raw.contains(['$', '`', '\\', '*', '?', '[', '~', '!'])),
+        "echo" => arguments
+            .iter()
+            .all(|w| !w.raw.contains(['$', '`', '\\', '*', '?', '[', '~', '!'])),
         "head" | "tail" => match arguments {
             [] => true,
-            [one] => one.plain().and_then(|w| w.strip_prefix('-')).is_some_and(|w| digits(w.strip_prefix('n').unwrap_or(w))),
+            [one] => one
+                .plain()
+                .and_then(|w| w.strip_prefix('-'))
+                .is_some_and(|w| digits(w.strip_prefix('n').unwrap_or(w))),
             [n, count] => n.plain() == Some("-n") && count.plain().is_some_and(digits),
             _ => false,
         },
         "grep" => {
-            let (options, rest): (Vec<&Piece<'_>>, Vec<&Piece<'_>>) = arguments.iter().partition(|w| is_option(w));
+            let (options, rest): (Vec<&Piece<'_>>, Vec<&Piece<'_>>) =
+                arguments.iter().partition(|w| is_option(w));
             let known = |w: &Piece<'_>| {
-                w.plain().is_some_and(|w| w[1..].chars().all(|c| "EFivwcnoqx".contains(c)) && w.len() > 1)
+                w.plain()
+                    .is_some_and(|w| w[1..].chars().all(|c| "EFivwcnoqx".contains(c)) && w.len() > 1)
             };
-            options.iter().all(|w| known(w)) && rest.len() == 1 && !rest[0].raw.contains(['$', '`', '\\', '~', '*', '?', '['])
+            options.iter().all(|w| known(w))
+                && rest.len() == 1
+                && !rest[0].raw.contains(['$', '`', '\\', '~', '*', '?', '['])
         }
         "wc" => flags("lwcm"),
         "sort" => flags("nrufbh"),
@@ -252,18 +288,66 @@ mod tests {
     #[test]
     fn what_the_client_would_ask_about() {
         for text in [
-            "FOO=1 pytest", "CI='a b' pytest", "CI=$X pytest", "CI= pytest", "timeout 5 CI=1 pytest", "env pytest",
-            "./pytest", "/bin/pytest", "(pytest)", "{ pytest; }", "for i in 1; do pytest; done", "pytest &",
-            "pytest > out", "pytest >> /dev/null", "pytest $X", "pytest \"$X\"", "pytest $(x)", "pytest `x`", "pytest <(x)",
-            "pytest {a,b}", "pytest a\\ b", "export A=1; pytest", "cd .. && pytest", "cd sub && cd sub && pytest",
-            "pytest; echo $?", "pytest; cd sub", "pytest | tee x", "tail -3 x; pytest", "grep a b; pytest",
-            "echo a | xargs pytest", "exec pytest", "eval pytest", "command -p pytest", "time -p pytest",
-            "stdbuf -o L pytest", "nice -19x pytest", "timeout $T pytest", "sudo pytest", "f() { pytest; }; f",
-            "\\pytest", "'pytest'", "x=1; pytest", "echo done", "cd sub", "", "git status && pytest", "pytest # x",
+            "FOO=1 pytest",
+            "CI='a b' pytest",
+            "CI=$X pytest",
+            "CI= pytest",
+            "timeout 5 CI=1 pytest",
+            "env pytest",
+            "./pytest",
+            "/bin/pytest",
+            "(pytest)",
+            "{ pytest; }",
+            "for i in 1; do pytest; done",
+            "pytest &",
+            "pytest > out",
+            "pytest >> /dev/null",
+            "pytest $X",
+            "pytest \"$X\"",
+            "pytest $(x)",
+            "pytest `x`",
+            "pytest <(x)",
+            "pytest {a,b}",
+            "pytest a\\ b",
+            "export A=1; pytest",
+            "cd .. && pytest",
+            "cd sub && cd sub && pytest",
+            "pytest; echo $?",
+            "pytest; cd sub",
+            "pytest | tee x",
+            "tail -3 x; pytest",
+            "grep a b; pytest",
+            "echo a | xargs pytest",
+            "exec pytest",
+            "eval pytest",
+            "command -p pytest",
+            "time -p pytest",
+            "stdbuf -o L pytest",
+            "nice -19x pytest",
+            "timeout $T pytest",
+            "sudo pytest",
+            "f() { pytest; }; f",
+            "\\pytest",
+            "'pytest'",
+            "x=1; pytest",
+            "echo done",
+            "cd sub",
+            "",
+            "git status && pytest",
+            "pytest # x",
         ] {
             assert!(!covered(&["Bash(pytest:*)"], text), "{text}");
         }
-        for rule in ["Bash( pytest:*)", "Bash('pytest':*)", "Bash(*test)", "Bash(p*)", "Bash(pytest", "pytest", "*", "Bash()"] {
+        for rule in [
+            "Bash( pytest:*)",
+            "Bash('pytest':*)",
+            "Bash(*test)",
+            "Bash(p*)",
+            "Bash(pytest",
+            "pytest",
+            "*",
+            "Bash()",
+        ] {
             assert!(!covered(&[rule], "pytest"), "{rule}");
         }
     }

@@ -57,7 +57,9 @@ pub enum Judgement {
 pub fn judge(text: &str, dialect: Dialect, rules: &Rules, inside: &dyn Fn(&str) -> bool) -> Judgement {
     let plain = match unwrap(text, dialect, &|_: &[Word]| false) {
         Typed::No => text.to_owned(),
-        Typed::Found(Unwrapped { opaque: Some(verb), .. }) => {
+        Typed::Found(Unwrapped {
+            opaque: Some(verb), ..
+        }) => {
             return Judgement::Ask(format!("`cx {verb}` is for a person to decide about"));
         }
         Typed::Found(found) => found.plain,
@@ -75,7 +77,11 @@ pub fn judge(text: &str, dialect: Dialect, rules: &Rules, inside: &dyn Fn(&str) 
         return restricted;
     }
     let covered = rules.allows_all() || script.is_some_and(|s| covers(rules, &plain, &s, inside));
-    if covered { Judgement::Allow } else { Judgement::NoRule }
+    if covered {
+        Judgement::Allow
+    } else {
+        Judgement::NoRule
+    }
 }
 
 /// What the deny and ask rules say of a text without `cx`; `NoRule` where they cannot concern it.
@@ -106,8 +112,7 @@ impl Rules {
 
     /// Whether an allow rule covers every command of Bash.
     pub fn allows_all(&self) -> bool {
-        self.unreadable.is_none()
-            && self.allow.iter().any(|r| rule::parse(r) == rule::Rule::AnyBash)
+        self.unreadable.is_none() && self.allow.iter().any(|r| rule::parse(r) == rule::Rule::AnyBash)
     }
 }
 

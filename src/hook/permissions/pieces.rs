@@ -145,7 +145,11 @@ mod tests {
             ("pytest \\\n x", &["pytest", "x"], true),
             ("pytest {a,b}", &["pytest"], false),
         ] {
-            assert_eq!(of(text), (want.iter().map(|s| (*s).to_owned()).collect(), whole), "{text}");
+            assert_eq!(
+                of(text),
+                (want.iter().map(|s| (*s).to_owned()).collect(), whole),
+                "{text}"
+            );
         }
     }
 }

@@ -39,7 +39,9 @@ pub fn parse(rule: &str) -> Rule<'_> {
         let close = tool.eq_ignore_ascii_case("bash");
         return if close { Rule::Unclear } else { Rule::OtherTool };
     }
-    let Some(content) = content else { return Rule::AnyBash };
+    let Some(content) = content else {
+        return Rule::AnyBash;
+    };
     let Some(content) = content.strip_suffix(')') else {
         return Rule::Unclear;
     };
@@ -136,7 +138,9 @@ mod tests {
     #[test]
     fn patterns_match_whole_words() {
         let matches = |rule: &str, text: &str| {
-            let Rule::Bash(pattern) = parse(rule) else { panic!("{rule}") };
+            let Rule::Bash(pattern) = parse(rule) else {
+                panic!("{rule}")
+            };
             pattern.matches(&text.split(' ').collect::<Vec<_>>())
         };
         for (rule, text, want) in [

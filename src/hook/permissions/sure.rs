@@ -8,15 +8,18 @@ use crate::plan::shell::{Part, Script, Word};
 
 /// The first of `rules` that matches a command of `script`.
 pub fn matching<'r>(rules: &'r [String], script: &Script) -> Option<&'r str> {
-    rules.iter().map(String::as_str).find(|rule| match rule::parse(rule) {
-        Rule::AnyBash => true,
-        Rule::Bash(pattern) => script.parts.iter().any(|part| {
-            readings(part)
-                .iter()
-                .any(|words| pattern.matches(&words.iter().map(String::as_str).collect::<Vec<_>>()))
-        }),
-        Rule::OtherTool | Rule::Unclear => false,
-    })
+    rules
+        .iter()
+        .map(String::as_str)
+        .find(|rule| match rule::parse(rule) {
+            Rule::AnyBash => true,
+            Rule::Bash(pattern) => script.parts.iter().any(|part| {
+                readings(part)
+                    .iter()
+                    .any(|words| pattern.matches(&words.iter().map(String::as_str).collect::<Vec<_>>()))
+            }),
+            Rule::OtherTool | Rule::Unclear => false,
+        })
 }
 
 /// The words of a command: as they are, and with the program's directory taken away. A word that is not static, and all

@@ -67,8 +67,8 @@ fn is_cx(part: &Part) -> bool {
 /// Whether a command may be cx, or start one, without showing it.
 fn may_start_cx(part: &Part) -> bool {
     const STARTERS: [&str; 24] = [
-        "bash", "builtin", "command", "dash", "doas", "env", "eval", "exec", "fd", "find", "flock", "nohup", "parallel", "setsid",
-        "sh", "source", ".", "ssh", "sudo", "time", "trap", "watch", "xargs", "zsh",
+        "bash", "builtin", "command", "dash", "doas", "env", "eval", "exec", "fd", "find", "flock", "nohup",
+        "parallel", "setsid", "sh", "source", ".", "ssh", "sudo", "time", "trap", "watch", "xargs", "zsh",
     ];
     match part.argv.first() {
         None => false,
@@ -108,7 +108,9 @@ fn remove(
         if cuts.is_empty() {
             return Some(text);
         }
-        found.inner.extend(cuts.iter().map(|(_, inner)| text[inner.clone()].to_owned()));
+        found
+            .inner
+            .extend(cuts.iter().map(|(_, inner)| text[inner.clone()].to_owned()));
         cuts.sort_by_key(|(cut, _)| std::cmp::Reverse(cut.start));
         for (cut, _) in cuts {
             text.replace_range(cut, "");
@@ -124,7 +126,11 @@ fn remove(
 fn same_elsewhere(before: &Script, after: &Script) -> bool {
     before.parts.len() == after.parts.len()
         && before.parts.iter().zip(&after.parts).all(|(b, a)| {
-            let kept = if is_cx(b) { b.argv.ends_with(&a.argv) || !a.wrappers.is_empty() } else { b.argv == a.argv };
+            let kept = if is_cx(b) {
+                b.argv.ends_with(&a.argv) || !a.wrappers.is_empty()
+            } else {
+                b.argv == a.argv
+            };
             kept && b.redirects.len() == a.redirects.len() && b.stdin == a.stdin
         })
 }
@@ -132,7 +138,10 @@ fn same_elsewhere(before: &Script, after: &Script) -> bool {
 enum Wanted {
     /// It runs the command whose first word is that one. `here`: whether the text itself says that it stays on this
     /// machine (`--local`), or must not (`--on`).
-    Command { at: usize, here: Option<bool> },
+    Command {
+        at: usize,
+        here: Option<bool>,
+    },
     /// A verb of cx that runs nothing of the model's choice; the client's rules see it.
     Verb,
     Opaque(&'static str),
@@ -147,7 +156,9 @@ fn wanted(words: &[Piece<'_>]) -> Option<Wanted> {
         None => return None,
         Some("run") => return run(words),
         Some("-h" | "--help" | "-V" | "--version" | "help") => Wanted::Verb,
-        Some("nodes") if matches!(value(2), Some("list" | "--help" | "-h") | None) && words.len() < 5 => Wanted::Verb,
+        Some("nodes") if matches!(value(2), Some("list" | "--help" | "-h") | None) && words.len() < 5 => {
+            Wanted::Verb
+        }
         Some("nodes") => Wanted::Opaque("nodes"),
         Some("setup") => Wanted::Opaque("setup"),
         Some("trust") => Wanted::Opaque("trust"),
@@ -155,8 +166,9 @@ fn wanted(words: &[Piece<'_>]) -> Option<Wanted> {
         Some("mcp") => Wanted::Opaque("mcp"),
         Some("parallel") => Wanted::Opaque("parallel"),
         Some(
-            "status" | "explain" | "runs" | "logs" | "attach" | "cancel" | "pull" | "push" | "warm" | "conflicts" | "gc"
-            | "doctor" | "init" | "completions" | "man" | "demo" | "off" | "on" | "hook" | "refresh",
+            "status" | "explain" | "runs" | "logs" | "attach" | "cancel" | "pull" | "push" | "warm"
+            | "conflicts" | "gc" | "doctor" | "init" | "completions" | "man" | "demo" | "off" | "on" | "hook"
+            | "refresh",
         ) => Wanted::Verb,
         Some("") => return None,
         Some(word) if word.starts_with('-') => return None,
@@ -207,7 +219,9 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Typed {
-        unwrap(text, Dialect::Bash, &|argv| argv.first().and_then(Word::text) == Some("ls"))
+        unwrap(text, Dialect::Bash, &|argv| {
+            argv.first().and_then(Word::text) == Some("ls")
+        })
     }
 
     #[test]
@@ -254,19 +268,41 @@ mod tests {
         assert_eq!(lighter("cx make && cx ls").as_deref(), Some("cx make && ls"));
         assert_eq!(lighter("cx run -q -- ls").as_deref(), Some("ls"));
         assert_eq!(lighter("cx run --local -- make").as_deref(), Some("make"));
-        for text in ["cx make", "cx run --on n1 -- ls", "cx run --require-remote -- ls", "cx status"] {
+        for text in [
+            "cx make",
+            "cx run --on n1 -- ls",
+            "cx run --require-remote -- ls",
+            "cx status",
+        ] {
             assert_eq!(lighter(text), None, "{text}");
         }
     }
 
     #[test]
     fn other_texts() {
-        for text in ["ls", "echo cx", "git commit -m 'cx push'", "cxx make", "make CXX=cx"] {
+        for text in [
+            "ls",
+            "echo cx",
+            "git commit -m 'cx push'",
+            "cxx make",
+            "make CXX=cx",
+        ] {
             assert_eq!(of(text), Typed::No, "{text}");
         }
         for text in [
-            "sudo cx make", "bash -c 'cx make'", "echo make | xargs cx", "eval cx make", "$(which cx) make", "cx $X", "cx \"$X\" a",
-            "cx run --new -- make", "cx --new make", "cx run", "cx make (", "find . -exec cx make \\;", "cx run --on $X -- make",
+            "sudo cx make",
+            "bash -c 'cx make'",
+            "echo make | xargs cx",
+            "eval cx make",
+            "$(which cx) make",
+            "cx $X",
+            "cx \"$X\" a",
+            "cx run --new -- make",
+            "cx --new make",
+            "cx run",
+            "cx make (",
+            "find . -exec cx make \\;",
+            "cx run --on $X -- make",
             "cx {make,test}",
         ] {
             assert_eq!(of(text), Typed::Unclear, "{text}");
