@@ -6,13 +6,14 @@ Prints medians in milliseconds and the ratio. A release build that is linked sta
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-CX = sys.argv[1]
+CX = os.path.abspath(sys.argv[1])
 ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 200
 HOME = tempfile.mkdtemp()
 ENV = {"HOME": HOME, "PATH": "/usr/bin:/bin"}
@@ -60,4 +61,4 @@ base = statistics.median(times["/bin/true"])
 for name, list_ in times.items():
     median = statistics.median(list_)
     print(f"{name:16} {median:6.2f} ms  x{median / base:.2f}")
-os.rmdir(HOME) if not os.listdir(HOME) else None
+shutil.rmtree(HOME)
