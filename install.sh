@@ -235,16 +235,34 @@ remove() {
     fi
     is_ours "$dest" || fail "$dest is another program called cx, and stays"
     settings=${CLAUDE_CONFIG_DIR:-${HOME:-}/.claude}/settings.json
-    if [ -f "$settings" ] && grep -q 'cx' "$settings"; then
+    servers=${CLAUDE_CONFIG_DIR:-${HOME:-}}/.claude.json
+    if grep -q 'cx' "$settings" "$servers" 2>/dev/null; then
         if "$dest" setup claude --remove --yes; then
             :
         else
-            fail "the hook could not be taken out of $settings; nothing was removed" \
+            fail "cx could not be taken out of $settings or $servers; nothing was removed" \
                 'run this in a terminal of your own, or take the entry that names cx out by hand first'
         fi
     fi
+    gemini=${HOME:-}/.gemini/settings.json
+    if [ -f "$gemini" ] && grep -q 'cx' "$gemini"; then
+        "$dest" setup gemini --remove --yes || fail "the hook could not be taken out of $gemini; nothing more was removed" \
+            'run this in a terminal of your own, or take the entry that names cx out by hand first'
+    fi
+    if [ -f "$settings" ] && grep -q '"cx@' "$settings"; then
+        if ! has claude || ! claude plugin uninstall cx@cx >/dev/null 2>&1; then
+            say 'The Claude Code plugin of cx stays; take it away there: /plugin uninstall cx@cx'
+        fi
+    fi
+    # Shims, which nobody but cx puts there.
+    rm -rf "${XDG_DATA_HOME:-${HOME:-~}/.local/share}/cx/shims"
     rm -f "$dest"
     say "Removed $dest."
+    for file in .bashrc .bash_profile .zshrc .config/fish/config.fish; do
+        if grep -q 'cx init' "${HOME:-}/$file" 2>/dev/null; then
+            say "Take the line with 'cx init' out of ~/$file."
+        fi
+    done
     say 'These stay; remove them by hand if you like:'
     say "    ${XDG_CONFIG_HOME:-${HOME:-~}/.config}/cx       your configuration"
     say "    ${XDG_STATE_HOME:-${HOME:-~}/.local/state}/cx  history, logs, kept conflicts"

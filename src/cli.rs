@@ -205,6 +205,11 @@ enum SetupVerb {
         #[command(flatten)]
         wish: SetupArgs,
     },
+    /// The hook for Gemini CLI, in the user's settings.
+    Gemini {
+        #[command(flatten)]
+        wish: SetupArgs,
+    },
 }
 
 #[derive(Args)]
@@ -317,6 +322,10 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
             status::print(a.json, out)
         }
         Verb::Explain(a) => pipeline::explain(&a.command.join(" "), a.json, out),
+        Verb::Setup(SetupVerb::Gemini { wish }) => {
+            setup::gemini::run(wish.wish(), out)?;
+            Ok(0)
+        }
         Verb::Setup(SetupVerb::Claude { mode, no_mcp, wish }) => {
             let wish = wish.wish();
             setup::claude::run(setup::claude::SetupArgs { wish, mode, no_mcp }, out)?;

@@ -10,6 +10,7 @@
 pub mod asked;
 mod client;
 mod decide;
+mod gemini;
 mod mcp;
 pub mod note;
 pub mod permissions;
@@ -25,20 +26,23 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::panic;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The largest event that is read, bytes; a longer one is answered with nothing.
 const MAX_INPUT: u64 = 16 << 20;
 
 /// Runs `cx hook`: reads an event from standard input and answers on standard output. Always succeeds. Among its arguments,
-/// `--shims` says that the session has shell functions instead of a rewritten text, `--plugin` that the plugin calls.
+/// `--shims` says that the session has shell functions instead of a rewritten text, `--plugin` that the plugin calls, `--gemini` that Gemini CLI does.
 pub fn main(args: &[OsString]) -> ExitCode {
     // A panic's message on stderr would be shown to the user as the hook's.
     panic::set_hook(Box::new(|_| {}));
     let answer = panic::catch_unwind(|| {
         let input = read_input()?;
         let var = |name: &str| env::var_os(name);
+        if args.iter().any(|a| a == "--gemini") {
+            return gemini::answer(&input, &PathBuf::from(env::var_os("HOME")?));
+        }
         let world = decide::World {
             shims: args.iter().any(|a| a == "--shims"),
             plugin: args.iter().any(|a| a == "--plugin"),

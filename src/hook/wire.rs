@@ -166,6 +166,12 @@ pub fn rewrite(input: &BashInput<'_>, command: &str, timeout_ms: Option<u64>) ->
     format!(r#"{{"hookSpecificOutput":{{"hookEventName":"PreToolUse","updatedInput":{updated}}}}}"#)
 }
 
+/// The answer to Gemini CLI that replaces the command.
+pub fn before_tool(input: &BashInput<'_>, command: &str) -> String {
+    let updated = input.updated(command, None);
+    format!(r#"{{"hookSpecificOutput":{{"hookEventName":"BeforeTool","tool_input":{updated}}}}}"#)
+}
+
 /// The answer that has the client ask the person.
 pub fn ask(reason: &str) -> String {
     format!(

@@ -4,4 +4,5 @@ pub mod change;
 pub mod claude;
 mod diff;
 pub mod edit;
+pub mod gemini;
 mod json;

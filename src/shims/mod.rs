@@ -6,7 +6,7 @@
 mod start;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -251,17 +251,6 @@ fn clear_old(above: &Path, current: &Path) {
     }
 }
 
-/// Takes all shims away. Shells that have the functions go on with the plain tools behind `timeout` and its like.
-///
-/// # Errors
-/// Those of the file system.
-pub fn remove(paths: &Paths) -> io::Result<()> {
-    match fs::remove_dir_all(paths.data.join("shims")) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -303,9 +292,6 @@ mod tests {
             2,
             "the older one may be in use"
         );
-        remove(&paths).unwrap();
-        remove(&paths).unwrap();
-        assert!(!paths.data.join("shims").exists());
     }
 
     #[test]
