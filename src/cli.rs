@@ -3,22 +3,22 @@
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::paths::Paths;
 use crate::pipeline;
-use crate::request::{Demands, Origin, Request};
+use crate::request::{Demands, Detach, Origin, Request};
 use crate::setup::change::Wish;
 use crate::shims::{self, Shell};
-use crate::{agent, demo, gc, hook, mcp, nodes, setup, status};
+use crate::{agent, demo, gc, hook, mcp, nodes, runs, setup, status};
 
 const AFTER: &str = "\
 Anything that is not one of these commands is run: `cx pytest -x` runs pytest where it finishes first.
 
 Exit status: the command's own; 128+n when a signal ended it; 75 when the link was lost after the start;
-76 when it had to run on a node and none could take it; 126 or 127 when it can't be started.
+76 when it had to run on a node and none could take it; 77 when it goes on without its caller, as told; 126 or 127 when it can't be started.
 
 Environment: CX_CONFIG names another config file; CX_LOCAL=1 keeps everything on this machine.";
 
@@ -35,6 +35,30 @@ struct Cli {
 enum Verb {
     /// Run a command where it finishes first, with a say in where that is.
     Run(RunArgs),
+    /// List the runs that go on, or went on, without the cx that started them.
+    Runs {
+        /// Print JSON for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what such a run has printed.
+    Logs {
+        /// Go on until it ends.
+        #[arg(short, long)]
+        follow: bool,
+        /// The run: the beginning of its id, or of the last part of it.
+        id: String,
+    },
+    /// Wait for such a run: its output, its exit status, and what it changed.
+    Attach {
+        /// The run: the beginning of its id, or of the last part of it.
+        id: String,
+    },
+    /// End such a run.
+    Cancel {
+        /// The run: the beginning of its id, or of the last part of it.
+        id: String,
+    },
     /// Add, remove or list nodes.
     #[command(subcommand)]
     Nodes(NodesVerb),
@@ -97,6 +121,12 @@ struct RunArgs {
     /// Exit with 76 instead of running here.
     #[arg(long)]
     require_remote: bool,
+    /// Let it go on without cx as soon as it has started; prints its id.
+    #[arg(long, conflicts_with_all = ["local", "detach_at"])]
+    detach: bool,
+    /// Let it go on without cx if it takes longer than this; cx then exits with 77.
+    #[arg(long, value_name = "SECS")]
+    detach_at: Option<u32>,
     /// Do not say where it ran.
     #[arg(short, long)]
     quiet: bool,
@@ -300,12 +330,21 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
                     .arch
                     .map(|s| crate::node::agents::platform_of(&format!("x {s}")).1),
                 local: a.local,
-                require_remote: a.require_remote,
+                require_remote: a.require_remote || a.detach,
                 quiet: a.quiet,
                 spread: false,
+                detach: match a.detach_at {
+                    _ if a.detach => Some(Detach::AtOnce),
+                    Some(s) => Some(Detach::At(Instant::now() + Duration::from_secs(s.into()))),
+                    None => None,
+                },
             };
             pipeline::run(request(a.command, demands)?)
         }
+        Verb::Runs { json } => runs::list(json, out),
+        Verb::Logs { follow, id } => runs::logs(&id, follow),
+        Verb::Attach { id } => runs::attach(&id),
+        Verb::Cancel { id } => runs::cancel(&id, out),
         Verb::Nodes(NodesVerb::Add { yes, aliases }) => {
             refuse_under_an_agent("cx nodes add")?;
             nodes::add(&aliases, yes, out)

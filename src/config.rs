@@ -82,6 +82,8 @@ pub struct Policy {
     pub ignored_limit: u64,
     /// `off = ["cargo"]`: built-in rules switched off.
     pub off: Vec<String>,
+    /// `detach_at`: when a run goes on without its caller.
+    pub detach_at: DetachAt,
     /// `allow_overload`: nodes take runs however busy they are, as long as a slot is free.
     pub allow_overload: bool,
 }
@@ -96,6 +98,7 @@ impl Default for Policy {
             back_limit: 256 << 20,
             ignored_limit: 32 << 20,
             off: Vec::new(),
+            detach_at: DetachAt::Never,
             allow_overload: false,
         }
     }
@@ -115,6 +118,34 @@ impl Default for Keep {
         Keep {
             older_ms: 30 * 24 * 3600 * 1000,
             max_bytes: 50 << 30,
+        }
+    }
+}
+
+/// `detach_at`: a number of seconds, or `"deadline"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "toml::Value")]
+pub enum DetachAt {
+    /// Never by itself.
+    #[default]
+    Never,
+    /// So long after cx began.
+    Seconds(u32),
+    /// Shortly before the agent's shell would end the call, as far as the hook knows that.
+    Deadline,
+}
+
+impl TryFrom<toml::Value> for DetachAt {
+    type Error = String;
+    fn try_from(v: toml::Value) -> Result<Self, String> {
+        match &v {
+            toml::Value::Integer(n) if *n > 0 => u32::try_from(*n)
+                .map(DetachAt::Seconds)
+                .map_err(|e| e.to_string()),
+            toml::Value::String(s) if s == "deadline" => Ok(DetachAt::Deadline),
+            _ => Err(format!(
+                "detach_at is a number of seconds or \"deadline\", not {v}"
+            )),
         }
     }
 }
@@ -229,6 +260,7 @@ struct PolicyTable {
     back_limit: Option<Size>,
     ignored_limit: Option<Size>,
     off: Vec<String>,
+    detach_at: DetachAt,
     allow_overload: bool,
 }
 
@@ -347,6 +379,7 @@ impl Config {
             back_limit: p.back_limit.map_or(d.back_limit, |s| s.0),
             ignored_limit: p.ignored_limit.map_or(d.ignored_limit, |s| s.0),
             off: p.off,
+            detach_at: p.detach_at,
             allow_overload: p.allow_overload,
         };
         Ok(Config {

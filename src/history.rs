@@ -95,7 +95,7 @@ impl Entry {
 }
 
 /// Replaces what looks like a secret among arguments: the value of `--token`-like flags and of `NAME=value` words.
-fn redact(mut argv: Vec<String>) -> Vec<String> {
+pub fn redact(mut argv: Vec<String>) -> Vec<String> {
     let mut next = false;
     for arg in &mut argv {
         if std::mem::take(&mut next) {

@@ -25,6 +25,7 @@ pub mod probe;
 pub mod proto;
 pub mod report;
 pub mod request;
+pub mod runs;
 pub mod setup;
 pub mod shims;
 pub mod status;

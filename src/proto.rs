@@ -99,6 +99,27 @@ pub enum Up {
     Done,
     /// The window of the caller's terminal has another size.
     Resize(Size),
+    /// The run goes on without its caller from now on; answered by [`Down::Detached`].
+    Detach,
+    /// Answer to [`Down::Mark`]: so many bytes of output have arrived in all.
+    Got(u64),
+    /// Run 0: what became of these runs; answered by [`Down::Seen`].
+    Look {
+        /// Their ids.
+        ids: Vec<String>,
+    },
+    /// Run 0: end the run of this id, whoever is attached to it; answered by [`Down::Told`].
+    Stop {
+        /// Its id.
+        id: String,
+    },
+    /// The output of a run so far, whoever is attached to it; answered by [`Down::Output`], and [`Down::Seen`] at the end.
+    Read {
+        /// Its id.
+        id: String,
+        /// Go on until the run ends.
+        follow: bool,
+    },
 }
 
 /// Identifies a mirror.
@@ -336,6 +357,32 @@ pub enum Down {
     },
     /// The command was stopped by this signal, as by Ctrl-Z on its terminal.
     Stopped(i32),
+    /// The run will outlive its caller.
+    Detached,
+    /// The log would begin anew: how much has arrived?
+    Mark,
+    /// What became of the runs that were asked for, in their order.
+    Seen(Vec<Seen>),
+    /// Whether there was a run to tell.
+    Told(bool),
+}
+
+/// What a node knows of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seen {
+    /// It was never started here, or it is forgotten.
+    Gone,
+    /// It goes on.
+    Going,
+    /// It ended.
+    Ended {
+        /// How.
+        ending: Ending,
+        /// Milliseconds it ran.
+        ran_ms: u64,
+    },
+    /// It was started and did not get to its end: the node went down, or somebody ended its supervisor.
+    Broken,
 }
 
 /// Why a node did not take a run.

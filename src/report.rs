@@ -6,6 +6,7 @@
 //! | 128 + n | signal n ended it |
 //! | 75 | the link was lost after the start; the result is not known |
 //! | 76 | it must run on a node (`--on`, `--os`, `--arch`, `--require-remote`) and none could take it |
+//! | 77 | the run goes on on its node without its caller, as was wanted at the deadline |
 //! | 126, 127 | the program can't be started, or is not found |
 //! | 2 | wrong usage of cx itself |
 
@@ -19,6 +20,9 @@ pub const LOST: i32 = 75;
 
 /// No node could take a command that must run on one.
 pub const NO_NODE: i32 = 76;
+
+/// The run goes on on its node without this cx.
+pub const DETACHED: i32 = 77;
 
 /// Who is told of a run while it goes on, and at its end. Every front end has its own; none of them decides anything.
 pub trait Told: Send {

@@ -34,6 +34,17 @@ pub struct Demands {
     pub quiet: bool,
     /// It is one of several that are to be spread over the nodes: however light, it may leave this machine.
     pub spread: bool,
+    /// When the run goes on without its caller, beyond what the config says.
+    pub detach: Option<Detach>,
+}
+
+/// When a run goes on without its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detach {
+    /// As soon as it has started.
+    AtOnce,
+    /// At this time, if it has not ended by then.
+    At(std::time::Instant),
 }
 
 impl Demands {

@@ -27,6 +27,9 @@ const RESTART: u64 = 64 << 20;
 /// The most that is kept while nobody is attached; then the command is held back.
 const KEEP: u64 = 1 << 30;
 
+/// The most that is kept of a run that nobody waits for; then its log starts again from nothing.
+const KEEP_DETACHED: u64 = 256 << 20;
+
 /// What reaches the supervisor's main thread.
 pub enum Event {
     /// A packet from the attached stream.
@@ -71,6 +74,10 @@ struct State {
     stdin: u64,
     tail: Option<Tail>,
     delivered: bool,
+    /// Nobody may be there for long, and whoever comes wants the output from its beginning.
+    detached: bool,
+    /// The attached stream was asked how much it has.
+    marked: bool,
 }
 
 #[derive(Clone)]
@@ -102,6 +109,37 @@ impl Log {
         Ok(log)
     }
 
+    /// The log of a run that has ended: `file` holds `len` bytes of records, the last of `total` bytes of output.
+    pub fn of_ended(file: File, len: u64, total: u64, events: Sender<Event>) -> Log {
+        let log = Log(Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            file,
+            events,
+        }));
+        {
+            let mut s = log.state();
+            (s.len, s.total, s.detached) = (len, total, true);
+            // Whoever comes is told that it is attached.
+            s.attachment = 1;
+        }
+        let (mut at, mut held) = (0, 0);
+        while let Ok((_, n)) = log.record_head(at) {
+            at += 5 + n as u64;
+            held += n as u64;
+        }
+        log.state().base = total.saturating_sub(held);
+        let sender = log.clone();
+        std::thread::spawn(move || sender.send_loop());
+        log
+    }
+
+    /// The run outlives its caller from now on.
+    pub fn detach(&self) {
+        self.state().detached = true;
+        self.0.changed.notify_all();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,7 +161,7 @@ impl Log {
         s.stream = Some(stream);
         s.lost_at = None;
         s.control.clear();
-        s.delivered = false;
+        (s.delivered, s.marked) = (false, false);
         (s.sent, s.skip) = self.position(&s, have);
         if attachment > 1 {
             let attached = Down::Attached { stdin: s.stdin };
@@ -165,12 +203,17 @@ impl Log {
     /// When the file can't be written (a full disk).
     pub fn append(&self, fd: u8, data: &[u8]) -> io::Result<()> {
         let mut s = self.state();
-        while if s.stream.is_some() {
-            s.len - s.sent > WINDOW
-        } else {
-            s.len > KEEP
+        while match (s.stream.is_some(), s.detached) {
+            // Held back now and then, or a command that never pauses would never let the log start again.
+            (true, false) => s.len - s.sent > WINDOW || s.len > 2 * RESTART,
+            (true, true) => s.len - s.sent > WINDOW,
+            (false, false) => s.len > KEEP,
+            (false, true) => false,
         } {
             s = self.wait(s);
+        }
+        if s.stream.is_none() && s.len > KEEP_DETACHED && s.detached {
+            self.restart(&mut s);
         }
         let mut record = Vec::with_capacity(data.len() + 5);
         record.push(fd);
@@ -212,6 +255,24 @@ impl Log {
         drop(s);
         self.0.changed.notify_all();
         Ok(())
+    }
+
+    /// Lets the file start again from nothing; what it held is gone.
+    fn restart(&self, s: &mut State) {
+        if self.0.file.set_len(0).is_ok() {
+            s.base = s.total;
+            (s.len, s.sent, s.skip) = (0, 0, 0);
+        }
+        s.marked = false;
+    }
+
+    /// The attached stream has `got` bytes of output: where that is all there is, the file need not keep it.
+    fn got(&self, s: &mut State, got: u64) {
+        if s.marked && got == s.total && s.sent == s.len {
+            self.restart(s);
+        }
+        s.marked = false;
+        self.0.changed.notify_all();
     }
 
     /// Sends a message that is not output and not repeated to later streams.
@@ -277,8 +338,13 @@ impl Log {
             if s.attachment != attachment {
                 return;
             }
-            if let Up::Stdin(data) = &up {
-                s.stdin += data.len() as u64;
+            match &up {
+                Up::Stdin(data) => s.stdin += data.len() as u64,
+                Up::Got(n) => {
+                    self.got(&mut s, *n);
+                    continue;
+                }
+                _ => {}
             }
             if self.0.events.send(Event::Up(up)).is_err() {
                 return;
@@ -348,9 +414,11 @@ impl Log {
         if s.attachment == attachment {
             s.sent = at + 5 + len as u64;
             s.skip = 0;
-            if s.sent == s.len && s.len > RESTART && self.0.file.set_len(0).is_ok() {
-                s.base = s.total;
-                (s.len, s.sent) = (0, 0);
+            // What is under way is not there yet: a link that breaks now would lose it.
+            let most = if s.detached { KEEP_DETACHED } else { RESTART };
+            if s.sent == s.len && s.len > most && !s.marked {
+                s.marked = true;
+                s.control.push_back(proto::encode(1, &Down::Mark));
             }
         }
         Ok(())
@@ -387,7 +455,10 @@ pub fn run_dir(base: &Path, id: &str) -> anyhow::Result<PathBuf> {
 /// # Errors
 /// When the socket can't be made; the run then simply can't be attached to.
 pub fn listen(dir: &Path, log: Log) -> io::Result<()> {
-    let listener = UnixListener::bind(dir.join("s"))?;
+    let socket = dir.join("s");
+    // What a supervisor left that was killed.
+    let _ = std::fs::remove_file(&socket);
+    let listener = UnixListener::bind(socket)?;
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { continue };
@@ -395,8 +466,12 @@ pub fn listen(dir: &Path, log: Log) -> io::Result<()> {
                 .ok()
                 .flatten()
                 .and_then(|(_, b)| proto::decode(&b).ok());
-            if let Some(Up::Attach { have, .. }) = first {
-                log.attach(stream, have);
+            match first {
+                Some(Up::Attach { have, .. }) => log.attach(stream, have),
+                Some(Up::Cancel) => {
+                    let _ = log.0.events.send(Event::Up(Up::Cancel));
+                }
+                _ => {}
             }
         }
     });

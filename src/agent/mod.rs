@@ -9,6 +9,7 @@ pub use admit::{default_slots, now_ms};
 mod child;
 mod feed;
 mod gc;
+mod kept;
 mod log;
 mod place;
 mod pty;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::kept;
 use crate::proto::{self, Down, Up, Welcome};
 
 /// A link is silent when nothing came for this long; the runs go on without it.
@@ -56,6 +57,14 @@ pub fn serve() -> anyhow::Result<()> {
                     let freed = super::purge(&base, client.as_deref());
                     let _ = proto::write_packet(&mut *lock(&out), 0, &Down::Purged(freed));
                 }
+                Ok(Up::Look { ids }) => {
+                    let seen = ids.iter().map(|id| kept::look(&base, id)).collect();
+                    let _ = proto::write_packet(&mut *lock(&out), 0, &Down::Seen(seen));
+                }
+                Ok(Up::Stop { id }) => {
+                    let told = Down::Told(kept::stop(&base, &id));
+                    let _ = proto::write_packet(&mut *lock(&out), 0, &told);
+                }
                 _ => {}
             }
             continue;
@@ -64,7 +73,11 @@ pub fn serve() -> anyhow::Result<()> {
         let mut supervisor = match known {
             Some(s) => s,
             None => match open_supervisor(&base, &body) {
-                Ok(s) => {
+                Ok(None) => {
+                    read_output(run, &base, &body, out.clone());
+                    continue;
+                }
+                Ok(Some(s)) => {
                     if let Ok(reading) = s.try_clone() {
                         relay(run, reading, out.clone(), runs.clone());
                     }
@@ -141,27 +154,48 @@ fn beat(out: Out, runs: Runs, heard: Arc<AtomicU64>, start: Instant) {
     });
 }
 
-/// The supervisor that `body`, the first packet of a run, asks for: a new one, or the one of a known run.
-fn open_supervisor(base: &std::path::Path, body: &[u8]) -> anyhow::Result<UnixStream> {
-    match proto::decode::<Up>(body)? {
-        Up::Run(_) => {
-            let (ours, theirs) = UnixStream::pair()?;
-            let log = std::fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(base.join("supervisors.log"))?;
-            let mut child = Command::new(super::own_program()?)
-                .args(["agent", "--supervise"])
-                .stdin(Stdio::from(OwnedFd::from(theirs)))
-                .stdout(Stdio::null())
-                .stderr(Stdio::from(log))
-                .spawn()?;
-            std::thread::spawn(move || child.wait());
-            Ok(ours)
+/// Sends the output of a run, which `body` asks for, beside whatever else goes on.
+fn read_output(run: u32, base: &std::path::Path, body: &[u8], out: Out) {
+    let (base, asked) = (base.to_owned(), proto::decode::<Up>(body));
+    std::thread::spawn(move || {
+        if let Ok(Up::Read { id, follow }) = asked {
+            kept::read(&base, &id, follow, |down| {
+                proto::write_packet(&mut *lock(&out), run, down).is_ok()
+            });
         }
-        Up::Attach { id, .. } => super::log::connect(base, &id),
+    });
+}
+
+/// The supervisor that `body`, the first packet of a run, asks for: a new one, or the one of a known run; none where only output
+/// is wanted.
+fn open_supervisor(base: &std::path::Path, body: &[u8]) -> anyhow::Result<Option<UnixStream>> {
+    Ok(Some(match proto::decode::<Up>(body)? {
+        Up::Run(_) => new_supervisor(base)?,
+        // One that has ended is answered for by a supervisor without a command.
+        Up::Attach { id, .. } if kept::look_ended(base, &id) => match super::log::connect(base, &id) {
+            Ok(s) => s,
+            Err(_) => new_supervisor(base)?,
+        },
+        Up::Attach { id, .. } => super::log::connect(base, &id)?,
+        Up::Read { .. } => return Ok(None),
         _ => anyhow::bail!("a packet for a run that this stream does not know"),
-    }
+    }))
+}
+
+fn new_supervisor(base: &std::path::Path) -> anyhow::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let log = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(base.join("supervisors.log"))?;
+    let mut child = Command::new(super::own_program()?)
+        .args(["agent", "--supervise"])
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(log))
+        .spawn()?;
+    std::thread::spawn(move || child.wait());
+    Ok(ours)
 }
 
 /// Whether the run that somebody wants to attach to was started, though nobody owns it any more.

@@ -21,6 +21,7 @@ use super::admit::{self, Slot};
 use super::child;
 use super::feed::{PackInput, Stdin};
 use super::gc;
+use super::kept;
 use super::log::{self, Event, Log};
 use super::place::{self, Place};
 use super::pty::Pty;
@@ -81,8 +82,10 @@ pub fn supervise() -> anyhow::Result<()> {
     let socket: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned()?;
     let mut stream = UnixStream::from(socket);
     let first = proto::read_packet(&mut stream)?.context("no packet arrived")?;
-    let Up::Run(run) = proto::decode(&first.1)? else {
-        anyhow::bail!("the first packet is not a run")
+    let run = match proto::decode(&first.1)? {
+        Up::Run(run) => run,
+        Up::Attach { id, have } => return answer_for(&base, &id, have, stream),
+        _ => anyhow::bail!("the first packet is not a run"),
     };
 
     let dir = log::run_dir(&base, &run.id)?;
@@ -119,7 +122,10 @@ pub fn supervise() -> anyhow::Result<()> {
     let client = supervisor.run.mirror.as_ref().map(|m| m.key.client.clone());
     let keep = supervisor.run.keep;
     match supervisor.own() {
-        Keep::All => {}
+        Keep::All => {
+            let _ = std::fs::remove_file(supervisor.dir.join("s"));
+        }
+        Keep::Log => fetched(&supervisor.dir),
         Keep::Nothing => {
             let _ = std::fs::remove_dir_all(&supervisor.dir);
         }
@@ -129,10 +135,42 @@ pub fn supervise() -> anyhow::Result<()> {
             }
         }
     }
-    sweep(&supervisor.base.join("runs"));
+    kept::sweep(&supervisor.base.join("runs"));
     if let Some(client) = client {
         gc::by_itself(&supervisor.base, &client, keep.0, keep.1);
     }
+    Ok(())
+}
+
+/// Somebody has taken what a kept run changed; its output and its end stay.
+fn fetched(dir: &Path) {
+    for name in ["back", "s"] {
+        let _ = std::fs::remove_file(dir.join(name));
+    }
+}
+
+/// Answers for a run that ended and is kept, until nobody is attached any more.
+fn answer_for(base: &Path, id: &str, have: u64, stream: UnixStream) -> anyhow::Result<()> {
+    let dir = log::run_dir(base, id)?;
+    let exit = kept::read_exit(&dir).context("how the run ended is not known")?;
+    let (tx, events) = mpsc::channel();
+    let (file, len) = kept::open_log(&dir).context("the run's output is gone")?;
+    let log = Log::of_ended(file, len, exit.output, tx);
+    log.finish(kept::back(&dir), &Down::Exit(Box::new(exit)));
+    log.attach(stream, have);
+    let _ = log::listen(&dir, log.clone());
+    loop {
+        match events.recv_timeout(Duration::from_secs(5)) {
+            Ok(Event::Up(Up::Done)) => {
+                fetched(&dir);
+                return Ok(());
+            }
+            Ok(Event::Up(Up::Gone) | Event::Lost) | Err(_) if log.lost_since().is_some() => break,
+            Ok(Event::Up(Up::Gone)) => break,
+            _ => {}
+        }
+    }
+    let _ = std::fs::remove_file(dir.join("s"));
     Ok(())
 }
 
@@ -142,24 +180,10 @@ enum Keep {
     Nothing,
     /// That it was started.
     Note,
+    /// What it said and how it ended: what it changed was fetched.
+    Log,
     /// All, for somebody who may come for it.
     All,
-}
-
-/// Removes what runs left that ended more than a day ago.
-fn sweep(runs: &Path) {
-    const OLD: Duration = Duration::from_secs(24 * 3600);
-    for entry in std::fs::read_dir(runs).into_iter().flatten().flatten() {
-        let dir = entry.path();
-        let age = entry
-            .metadata()
-            .and_then(|m| m.modified())
-            .ok()
-            .and_then(|t| t.elapsed().ok());
-        if age.is_some_and(|a| a > OLD) && UnixStream::connect(dir.join("s")).is_err() {
-            let _ = std::fs::remove_dir_all(dir);
-        }
-    }
 }
 
 /// What a run holds while it lives.
@@ -458,6 +482,9 @@ impl Supervisor {
         child::reap(pid, self.tx.clone());
         let paths = place.mode;
         self.log.say(&Down::Started { pid, paths });
+        if self.run.detached {
+            self.log.detach();
+        }
         let _ = log::listen(&self.dir, self.log.clone());
         let end = pty
             .as_ref()
@@ -529,6 +556,11 @@ impl Supervisor {
                 Ok(Event::Stopped(n)) => {
                     self.stopped = true;
                     self.log.say(&Down::Stopped(n));
+                }
+                Ok(Event::Up(Up::Detach)) => {
+                    self.run.detached = true;
+                    self.log.detach();
+                    self.log.say(&Down::Detached);
                 }
                 Ok(Event::Up(Up::Cancel)) => child::end_all(Some(pid)),
                 Ok(Event::Up(Up::Gone)) if !self.run.detached => {
@@ -621,20 +653,21 @@ impl Supervisor {
         drop(slot);
         let load = admit::load(&self.base, facts.slots);
         let output = self.log.total();
-        self.log.finish(
-            back,
-            &Down::Exit(Box::new(Exit {
-                ending,
-                ran_ms,
-                output,
-                generation,
-                stayed,
-                over,
-                tools,
-                uncollected,
-                load,
-            })),
-        );
+        let exit = Exit {
+            ending,
+            ran_ms,
+            output,
+            generation,
+            stayed,
+            over,
+            tools,
+            uncollected,
+            load,
+        };
+        if self.run.detached {
+            kept::write_exit(&self.dir, &exit)?;
+        }
+        self.log.finish(back, &Down::Exit(Box::new(exit.clone())));
 
         let grace = Duration::from_secs(u64::from(self.run.link_grace));
         let since = Instant::now();
@@ -642,12 +675,26 @@ impl Supervisor {
             // `Done`, or the end of a stream that has everything.
             let delivered = self.log.wait_delivered(Duration::from_millis(1));
             match self.events.recv_timeout(Duration::from_millis(500)) {
+                Ok(Event::Up(Up::Detach)) => {
+                    self.run.detached = true;
+                    kept::write_exit(&self.dir, &exit)?;
+                    self.log.say(&Down::Detached);
+                }
+                Ok(Event::Up(Up::Done)) if self.run.detached => return Ok(Keep::Log),
                 Ok(Event::Up(Up::Done)) => return Ok(Keep::Nothing),
-                Ok(Event::Up(Up::Gone)) => return Ok(Keep::Note),
-                Ok(Event::Lost) if delivered => return Ok(Keep::Note),
-                Err(RecvTimeoutError::Disconnected) => return Ok(Keep::Note),
+                Ok(Event::Up(Up::Gone)) if !self.run.detached => return Ok(Keep::Note),
+                Ok(Event::Lost) if delivered && !self.run.detached => return Ok(Keep::Note),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(if self.run.detached { Keep::All } else { Keep::Note });
+                }
                 _ => {}
             }
+            // Whoever comes later finds it on disk.
+            let grace = if self.run.detached {
+                Duration::from_secs(5)
+            } else {
+                grace
+            };
             let alone = self
                 .log
                 .lost_since()

@@ -4,6 +4,7 @@ pub mod cross;
 pub mod differs;
 pub mod eligible;
 pub mod forward;
+pub mod kept;
 pub mod reach;
 pub mod run;
 pub mod stdio;

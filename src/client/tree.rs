@@ -57,6 +57,23 @@ pub struct Pack {
 }
 
 impl Pack {
+    /// What a run that was started earlier had sent.
+    pub fn of_sent(manifest: Manifest) -> Pack {
+        Pack {
+            from: generation(&manifest),
+            bytes: None,
+            have: Manifest::new(),
+            repository: None,
+            packed: Some(Packed {
+                files: 0,
+                bytes: 0,
+                manifest,
+            }),
+            is_inline: true,
+            took: Duration::ZERO,
+        }
+    }
+
     /// The generation after it, once all was read.
     pub fn to(&self) -> Option<Generation> {
         self.packed.as_ref().map(|p| generation(&p.manifest))

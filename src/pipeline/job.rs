@@ -3,17 +3,17 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::client::run::Job;
 use crate::client::tree::Tree;
 use crate::client::{cross, eligible};
-use crate::config::{Config, WriteBack};
+use crate::config::{Config, DetachAt, WriteBack};
 use crate::hook::note;
 use crate::paths::{self, Paths};
 use crate::plan::{Brings, Class, Verdict};
 use crate::proto::{BackSpec, MirrorKey};
-use crate::request::{Origin, Request};
+use crate::request::{Detach, Origin, Request};
 use crate::sync::{self, ScanOptions, Workspace};
 
 use super::Door;
@@ -89,6 +89,7 @@ pub(super) fn scan(
 
 pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door: &Door) -> Job {
     let reads = reads_input(request, case);
+    let alone = request.demands.detach == Some(Detach::AtOnce);
     let session = std::env::var("CLAUDE_CODE_SESSION_ID").ok();
     let mut assigned = match request.origin {
         Origin::Agent => session
@@ -114,8 +115,8 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         argv: request.argv.iter().map(|a| a.as_bytes().to_vec()).collect(),
         env,
         path_prefix: case.fit.path_prefix.clone(),
-        stdin: reads || door.terminal.is_typed(),
-        terminal: door.terminal.spec(reads),
+        stdin: !alone && (reads || door.terminal.is_typed()),
+        terminal: if alone { None } else { door.terminal.spec(reads) },
         one_pipe: door.one_pipe,
         needs: case.fit.needs.clone(),
         needs_dirs: case.fit.needs_dirs.clone(),
@@ -125,8 +126,30 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         link_grace: case.config.policy.link_grace,
         back_limit: case.config.policy.back_limit,
         keep: (case.config.gc.older_ms, case.config.gc.max_bytes),
+        detach: detach(request, case),
     }
 }
+
+/// When the run goes on without this process: as demanded, or as the config says.
+fn detach(request: &Request, case: &Case) -> Option<Detach> {
+    let in_ms = |ms: u64| Some(Detach::At(Instant::now() + Duration::from_millis(ms)));
+    match (request.demands.detach, case.config.policy.detach_at) {
+        (Some(demanded), _) => Some(demanded),
+        (None, DetachAt::Never) => None,
+        (None, DetachAt::Seconds(s)) => in_ms(u64::from(s) * 1000),
+        // The hook noted when it ran; the call began no earlier.
+        (None, DetachAt::Deadline) if request.origin == Origin::Agent => {
+            let session = std::env::var("CLAUDE_CODE_SESSION_ID").ok()?;
+            let note = note::read(&case.paths.state, &session)?;
+            let ends = note.at_ms + note.timeout_ms.saturating_sub(MARGIN_MS);
+            (!note.background && note.timeout_ms > 0).then(|| in_ms(ends.saturating_sub(paths::now_ms())))?
+        }
+        (None, DetachAt::Deadline) => None,
+    }
+}
+
+/// A run is left so long before its caller would end it.
+const MARGIN_MS: u64 = 5000;
 
 /// Whether the command's standard input goes along.
 pub(super) fn reads_input(request: &Request, case: &Case) -> bool {

@@ -3,6 +3,7 @@
 //! All that decides is in [`crate::plan`]; here its inputs are gathered and its answers carried out. Whatever goes
 //! wrong on the way, the command still runs: here, with one line that says why.
 
+pub mod detached;
 mod door;
 mod job;
 mod judge;
@@ -25,6 +26,7 @@ use crate::report::{NO_NODE, Told};
 use crate::request::{Ending, Outcome, Request};
 use crate::table;
 
+pub use self::detached::State;
 pub use self::door::Door;
 use self::door::Terminal;
 use self::judge::{Case, forced_local, judge};
@@ -67,6 +69,12 @@ pub fn run(request: Request) -> anyhow::Result<i32> {
         }
     };
     Ok(match end {
+        End::Done(outcome) if outcome.own_status == 0 && outcome.ending.is_none() => {
+            // Detached on purpose: its id is what a script wants of it.
+            use std::io::Write;
+            writeln!(std::io::stdout(), "{}", outcome.run_id)?;
+            0
+        }
         End::Done(outcome) => match outcome.ending {
             Some(Ending::Signal(n)) => local::die_by(n),
             Some(Ending::Code(c)) => c,

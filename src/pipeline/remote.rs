@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use crate::client::eligible::{self, owners};
+use crate::client::kept;
 use crate::client::reach;
 use crate::client::run::{self, Again, Caller, Job, Ran, RunError, Terms, Way};
 use crate::client::stdio::Input;
@@ -13,14 +14,14 @@ use crate::client::{differs, forward};
 use crate::config::{NodeConfig, WhenFull};
 use crate::inflight::Inflight;
 use crate::plan::route::Route;
-use crate::report::{self, LOST, NO_NODE};
-use crate::request::{Ending, Outcome, Request};
+use crate::report::{self, DETACHED, LOST, NO_NODE, Told};
+use crate::request::{Detach, Ending, Outcome, Request};
 use crate::table::{self, NodeClock, Table};
 
 use super::job::{make_job, run_id, scan, scope};
 use super::judge::{Case, decide, local_view};
 use super::told::{note_failures, note_load, tell_history};
-use super::{Door, End, not_run};
+use super::{Door, End, detached, not_run};
 
 /// Nodes tried with the command before it waits or runs locally.
 const TRIES: usize = 3;
@@ -39,6 +40,9 @@ pub(super) async fn remote(
         .collect();
     let pinned = request.demands.is_pinned();
     let limit = if pinned { reach::NAMED } else { reach::TOGETHER };
+    if let Some(ws) = &case.ws {
+        detached::fetch(&case.paths, &case.config, &ws.root, &mut *door.told).await;
+    }
     let tree = tokio::task::spawn_blocking({
         let (ws, paths, config) = (case.ws.clone(), case.paths.clone(), case.config.clone());
         let (cwd, verdict) = (request.cwd.clone(), case.verdict.clone());
@@ -200,6 +204,7 @@ pub(super) async fn remote(
                 open.insert(0, node);
             }
             Err(RunError::Interrupted(n)) => return End::Interrupted(n),
+            Err(RunError::Detached) => return goes_on(request, case, &node, job, &mut *door.told),
             Err(RunError::Lost { why: reason }) => {
                 let text = format!(
                     "{}: lost in the middle of run {}: {reason}; whether the command ended is not known",
@@ -228,6 +233,26 @@ pub(super) async fn remote(
         return not_run(&reason);
     }
     End::Here(reason)
+}
+
+/// The run goes on without us; says how to come back to it.
+fn goes_on(request: &Request, case: &Case, node: &NodeConfig, job: &Job, told: &mut dyn Told) -> End {
+    let short = kept::short(&job.id);
+    let text = format!(
+        "{}: run {short} goes on there (cx attach {short} waits for it, cx logs {short} shows its output, cx cancel {short} ends it)",
+        node.name
+    );
+    told.line(&text);
+    // Who asked for that has what they wanted.
+    let status = if job.detach == Some(Detach::AtOnce) {
+        0
+    } else {
+        DETACHED
+    };
+    tell_history(request, Some(case), &node.name, &text, Some(status), None);
+    let mut outcome = Outcome::own(&node.name, &text, status);
+    outcome.run_id.clone_from(&job.id);
+    End::Done(Box::new(outcome))
 }
 
 /// The clocks of the nodes that can be asked before they greet: those of which all is known that a decision hangs on.

@@ -5,6 +5,7 @@
 
 mod agent;
 mod demo;
+mod detached;
 mod differential;
 mod differs;
 mod failures;

@@ -3,8 +3,11 @@
 //! What must never happen is that a command runs twice. So the node starts only before a start-by time, which
 //! is given in its own clock; and this side says [`RunError::NotStarted`] only after that time, or on the node's own word.
 
+mod detached;
 mod early;
 mod lost;
+
+pub use detached::attach;
 
 use std::collections::VecDeque;
 use std::os::unix::ffi::OsStrExt;
@@ -30,7 +33,7 @@ use crate::proto::{
     CHUNK, Down, Exit, Load, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal, RunStart, STDIN_WINDOW, Up,
 };
 use crate::report::Told;
-use crate::request::Ending;
+use crate::request::{Detach, Ending};
 use crate::table::NodeClock;
 use crate::tty;
 
@@ -73,6 +76,31 @@ pub struct Job {
     pub back_limit: u64,
     /// What the node keeps of ours: milliseconds without use, bytes in all.
     pub keep: (u64, u64),
+    /// When the run goes on without this process.
+    pub detach: Option<Detach>,
+}
+
+impl Job {
+    /// That of a run that was started earlier; only what is needed to take in its end.
+    pub fn to_attach(id: String, tree: Option<Arc<Tree>>) -> Job {
+        Job {
+            id,
+            argv: Vec::new(),
+            env: Vec::new(),
+            path_prefix: Vec::new(),
+            stdin: false,
+            terminal: None,
+            one_pipe: false,
+            needs: Vec::new(),
+            needs_dirs: Vec::new(),
+            identity: false,
+            tree,
+            link_grace: 0,
+            back_limit: 0,
+            keep: (u64::MAX, u64::MAX),
+            detach: None,
+        }
+    }
 }
 
 /// What differs from node to node.
@@ -133,6 +161,8 @@ pub enum RunError {
     },
     /// A signal ended the wait before the command started.
     Interrupted(i32),
+    /// It goes on without this process, as was wanted; a record of it was written.
+    Detached,
     /// The command ran to its end, but what it changed could not be taken home.
     Back {
         /// How it ended.
@@ -160,6 +190,8 @@ pub enum Order {
     Signal(i32),
     /// The run is to end now: TERM, and KILL where that does not help.
     Cancel,
+    /// The run is to go on without this process. Before the command has started this is as good as [`Order::Cancel`].
+    Detach,
 }
 
 impl Order {
@@ -167,7 +199,7 @@ impl Order {
     pub fn signal(self) -> i32 {
         match self {
             Order::Signal(n) => n,
-            Order::Cancel => libc::SIGTERM,
+            Order::Cancel | Order::Detach => libc::SIGTERM,
         }
     }
 }
@@ -248,6 +280,7 @@ pub async fn run(
         urged: false,
         stop_by: None,
         was_stopped: false,
+        leaving: None,
     };
     if let Some(arrived) = attached {
         r.resend_stdin(arrived).await?;
@@ -258,6 +291,19 @@ pub async fn run(
         r.output.flush().await;
     }
     caller.terminal.release();
+    // A run that is lost to this process may be found again by another one.
+    if r.started && matches!(exit, Err(RunError::Lost { .. } | RunError::Detached)) {
+        r.keep();
+    }
+    // Only where nobody could be told to end it.
+    if r.started && matches!(exit, Err(RunError::Interrupted(_))) {
+        r.keep();
+        let short = super::kept::short(&job.id);
+        caller.told.line(&format!(
+            "{}: run {short} may go on there for {} s (cx cancel {short} ends it)",
+            r.link.node, job.link_grace
+        ));
+    }
     r.finish(exit?).await
 }
 
@@ -310,7 +356,7 @@ async fn send_run(
         allow_overload: terms.allow_overload,
         insist: terms.insist,
         start_by,
-        detached: false,
+        detached: job.detach == Some(Detach::AtOnce),
         link_grace: job.link_grace,
         keep: job.keep,
         tell_tools: terms.first_failure,
@@ -350,6 +396,8 @@ struct Running<'a> {
     stop_by: Option<Instant>,
     /// The command was stopped at some time; over a new stream it is told once more to go on.
     was_stopped: bool,
+    /// The node was asked to let the run go on alone, and answers by then.
+    leaving: Option<Instant>,
 }
 
 impl Running<'_> {
@@ -366,6 +414,10 @@ impl Running<'_> {
             told,
             ..
         } = caller;
+        let deadline = match self.job.detach {
+            Some(Detach::At(at)) => Some(Instant::from_std(at)),
+            _ => None,
+        };
         let mut tick = tokio::time::interval(Duration::from_millis(250));
         loop {
             let room = STDIN_WINDOW.saturating_sub(self.stdin_waiting.iter().map(Vec::len).sum());
@@ -407,6 +459,7 @@ impl Running<'_> {
                 fd = self.output.closed() => {
                     self.send(&Up::Close(fd)).await;
                 }
+                () = Self::due(self.leaving, deadline), if self.started => self.is_due().await?,
                 event = terminal.event(), if self.started => match event {
                     terminal::Event::Resized(size) => self.send(&Up::Resize(size)).await,
                     terminal::Event::Stop => {
@@ -437,10 +490,15 @@ impl Running<'_> {
             // The end of the stream takes the run back, wherever it is.
             return Err(RunError::Interrupted(order.signal()));
         }
+        if order == Order::Detach {
+            self.detach().await;
+            return Ok(());
+        }
         self.signalled.get_or_insert(order.signal());
         self.send(&match order {
             Order::Signal(n) => Up::Signal(n),
             Order::Cancel => Up::Cancel,
+            Order::Detach => Up::Detach,
         })
         .await;
         Ok(())
@@ -508,6 +566,9 @@ impl Running<'_> {
                 self.paths = Some(paths);
                 self.sync_time = self.begun.elapsed();
                 told.started(&self.link.node, &self.job.id);
+                if self.job.detach == Some(Detach::AtOnce) {
+                    return Err(RunError::Detached);
+                }
                 terminal.engage();
             }
             Down::Output { fd, data } => {
@@ -522,6 +583,8 @@ impl Running<'_> {
                     self.go_on(terminal).await;
                 }
             }
+            Down::Detached => return Err(RunError::Detached),
+            Down::Mark => self.send(&Up::Got(self.got)).await,
             Down::Stopped(_) => {
                 // Without a terminal nobody would continue it: whoever stopped the command there does.
                 if self.stop_by.is_some() || terminal.is_typed() {
@@ -549,7 +612,8 @@ impl Running<'_> {
                     RunError::broken(why)
                 });
             }
-            Down::Welcome(_) | Down::Beat | Down::Purged(_) | Down::Gc(_) => {}
+            Down::Welcome(_) | Down::Beat | Down::Purged(_) | Down::Gc(_) | Down::Seen(_) | Down::Told(_) => {
+            }
         }
         Ok(None)
     }

@@ -1,0 +1,272 @@
+//! Runs that go on without a cx that waits for them: one record each on disk here, so that any later cx can come for them.
+//!
+//! `STATE/runs/ID.json` says what it is and how it ended; `ID.sent`, while something may still come back, what the mirror had when
+//! it started, against which what comes back is judged.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::tree::Tree;
+use crate::paths::{self, Paths, now_ms, write_atomic};
+use crate::plan::manifest::{Hash, Manifest, RelPath};
+use crate::proto::{BackSpec, MirrorKey};
+use crate::request::Ending;
+use crate::sync::{Scan, Workspace};
+
+/// Version of both files; one of another version counts as missing.
+const VERSION: u32 = 1;
+
+/// Records of runs that ended are kept for so long, and so many at most.
+const OLD_MS: u64 = 30 * 24 * 3600 * 1000;
+const MOST: usize = 200;
+
+/// What is known here of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    version: u32,
+    /// The run's id.
+    pub id: String,
+    /// The node it went to.
+    pub node: String,
+    /// The workspace it belongs to.
+    pub workspace: Option<PathBuf>,
+    /// The command, what looks like a secret left out.
+    pub command: Vec<String>,
+    /// When it was started, milliseconds since the epoch.
+    pub started_ms: u64,
+    /// How it ended; `None` while nobody has seen its end.
+    pub ending: Option<Ending>,
+    /// Whether what it changed was brought back.
+    pub fetched: bool,
+}
+
+impl Record {
+    /// The part of the id that is enough to tell it from others.
+    pub fn short(&self) -> &str {
+        short(&self.id)
+    }
+}
+
+/// The part of a run's id that people need: the random one at its end.
+pub fn short(id: &str) -> &str {
+    id.rsplit('-').next().unwrap_or(id)
+}
+
+/// What the mirror had when a run started.
+#[derive(Serialize, Deserialize)]
+struct Sent {
+    version: u32,
+    name: String,
+    key: String,
+    git: bool,
+    manifest: Manifest,
+    withheld: Vec<RelPath>,
+    head: Option<Hash>,
+    began_ns: i64,
+}
+
+fn dir(paths: &Paths) -> PathBuf {
+    paths.state.join("runs")
+}
+
+/// Writes down a run that goes on without this process. `sent`: what its mirror had, where it has one.
+///
+/// # Errors
+/// Those of the file system.
+pub fn keep(
+    paths: &Paths,
+    id: &str,
+    node: &str,
+    argv: &[Vec<u8>],
+    tree: Option<&Tree>,
+    sent: Option<Manifest>,
+) -> anyhow::Result<()> {
+    let dir = dir(paths);
+    paths::private_dir(&dir)?;
+    if let (Some(tree), Some(manifest)) = (tree, sent) {
+        let sent = Sent {
+            version: VERSION,
+            name: tree.ws.name.clone(),
+            key: tree.ws.key.clone(),
+            git: tree.ws.git,
+            manifest,
+            withheld: tree.scan.withheld.clone(),
+            head: tree.scan.head,
+            began_ns: tree.scan.began_ns,
+        };
+        write_atomic(
+            &dir.join(format!("{id}.sent")),
+            &postcard::to_stdvec(&sent)?,
+            0o600,
+        )?;
+    }
+    let command = argv
+        .iter()
+        .map(|a| String::from_utf8_lossy(a).into_owned())
+        .collect();
+    write(
+        paths,
+        &Record {
+            version: VERSION,
+            id: id.to_owned(),
+            node: node.to_owned(),
+            workspace: tree.map(|t| t.ws.root.clone()),
+            command: crate::history::redact(command),
+            started_ms: now_ms(),
+            ending: None,
+            fetched: false,
+        },
+    )?;
+    sweep(paths);
+    Ok(())
+}
+
+fn write(paths: &Paths, record: &Record) -> anyhow::Result<()> {
+    let path = dir(paths).join(format!("{}.json", record.id));
+    Ok(write_atomic(&path, &serde_json::to_vec(record)?, 0o600)?)
+}
+
+/// All of them, the youngest first.
+pub fn all(paths: &Paths) -> Vec<Record> {
+    let mut found: Vec<Record> = fs::read_dir(dir(paths))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|e| e.path().extension().is_some_and(|x| x == "json"))
+        .filter_map(|e| serde_json::from_slice(&fs::read(e.path()).ok()?).ok())
+        .filter(|r: &Record| r.version == VERSION)
+        .collect();
+    found.sort_by(|a, b| (b.started_ms, &b.id).cmp(&(a.started_ms, &a.id)));
+    found
+}
+
+/// The one whose id, or the last part of it, begins with `id`.
+///
+/// # Errors
+/// When there is none or more than one.
+pub fn find(paths: &Paths, id: &str) -> anyhow::Result<Record> {
+    let mut fitting = all(paths)
+        .into_iter()
+        .filter(|r| !id.is_empty() && (r.id.starts_with(id) || r.short().starts_with(id)));
+    let first = fitting
+        .next()
+        .with_context(|| format!("no run {id:?} is known here; `cx runs` lists them"))?;
+    if let Some(other) = fitting.next() {
+        anyhow::bail!("{id:?} may be run {} or {}; write more of it", first.id, other.id);
+    }
+    Ok(first)
+}
+
+/// Those of a workspace whose changes were not brought back yet.
+pub fn pending(paths: &Paths, root: &Path) -> Vec<Record> {
+    all(paths)
+        .into_iter()
+        .filter(|r| !r.fetched && r.workspace.as_deref() == Some(root))
+        .collect()
+}
+
+/// Its end is known now; nothing more is wanted of it if `fetched`.
+pub fn ended(paths: &Paths, record: &Record, ending: Option<Ending>, fetched: bool) {
+    let record = Record {
+        ending: ending.or(record.ending),
+        fetched: fetched || record.fetched,
+        ..record.clone()
+    };
+    // A record that can't be written is asked about again.
+    let _ = write(paths, &record);
+    if record.fetched {
+        let _ = fs::remove_file(dir(paths).join(format!("{}.sent", record.id)));
+    }
+}
+
+/// The workspace as it was when the run started, and what the mirror had: what is needed to take in what comes back.
+pub fn tree(paths: &Arc<Paths>, record: &Record) -> Option<(Tree, Manifest)> {
+    let bytes = fs::read(dir(paths).join(format!("{}.sent", record.id))).ok()?;
+    let sent: Sent = postcard::from_bytes(&bytes).ok()?;
+    if sent.version != VERSION {
+        return None;
+    }
+    let ws = Workspace {
+        root: record.workspace.clone()?,
+        name: sent.name.clone(),
+        key: sent.key.clone(),
+        git: sent.git,
+    };
+    let key = MirrorKey {
+        client: paths.client_key().ok()?,
+        workspace: sent.key,
+        name: sent.name,
+    };
+    let tree = Tree {
+        ws,
+        key,
+        dir: Vec::new(),
+        scan: Scan {
+            withheld: sent.withheld,
+            head: sent.head,
+            began_ns: sent.began_ns,
+            ..Scan::default()
+        },
+        back: BackSpec::default(),
+        repository: None,
+        paths: paths.clone(),
+        took: std::time::Duration::ZERO,
+    };
+    Some((tree, sent.manifest))
+}
+
+fn sweep(paths: &Paths) {
+    let now = now_ms();
+    let ended = all(paths)
+        .into_iter()
+        .filter(|r| r.fetched || now.saturating_sub(r.started_ms) > OLD_MS);
+    for (i, r) in ended.enumerate() {
+        if i >= MOST || now.saturating_sub(r.started_ms) > OLD_MS {
+            for end in ["json", "sent"] {
+                let _ = fs::remove_file(dir(paths).join(format!("{}.{end}", r.id)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(paths: &Paths, id: &str) {
+        keep(
+            paths,
+            id,
+            "n",
+            &[b"make".to_vec(), b"--token=x".to_vec()],
+            None,
+            None,
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn a_run_is_found_by_what_tells_it_from_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        assert!(all(&paths).is_empty());
+        put(&paths, "19ab-1-cafe");
+        put(&paths, "19ac-1-beef");
+        assert_eq!(find(&paths, "ca").unwrap().id, "19ab-1-cafe");
+        assert_eq!(find(&paths, "19ac").unwrap().id, "19ac-1-beef");
+        for bad in ["19a", "", "x"] {
+            assert!(find(&paths, bad).is_err(), "{bad}");
+        }
+        let one = find(&paths, "beef").unwrap();
+        assert_eq!((one.ending, one.fetched, one.command.len()), (None, false, 2));
+        assert!(!one.command[1].contains('x'), "{one:?}");
+        ended(&paths, &one, Some(Ending::Code(3)), true);
+        assert_eq!(find(&paths, "beef").unwrap().ending, Some(Ending::Code(3)));
+        std::fs::write(paths.state.join("runs/x.json"), "{").unwrap();
+        assert_eq!(all(&paths).len(), 2);
+    }
+}

@@ -1,0 +1,103 @@
+//! Runs that go on without this process: leaving one, and coming back for it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Again, Caller, Job, Ran, RunError, Running};
+use crate::client::kept;
+use crate::client::tree::Pack;
+use crate::node::Link;
+use crate::plan::manifest::Manifest;
+use crate::proto::Up;
+
+/// A node answers within this time that a run will go on, or nobody can tell.
+const ANSWER: Duration = Duration::from_secs(3);
+
+impl Running<'_> {
+    /// Asks the node to let the run go on without this process.
+    pub(super) async fn detach(&mut self) {
+        if self.leaving.is_none() {
+            self.leaving = Some(Instant::now() + ANSWER);
+            self.send(&Up::Detach).await;
+        }
+    }
+
+    /// When something about leaving is due: the caller's deadline, or the end of the wait for the node's answer.
+    pub(super) async fn due(leaving: Option<Instant>, deadline: Option<Instant>) {
+        match leaving.or(deadline) {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// It is due.
+    pub(super) async fn is_due(&mut self) -> Result<(), RunError> {
+        if self.leaving.is_some() {
+            return Err(RunError::Lost {
+                why: "it was to go on without this cx, but the node did not answer".into(),
+            });
+        }
+        self.detach().await;
+        Ok(())
+    }
+
+    /// Writes down what a later cx needs to come for this run.
+    pub(super) fn keep(&self) {
+        let sent = self.pack.as_ref().and_then(|p| p.packed.as_ref());
+        // Without the record the run can only be looked for on the node.
+        let _ = kept::keep(
+            self.again.paths,
+            &self.job.id,
+            &self.link.node,
+            &self.job.argv,
+            self.job.tree.as_deref(),
+            sent.map(|p| p.manifest.clone()),
+        );
+    }
+}
+
+/// Attaches to a run that was started earlier: its output from byte `have` on, then what it changed, against what was `sent`.
+///
+/// # Errors
+/// As for [`super::run`]; nothing is started by this.
+pub async fn attach(
+    link: Link,
+    again: Again<'_>,
+    job: &Job,
+    sent: Option<Manifest>,
+    have: u64,
+    caller: &mut Caller<'_>,
+) -> Result<Ran, RunError> {
+    let channel = link.channel();
+    let mut r = Running {
+        link,
+        again,
+        job,
+        channel,
+        output: caller.output,
+        begun: Instant::now(),
+        sync_time: Duration::ZERO,
+        start_by: None,
+        started: true,
+        paths: None,
+        got: have,
+        pack: sent.map(Pack::of_sent),
+        differs: Vec::new(),
+        incoming: None,
+        signalled: None,
+        stdin_sent: 0,
+        stdin_waiting: VecDeque::new(),
+        urged: false,
+        stop_by: None,
+        was_stopped: false,
+        leaving: None,
+        tail: Vec::new(),
+    };
+    let id = job.id.clone();
+    r.send(&Up::Attach { id, have }).await;
+    let exit = r.until_exit(caller).await?;
+    r.output.flush().await;
+    r.finish(exit).await
+}
