@@ -14,6 +14,7 @@ pub mod gc;
 pub mod history;
 pub mod hook;
 pub mod inflight;
+pub mod learned;
 pub mod local;
 pub mod mcp;
 pub mod node;

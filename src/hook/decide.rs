@@ -9,7 +9,9 @@ use super::permissions::{self, Judgement, Rules};
 use super::settings::{self, Scopes};
 use super::wire::{self, BashInput, Event};
 use super::{client, program, session, snapshot};
+use crate::learned::Glance;
 use crate::paths::{self, Paths};
+use crate::plan::Class;
 use crate::plan::classify::{Context, Judged, judge};
 use crate::plan::shell::{self, Dialect, Part};
 use crate::table::{self, HookView};
@@ -219,7 +221,11 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     let busy = OnceCell::new();
     let busy = || *busy.get_or_init(|| (world.busy)(&view));
     let cwd = Path::new(&event.cwd);
-    let moves = |j: &Judged| view.moves(&j.verdict, &j.part.argv, cwd, &busy);
+    let short = Glance::new(world.paths.as_ref()?, cwd, &judged);
+    let moves = |j: &Judged| {
+        view.moves(&j.verdict, &j.part.argv, cwd, &busy)
+            && !(j.verdict.class == Class::Heavy && short.stays(&j.part))
+    };
     if sites(&judged, &moves).is_empty() {
         return None;
     }

@@ -9,6 +9,7 @@ use crate::config::{Config, NodeConfig};
 use crate::inflight::Inflight;
 use crate::paths::{self, Paths};
 use crate::plan::classify::{self, Context as RuleContext};
+use crate::plan::learned::{self as plan_learned, Learned, Runtimes};
 use crate::plan::route::{self, LocalView, NodeView, Route, RouteInput, Wishes};
 use crate::plan::shell::Word;
 use crate::plan::{Class, Verdict};
@@ -16,7 +17,7 @@ use crate::proto::PathsWish;
 use crate::request::{Origin, Request};
 use crate::sync::{self, Workspace};
 use crate::table::{NodeState, Table};
-use crate::{probe, table};
+use crate::{learned, probe, table};
 
 use super::script;
 
@@ -140,8 +141,28 @@ pub(super) fn decide(
         owner: fit.owner.clone(),
         local: local_view(paths, table),
         nodes,
+        runtimes: runtimes(request, paths, ws),
         seed: paths::nonce(),
     })
+}
+
+/// The key of a request among what was learned; none outside a workspace.
+pub(super) fn learned_key(request: &Request, ws: Option<&Workspace>) -> Option<u64> {
+    let ws = ws?;
+    // The directory may be given by a path that goes through symbolic links.
+    let cwd = request.cwd.canonicalize().ok()?;
+    let dir = cwd.strip_prefix(&ws.root).ok()?;
+    plan_learned::key(&ws.key, dir.as_os_str().as_encoded_bytes(), &words(&request.argv))
+}
+
+/// What was learned of the request's times.
+fn runtimes(request: &Request, paths: &Paths, ws: Option<&Workspace>) -> Runtimes {
+    let (Some(ws), Some(key)) = (ws, learned_key(request, ws)) else {
+        return Runtimes::default();
+    };
+    let trips = plan_learned::trips(&ws.key);
+    let found = Learned::read_only(&learned::text(paths), &[key, trips]);
+    found.runtimes(Some(key), trips, paths::now_ms() / 1000)
 }
 
 /// Why everything stays here, if it does.

@@ -18,6 +18,7 @@ use anyhow::Context;
 
 use crate::client::eligible::{self, owners};
 use crate::inflight::Inflight;
+use crate::learned;
 use crate::local;
 use crate::node::printable;
 use crate::plan::Class;
@@ -29,7 +30,7 @@ use crate::table;
 pub use self::detached::State;
 pub use self::door::Door;
 use self::door::Terminal;
-use self::judge::{Case, forced_local, judge};
+use self::judge::{Case, forced_local, judge, learned_key};
 use self::remote::remote;
 pub(crate) use self::script::argv as shell_argv;
 use self::told::tell_history;
@@ -83,6 +84,13 @@ pub fn run(request: Request) -> anyhow::Result<i32> {
         End::Interrupted(n) => local::die_by(n),
         End::Here(reason) => {
             comes_here(&request, case.as_deref(), &reason, &mut *told);
+            if let Some(case) = &case
+                && case.verdict.class == Class::Heavy
+                && std::env::var_os("CX_INSIDE").is_none()
+                && let Some(key) = learned_key(&request, case.ws.as_ref())
+            {
+                learned::watch_this_process(&case.paths, key);
+            }
             local::run(&request)
         }
     })

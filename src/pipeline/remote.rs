@@ -13,13 +13,16 @@ use crate::client::tree;
 use crate::client::{differs, forward};
 use crate::config::{NodeConfig, WhenFull};
 use crate::inflight::Inflight;
+use crate::learned;
+use crate::plan::Class;
+use crate::plan::learned::trips;
 use crate::plan::route::Route;
 use crate::report::{self, DETACHED, LOST, NO_NODE, Told};
 use crate::request::{Detach, Ending, Outcome, Request};
 use crate::table::{self, NodeClock, Table};
 
 use super::job::{make_job, run_id, scan, scope};
-use super::judge::{Case, decide, local_view};
+use super::judge::{Case, decide, learned_key, local_view};
 use super::told::{note_failures, note_load, tell_history};
 use super::{Door, End, detached, not_run};
 
@@ -375,6 +378,16 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         notes,
         load: Some(ran.exit.load),
     };
+    if let (Some(key), Some(ws)) = (learned_key(request, case.ws.as_ref()), &case.ws)
+        && case.verdict.class == Class::Heavy
+    {
+        let trip = outcome.sync_time;
+        let name = node.name.as_str();
+        learned::note(
+            &case.paths,
+            &[(key, name, run_time), (trips(&ws.key), name, trip)],
+        );
+    }
     let status = ran.exit.ending.shell_status();
     tell_history(
         request,

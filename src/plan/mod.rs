@@ -5,6 +5,7 @@
 
 pub mod classify;
 pub mod delta;
+pub mod learned;
 pub mod manifest;
 pub mod route;
 pub mod rules;

@@ -2,6 +2,7 @@
 //!
 //! Pure and total: everything it needs to know comes in [`RouteInput`], and strange input ends in "run it locally, because ...".
 
+use super::learned::{Runtimes, seconds};
 use super::{Class, Platform, PlatformTie, Verdict};
 use crate::proto::{Facts, Load};
 
@@ -45,7 +46,9 @@ pub struct RouteInput<'a> {
     pub local: LocalView,
     /// The nodes, in the user's order.
     pub nodes: Vec<NodeView>,
-    /// Breaks ties.
+    /// What was learned of the command's times.
+    pub runtimes: Runtimes,
+    /// Breaks ties, and says when what was learned is tried again.
     pub seed: u64,
 }
 
@@ -208,6 +211,7 @@ pub fn route(input: &RouteInput) -> Route {
     }
     let mut candidates = Vec::new();
     let mut rejected = Vec::new();
+    let mut cheapest_s = f64::INFINITY;
     for node in input
         .nodes
         .iter()
@@ -219,7 +223,10 @@ pub fn route(input: &RouteInput) -> Route {
                 reason,
             }),
             None => {
-                let mut c = estimate(node);
+                let (mut c, trip_s) = estimate(input, node);
+                if node.facts.is_some() {
+                    cheapest_s = cheapest_s.min(trip_s);
+                }
                 if is_overloaded(input, node) {
                     c.finish_s += OVERLOADED_S;
                 }
@@ -238,6 +245,13 @@ pub fn route(input: &RouteInput) -> Route {
         } else {
             Route::Local { reason, rejected }
         };
+    }
+    // Below the cheapest trip no node can win, however fast it is.
+    if !pinned && cheapest_s.is_finite() {
+        let trip_ms = (cheapest_s * 1000.0).clamp(0.0, f64::from(u32::MAX)) as u32;
+        if let Some(reason) = input.runtimes.too_short(trip_ms, input.seed) {
+            return Route::Local { reason, rejected };
+        }
     }
     // Nothing is won by moving from an idle machine to overloaded ones.
     if !pinned && input.local.cpu <= input.busy_cpu && candidates.iter().all(|(n, _)| is_overloaded(input, n))
@@ -405,8 +419,8 @@ fn libc_runs_here(there: &str, here: &str) -> bool {
     }
 }
 
-/// finish = queue wait + sync + cold-start penalty + runtime / speed, in seconds.
-fn estimate(node: &NodeView) -> Candidate {
+/// finish = queue wait + sync + cold-start penalty + runtime / speed, in seconds; and that without the runtime.
+fn estimate(input: &RouteInput, node: &NodeView) -> (Candidate, f64) {
     let cores = f64::from(node.facts.as_ref().map_or(4, |f| f.cores).max(1));
     let load = node.load.clone().unwrap_or_default();
     let slots = node
@@ -423,11 +437,18 @@ fn estimate(node: &NodeView) -> Candidate {
     let busy = f64::from(load.cpu / 100.0).clamp(0.0, 1.0) * cores;
     let ours = f64::from(running) * (cores / f64::from(slots)).min(cores) / 2.0;
     let free = (cores - busy.max(ours)).max(0.5);
-    // What runs on more cores is rarely faster in proportion; eight of them are four times one.
-    let speed = free.powf(0.67);
+    let speed = speed_of(free);
     let cold = if node.mirror { 0.0 } else { COLD_S };
-    let trip = f64::from(node.rtt_ms.unwrap_or(100)) * 3.0 / 1000.0;
-    let finish_s = queue + trip + cold + USUAL_S / speed;
+    let known = &input.runtimes;
+    let trip = known.trip(&node.name).map_or_else(
+        || f64::from(node.rtt_ms.unwrap_or(100)) * 3.0 / 1000.0,
+        |ms| f64::from(ms) / 1000.0,
+    );
+    let run_s = match (known.on(&node.name), known.here_ms) {
+        (Some(ms), _) => f64::from(ms) / 1000.0,
+        (None, Some(ms)) => f64::from(ms) / 1000.0 * speed_of(f64::from(input.local.cores.max(1))) / speed,
+        (None, None) => USUAL_S / speed,
+    };
     let mut reason = if node.facts.is_none() {
         "never reached yet".to_owned()
     } else {
@@ -440,11 +461,21 @@ fn estimate(node: &NodeView) -> Candidate {
     if node.mirror {
         reason.push_str(", has a mirror");
     }
-    Candidate {
-        name: node.name.clone(),
-        finish_s,
-        reason,
+    if let Some(ms) = known.on(&node.name) {
+        reason.push_str(&format!(", usually {} s there", seconds(ms)));
     }
+    let candidate = Candidate {
+        name: node.name.clone(),
+        finish_s: queue + trip + cold + run_s,
+        reason,
+    };
+    // The first sync is paid once: it tells nothing of the next trip.
+    (candidate, queue + trip)
+}
+
+/// What so many free cores are worth. What runs on more of them is rarely faster in proportion; eight are four times one.
+fn speed_of(cores: f64) -> f64 {
+    cores.powf(0.67)
 }
 
 /// Best first; what is as good as equal goes in random order, and so does all of an old table past its best of two.
@@ -535,6 +566,7 @@ mod tests {
                 cpu: 5.0,
             },
             nodes,
+            runtimes: Runtimes::default(),
             seed: 7,
         }
     }
@@ -718,5 +750,58 @@ mod tests {
                 Route::Impossible { reason, .. } => prop_assert!(pin && !reason.is_empty()),
             }
         }
+    }
+
+    #[test]
+    fn what_is_short_here_stays_here_with_the_figures() {
+        let v = verdict(Class::Heavy);
+        let learned = |times: &[(&str, u32)]| {
+            let mut learned = crate::plan::learned::Learned::default();
+            for (place, ms) in times {
+                let (key, place) = place.strip_prefix("trip:").map_or((1, *place), |p| (2, p));
+                for _ in 0..3 {
+                    learned.note(key, place, *ms, 5);
+                }
+            }
+            learned.runtimes(Some(1), 2, 6)
+        };
+        let with = |times: &[(&str, u32)], seed: u64, on: Option<&'static str>| {
+            route(&RouteInput {
+                runtimes: learned(times),
+                seed,
+                demands: Wishes {
+                    on,
+                    ..Wishes::default()
+                },
+                ..input(
+                    &v,
+                    vec![NodeView {
+                        mirror: true,
+                        ..node("a")
+                    }],
+                )
+            })
+        };
+        let short = with(&[("local", 300), ("trip:a", 500)], 1, None);
+        assert_eq!(short.reason(), "usually 0.3 s here, a trip costs 0.5 s");
+        assert!(matches!(short, Route::Local { .. }));
+        // Without a trip that was seen, the round trips are what it costs at least.
+        assert!(matches!(with(&[("local", 200)], 1, None), Route::Local { .. }));
+        for other in [
+            with(&[("local", 300), ("trip:a", 200)], 1, None),
+            with(&[("local", 300), ("trip:a", 500)], 16, None),
+            with(&[("local", 300), ("trip:a", 500)], 1, Some("a")),
+            with(&[], 1, None),
+        ] {
+            assert!(matches!(other, Route::Nodes { .. }), "{other:?}");
+        }
+        let Route::Nodes { candidates, .. } = with(&[("a", 4000), ("trip:a", 500)], 1, None) else {
+            panic!("it is worth the trip");
+        };
+        assert!((candidates[0].finish_s - 4.5).abs() < 0.01, "{candidates:?}");
+        assert!(
+            candidates[0].reason.ends_with("usually 4.0 s there"),
+            "{candidates:?}"
+        );
     }
 }

@@ -16,6 +16,7 @@ mod harness;
 mod hook;
 mod install;
 mod mcp;
+mod learned;
 mod nodes;
 mod paths;
 mod plugin;
