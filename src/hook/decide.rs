@@ -2,18 +2,19 @@
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::note::{self, Note};
 use super::permissions::{self, Judgement, Rules};
 use super::settings::{self, Scopes};
-use super::wire::{self, BashInput, Event};
-use super::{client, program, session, snapshot};
+use super::wire::{self, BashInput, Decision, Event};
+use super::{client, program, session, snapshot, through};
 use crate::learned::Glance;
 use crate::paths::{self, Paths};
 use crate::plan::Class;
 use crate::plan::classify::{Context, Judged, judge};
-use crate::plan::shell::{self, Dialect, Part};
+use crate::plan::shell::{self, Dialect, Part, Script, Word};
 use crate::table::{self, HookView};
 
 /// Milliseconds by which a given time-out is raised: connecting and a first sync take some of it.
@@ -75,7 +76,8 @@ impl World<'_> {
             .or_else(|| Some(self.path("HOME")?.join(".claude")))
     }
 
-    fn guard(&self, cwd: &Path) -> Guard {
+    /// The user's rules for a command in `cwd`.
+    pub fn guard(&self, cwd: &Path) -> Guard {
         let scopes = Scopes {
             user: self.client_dir(),
             project: self.path("CLAUDE_PROJECT_DIR"),
@@ -140,8 +142,9 @@ impl World<'_> {
 }
 
 /// What the client's own permission rules might say.
-struct Guard {
-    rules: Rules,
+pub struct Guard {
+    /// The rules of all scopes.
+    pub rules: Rules,
     /// Directories in which the client works.
     roots: Vec<PathBuf>,
     /// The client runs without anybody to answer a prompt.
@@ -149,12 +152,17 @@ struct Guard {
 }
 
 impl Guard {
-    /// Whether a rewrite could keep a command from running, or let one run that the user's rules forbid.
-    fn forbids_rewrite(&self, text: &str, mode: &str) -> bool {
-        // Where a prompt would mean "no", a text that no rule allows must not replace one that may be allowed.
-        let prompt_means_no = mode == "dontAsk" || (self.headless && mode != "bypassPermissions");
-        self.rules.might_restrict(text).is_some() || (prompt_means_no && !self.rules.allows_all())
+    /// Whether the user's rules allow all of `text`, as it would run in `cwd`.
+    pub fn covers(&self, text: &str, script: Script, cwd: &Path) -> bool {
+        let inside = |path: &str| permissions::lies_inside(path, cwd, &self.roots);
+        permissions::covers(&self.rules, text, &script, &inside)
     }
+}
+
+/// Whether the hook may answer `allow` in a permission mode. In plan mode and in modes yet unknown it says nothing; in auto
+/// mode the client passes some rules over.
+pub fn may_allow(mode: &str) -> bool {
+    MODES.contains(&mode) && mode != "auto"
 }
 
 /// The answer to an event, if there is one.
@@ -184,24 +192,10 @@ pub fn answer(bytes: &[u8], world: &World<'_>) -> Option<String> {
 fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option<String> {
     let text = input.command.as_str();
     let shell = Shell::of(world);
-    let mut guard = None;
 
     // A `cx X` that the model typed would pass by the rules for X, in every mode.
-    if permissions::names_cx(text) && starts_cx(text, shell.dialect) {
-        let found: &Guard = guard.insert(world.guard(Path::new(&event.cwd)));
-        let hidden = text
-            .contains(['$', '`'])
-            .then(|| found.rules.any_for_bash())
-            .flatten();
-        if let Some(rule) = found
-            .rules
-            .might_restrict(&permissions::without_cx(text))
-            .or(hidden)
-        {
-            return Some(wire::ask(&format!(
-                "cx would run this where your permission rules do not see it, and this one may concern it: {rule}"
-            )));
-        }
+    if let ControlFlow::Break(answer) = through::typed(event, input, world, &shell) {
+        return answer;
     }
 
     if !MODES.contains(&event.mode.as_str()) || world.switched_off() {
@@ -247,8 +241,16 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         return None;
     }
 
-    let guard = guard.unwrap_or_else(|| world.guard(Path::new(&event.cwd)));
-    if guard.forbids_rewrite(text, &event.mode) {
+    let guard = world.guard(cwd);
+    // What a deny or ask rule may concern, the client is to see as it is.
+    if guard.rules.might_restrict(text).is_some() {
+        return None;
+    }
+    let all = guard.rules.allows_all();
+    let covered = !all && guard.covers(text, script.clone(), cwd);
+    let bypass = event.mode == "bypassPermissions";
+    // Where a prompt would mean "no", a text that no rule allows must not replace one that may be allowed.
+    if (event.mode == "dontAsk" || guard.headless) && !(all || covered || bypass) {
         return None;
     }
 
@@ -261,7 +263,24 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     }
     let timeout_ms = raised(input, world);
     leave_note(event, input, &judged, timeout_ms, world);
-    Some(wire::rewrite(input, &command, timeout_ms))
+    let gained = || {
+        let parts = judged.iter().filter(|j| sites.contains(&j.part.site));
+        let with_cx = |j: &Judged| {
+            let words = std::iter::once(Word::from(word.trim_end())).chain(j.part.argv.iter().cloned());
+            guard.rules.allows_only_with_cx(&words.collect::<Vec<_>>(), 1)
+        };
+        parts.into_iter().find_map(with_cx).map(through::by_cx_alone)
+    };
+    let reason;
+    let decision = if covered && may_allow(&event.mode) {
+        Some((Decision::Allow, "your rules allow what cx runs"))
+    } else if all || bypass || covered {
+        None
+    } else {
+        reason = gained();
+        reason.as_deref().map(|why| (Decision::Ask, why))
+    };
+    Some(wire::answer(decision, Some((input, &command, timeout_ms))))
 }
 
 /// Where `cx ` goes: in front of what `moves` and may have it.
@@ -276,9 +295,10 @@ fn sites(judged: &[Judged], moves: &dyn Fn(&Judged) -> bool) -> Vec<usize> {
 }
 
 /// The shell that will run the command.
-struct Shell {
+pub struct Shell {
     name: &'static str,
-    dialect: Dialect,
+    /// Its language.
+    pub dialect: Dialect,
 }
 
 impl Shell {
@@ -307,28 +327,6 @@ impl Shell {
             bash
         }
     }
-}
-
-/// Whether some command of `text` may be cx, or may start one. Text that does not parse may.
-fn starts_cx(text: &str, dialect: Dialect) -> bool {
-    const STARTERS: [&str; 20] = [
-        "bash", "builtin", "command", "dash", "doas", "env", "eval", "exec", "find", "nohup", "parallel",
-        "sh", "source", ".", "ssh", "sudo", "time", "watch", "xargs", "zsh",
-    ];
-    let Ok(script) = shell::parse(text, dialect) else {
-        return true;
-    };
-    script
-        .parts
-        .iter()
-        .any(|part| match part.argv.first().map(|w| w.text()) {
-            Some(Some(program)) => {
-                let name = program.rsplit('/').next().unwrap_or(program);
-                name == "cx" || STARTERS.contains(&name)
-            }
-            Some(None) => true,
-            None => false,
-        })
 }
 
 /// Whether the text sets PATH, so that another `cx`, or none, may be found by its name.
@@ -489,8 +487,6 @@ mod tests {
         assert_eq!(env.rewrite("cargo test"), None);
     }
 
-    const DENY_GIT: &str = r#"{"permissions":{"deny":["Bash(git push:*)"]}}"#;
-
     #[test]
     fn heavy_parts_are_rewritten_and_nothing_else() {
         let env = Env::new();
@@ -582,7 +578,8 @@ mod tests {
 
     #[test]
     fn with_shims_only_a_note_is_left_and_a_typed_cx_is_still_asked_about() {
-        let env = Env::new().put("home/.claude/settings.json", DENY_GIT);
+        let deny = r#"{"permissions":{"deny":["Bash(git push:*)"]}}"#;
+        let env = Env::new().put("home/.claude/settings.json", deny);
         let ask = |event: &Value| {
             let var = |name: &str| {
                 let found = env.vars.iter().find(|(n, _)| n == name);
@@ -598,7 +595,9 @@ mod tests {
         };
         assert_eq!(ask(&event("FOO=1 cargo test")), None);
         assert_eq!(note::read(&env.paths().state, "s1").unwrap().assigned, ["FOO"]);
-        assert!(ask(&event("cx git push")).unwrap().contains("\"ask\""));
+        assert!(ask(&event("sudo cx git push")).unwrap().contains("\"ask\""));
+        let there = event("cx run --on tower -- git push");
+        assert!(ask(&there).unwrap().contains("\"deny\""));
     }
 
     #[test]
@@ -652,38 +651,87 @@ mod tests {
         );
     }
 
+    /// What became of a command: the decision and the new text, where there are any.
+    fn said(env: &Env, command: &str, mode: &str) -> (Option<String>, Option<String>) {
+        let mut e = event(command);
+        e["permission_mode"] = json!(mode);
+        let Some(answer) = env.answer(&e) else {
+            return (None, None);
+        };
+        let text = |v: &Value| v.as_str().map(str::to_owned);
+        (
+            text(&answer["permissionDecision"]),
+            text(&answer["updatedInput"]["command"]),
+        )
+    }
+
     #[test]
-    fn typed_cx_is_asked_about_where_a_rule_might_match_what_it_runs() {
-        let env = Env::new().put("home/.claude/settings.json", DENY_GIT);
-        for command in [
-            "cx git push",
-            "/x/cx run -- git push",
-            "'cx' git push",
-            "sudo cx git push",
-            "true; cx git push (",
+    fn typed_cx_is_judged_by_what_it_runs() {
+        let rules = r#"{"permissions":{"deny":["Bash(cargo publish:*)", "Bash(git push:*)"],"ask":["Bash(make deploy)"],"allow":["Bash(pytest:*)"]}}"#;
+        let env = Env::new().put("home/.claude/settings.json", rules);
+        for mode in ["default", "plan", "bypassPermissions", "dontAsk", "tomorrow"] {
+            for (command, decision, text) in [
+                // What stays here anyway gets its plain text back, which the client's own rules see.
+                ("cx git push", None, Some("git push")),
+                ("/x/cx run -- git push", None, Some("git push")),
+                ("'cx' ls | tail", None, Some("ls | tail")),
+                ("cx run --on tower -- cargo publish", Some("deny"), None),
+                (
+                    "true; A=1 timeout 5 cx cx run --on tower cargo publish --x",
+                    Some("deny"),
+                    None,
+                ),
+                ("cx run --on tower -- make deploy", Some("ask"), None),
+                ("sudo cx git push", Some("ask"), None),
+                ("true; cx git push (", Some("ask"), None),
+                ("$(which cx) make", Some("ask"), None),
+                ("cx nodes add evil --yes", Some("ask"), None),
+                ("cx status", None, None),
+                ("cx cargo test", None, None),
+                ("git push", None, None),
+                ("echo cx; git push", None, None),
+                ("git commit -m 'cx push'", None, None),
+            ] {
+                let got = said(&env, command, mode);
+                assert_eq!(
+                    (got.0.as_deref(), got.1.as_deref()),
+                    (decision, text),
+                    "{mode}: {command}"
+                );
+            }
+        }
+        for (mode, decision) in [
+            ("default", Some("allow")),
+            ("plan", None),
+            ("auto", None),
+            ("dontAsk", Some("allow")),
         ] {
-            let answer = env.answer(&event(command)).unwrap();
-            assert_eq!(answer["permissionDecision"], "ask", "{command}");
-            assert!(
-                answer["permissionDecisionReason"]
-                    .as_str()
-                    .unwrap()
-                    .contains("Bash(git push:*)")
+            let (got, text) = said(&env, "cx pytest -x && cx ls", mode);
+            assert_eq!(
+                (got.as_deref(), text.as_deref()),
+                (decision, Some("cx pytest -x && ls")),
+                "{mode}"
             );
         }
-        let mut plan = event("cx git push");
-        plan["permission_mode"] = json!("plan");
-        assert!(env.answer(&plan).is_some());
-        for command in [
-            "cx cargo test",
-            "git status",
-            "git push",
-            "echo cx; git push",
-            "git commit -m 'cx push'",
+    }
+
+    #[test]
+    fn what_the_rules_allow_is_allowed_and_no_more() {
+        let rules = r#"{"permissions":{"allow":["Bash(pytest:*)", "Bash(cx:*)"]}}"#;
+        let env = Env::new().put("home/.claude/settings.json", rules);
+        for (command, decision) in [
+            ("pytest -x 2>&1 | tail -3", "allow"),
+            ("cargo test", "ask"),
+            ("pytest && cargo test", "ask"),
         ] {
-            assert_eq!(env.answer(&event(command)), None, "{command}");
+            let (got, text) = said(&env, command, "default");
+            assert_eq!(got.as_deref(), Some(decision), "{command}");
+            assert!(text.unwrap().contains("cx "), "{command}");
         }
-        assert_eq!(Env::new().answer(&event("cx git push")), None);
+        assert_eq!(said(&env, "cx cargo test", "default").0.as_deref(), Some("ask"));
+        assert_eq!(said(&env, "cargo test", "bypassPermissions").0, None);
+        assert_eq!(said(&env, "pytest", "auto"), (None, Some("cx pytest".into())));
+        assert_eq!(said(&env, "cargo test", "dontAsk"), (None, None));
     }
 
     #[test]
@@ -692,9 +740,14 @@ mod tests {
         e["permission_mode"] = json!("dontAsk");
         assert_eq!(Env::new().answer(&e), None);
         let allow = |rule: &str| json!({"permissions": {"allow": [rule]}}).to_string();
+        let answer = Env::new()
+            .put("home/.claude/settings.json", &allow("Bash(cargo:*)"))
+            .answer(&e)
+            .unwrap();
+        assert_eq!(answer["permissionDecision"], "allow");
         assert_eq!(
             Env::new()
-                .put("home/.claude/settings.json", &allow("Bash(cargo:*)"))
+                .put("home/.claude/settings.json", &allow("Bash(make:*)"))
                 .answer(&e),
             None
         );

@@ -18,6 +18,7 @@ pub mod program;
 mod session;
 mod settings;
 mod snapshot;
+mod through;
 mod wire;
 
 pub use self::mcp::rewritten;

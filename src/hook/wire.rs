@@ -159,11 +159,43 @@ impl BashInput<'_> {
     }
 }
 
-/// The answer that replaces the command, and the time-out where the call gave one, and leaves the decision to the
-/// client's own rules.
-pub fn rewrite(input: &BashInput<'_>, command: &str, timeout_ms: Option<u64>) -> String {
-    let updated = input.updated(command, timeout_ms);
-    format!(r#"{{"hookSpecificOutput":{{"hookEventName":"PreToolUse","updatedInput":{updated}}}}}"#)
+/// What the hook says about the permission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The client does not ask; its own deny and ask rules still count.
+    Allow,
+    /// The client asks the person.
+    Ask,
+    /// The client refuses.
+    Deny,
+}
+
+/// An answer before a call: a decision with its reason, and an input with another command, and another time-out where
+/// the call gave one. Without a decision the client's own rules decide about the new command.
+pub fn answer(
+    decision: Option<(Decision, &str)>,
+    changed: Option<(&BashInput<'_>, &str, Option<u64>)>,
+) -> String {
+    let mut out = String::from(r#"{"hookSpecificOutput":{"hookEventName":"PreToolUse""#);
+    if let Some((decision, reason)) = decision {
+        let decision = match decision {
+            Decision::Allow => "allow",
+            Decision::Ask => "ask",
+            Decision::Deny => "deny",
+        };
+        out.push_str(&format!(
+            r#","permissionDecision":"{decision}","permissionDecisionReason":{}"#,
+            quoted(reason)
+        ));
+    }
+    if let Some((input, command, timeout_ms)) = changed {
+        out.push_str(&format!(
+            r#","updatedInput":{}"#,
+            input.updated(command, timeout_ms)
+        ));
+    }
+    out.push_str("}}");
+    out
 }
 
 /// The answer to Gemini CLI that replaces the command.
@@ -174,10 +206,7 @@ pub fn before_tool(input: &BashInput<'_>, command: &str) -> String {
 
 /// The answer that has the client ask the person.
 pub fn ask(reason: &str) -> String {
-    format!(
-        r#"{{"hookSpecificOutput":{{"hookEventName":"PreToolUse","permissionDecision":"ask","permissionDecisionReason":{}}}}}"#,
-        quoted(reason)
-    )
+    answer(Some((Decision::Ask, reason)), None)
 }
 
 /// The answer that keeps a call from being made.
@@ -223,7 +252,7 @@ mod tests {
             ("cargo test", Some(5000), false)
         );
         assert_eq!(
-            rewrite(input, "cx cargo test", None),
+            answer(None, Some((input, "cx cargo test", None))),
             r#"{"hookSpecificOutput":{"hookEventName":"PreToolUse","updatedInput":{"command":"cx cargo test","timeout":5000,"description":"x"}}}"#
         );
     }
@@ -310,7 +339,7 @@ mod tests {
             let parsed = event.input.unwrap();
             prop_assert_eq!(&parsed.command, &command);
             prop_assert_eq!(parsed.timeout_ms, timeout);
-            let answer: Value = serde_json::from_str(&rewrite(&parsed, &new, None)).unwrap();
+            let answer: Value = serde_json::from_str(&answer(None, Some((&parsed, &new, None)))).unwrap();
             input["command"] = json!(new);
             prop_assert_eq!(&answer["hookSpecificOutput"]["updatedInput"], &input);
         }

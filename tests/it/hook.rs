@@ -116,9 +116,9 @@ fn a_rule_that_denies_the_original_is_left_to_the_client() {
         r#"{"permissions": {"allow": ["Bash(make:*)"]}}"#,
     );
     let out = call(&p, "make test", "default");
-    // The client judges the new text itself.
+    // The client, which would not see that the rule is meant, need not ask.
     assert!(
-        out.stdout().contains("updatedInput") && !out.stdout().contains("permissionDecision"),
+        out.stdout().contains("updatedInput") && out.stdout().contains(r#""permissionDecision":"allow""#),
         "{out:?}"
     );
 }

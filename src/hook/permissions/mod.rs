@@ -10,6 +10,7 @@
 //! - [`covers`]: what the allow rules cover without doubt, so that the answer may be `allow`.
 
 mod covers;
+mod gains;
 mod might;
 mod pieces;
 mod rule;
@@ -22,7 +23,7 @@ use crate::plan::shell::{self, Dialect, Script, Word};
 
 pub use covers::covers;
 pub use might::{names_cx, without_cx};
-pub use typed::{Typed, Unwrapped, unwrap};
+pub use typed::{Inner, Typed, Unwrapped, unwrap};
 
 /// The rules that were found, of all scopes together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

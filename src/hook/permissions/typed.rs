@@ -24,10 +24,21 @@ pub struct Unwrapped {
     pub plain: String,
     /// The text without the `cx` that change nothing, where there are any.
     pub lighter: Option<String>,
-    /// What each `cx` runs, up to the end of its command.
-    pub inner: Vec<String>,
+    /// What the `cx` that are left run.
+    pub inner: Vec<Inner>,
     /// A verb that starts what cannot be seen, or that widens where commands may run.
     pub opaque: Option<&'static str>,
+}
+
+/// One `cx` and its command.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Inner {
+    /// The command up to its end.
+    pub text: String,
+    /// The words from `cx` on.
+    pub words: Vec<Word>,
+    /// Which of them is the command's first.
+    pub at: usize,
 }
 
 /// Takes `text` apart. `light` says of a command whether cx would keep it on this machine anyway.
@@ -44,13 +55,15 @@ pub fn unwrap(text: &str, dialect: Dialect, light: &dyn Fn(&[Word]) -> bool) -> 
     if !script.parts.iter().any(is_cx) {
         return Typed::No;
     }
-    let mut found = Unwrapped::default();
-    let Some(plain) = remove(text, dialect, &|_, _| true, &mut found) else {
+    let stays = |here: Option<bool>, argv: &[Word]| here.unwrap_or_else(|| light(argv));
+    let Some(lighter) = remove(text, dialect, &stays, &mut Unwrapped::default()) else {
         return Typed::Unclear;
     };
-    let stays = |here: Option<bool>, argv: &[Word]| here.unwrap_or_else(|| light(argv));
-    let lighter = remove(text, dialect, &stays, &mut Unwrapped::default());
-    found.lighter = lighter.filter(|t| t != text);
+    let mut found = Unwrapped::default();
+    let Some(plain) = remove(&lighter, dialect, &|_, _| true, &mut found) else {
+        return Typed::Unclear;
+    };
+    found.lighter = Some(lighter).filter(|t| t != text);
     found.plain = plain;
     Typed::Found(found)
 }
@@ -86,9 +99,12 @@ fn remove(
     let mut text = text.to_owned();
     for _ in 0..MAX_ROUNDS {
         let script = shell::parse(&text, dialect).ok()?;
-        let mut cuts = Vec::new();
+        let (mut cuts, mut inner) = (Vec::new(), Vec::new());
         for part in script.parts.iter().filter(|p| is_cx(p)) {
-            let (words, _) = pieces(&text, part, part.site);
+            let (words, whole) = pieces(&text, part, part.site);
+            if words.len() < 2 && !whole {
+                return None;
+            }
             match wanted(&words)? {
                 Wanted::Opaque(verb) => found.opaque = Some(verb),
                 Wanted::Verb => {}
@@ -100,7 +116,12 @@ fn remove(
                     }
                     let start = words.get(at)?.span.start;
                     if which(here, argv) {
-                        cuts.push((part.site..start, start..part.span.end));
+                        cuts.push(part.site..start);
+                        inner.push(Inner {
+                            text: text[start..part.span.end].to_owned(),
+                            words: part.argv.clone(),
+                            at,
+                        });
                     }
                 }
             }
@@ -108,11 +129,9 @@ fn remove(
         if cuts.is_empty() {
             return Some(text);
         }
-        found
-            .inner
-            .extend(cuts.iter().map(|(_, inner)| text[inner.clone()].to_owned()));
-        cuts.sort_by_key(|(cut, _)| std::cmp::Reverse(cut.start));
-        for (cut, _) in cuts {
+        found.inner.append(&mut inner);
+        cuts.sort_by_key(|cut| std::cmp::Reverse(cut.start));
+        for cut in cuts {
             text.replace_range(cut, "");
         }
         if !same_elsewhere(&script, &shell::parse(&text, dialect).ok()?) {
@@ -246,7 +265,7 @@ mod tests {
             ("(cx make)", "(make)"),
             ("for i in 1; do cx make $i; done", "for i in 1; do make $i; done"),
             ("echo $(cx make)", "echo $(make)"),
-            ("cx 2>&1 make", "make"),
+            ("cx 2>&1 make", ""),
             ("cx make > out", "make > out"),
             ("cx timeout 5 make", "timeout 5 make"),
         ] {

@@ -1,0 +1,110 @@
+//! `cx X` that the model typed itself: the client's rules do not see X there, so the hook asks them.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use super::decide::{Guard, Shell, World, may_allow};
+use super::permissions::{self, Judgement, Typed, Unwrapped};
+use super::wire::{self, BashInput, Decision, Event};
+use crate::plan::Class;
+use crate::plan::classify::{Context, classify};
+use crate::plan::shell::{self, Word};
+use crate::table;
+
+/// The mode in which the client asks nothing.
+const BYPASS: &str = "bypassPermissions";
+
+/// Answers for a `cx` that the model typed, in every mode; goes on where there is none.
+pub fn typed(
+    event: &Event<'_>,
+    input: &BashInput<'_>,
+    world: &World<'_>,
+    shell: &Shell,
+) -> ControlFlow<Option<String>> {
+    let text = input.command.as_str();
+    if !permissions::names_cx(text) {
+        return ControlFlow::Continue(());
+    }
+    let view = world.paths.as_ref().map(table::hook_view).unwrap_or_default();
+    let context = Context {
+        user_rules: &view.rules,
+        off: &view.off,
+        aliases: &[],
+    };
+    let light = |argv: &[Word]| classify(argv, &context).class == Class::Light;
+    match permissions::unwrap(text, shell.dialect, &light) {
+        Typed::No => ControlFlow::Continue(()),
+        Typed::Found(found) => ControlFlow::Break(understood(&found, event, input, world, shell)),
+        Typed::Unclear => {
+            let guard = world.guard(Path::new(&event.cwd));
+            match hidden(text, &event.mode, &guard) {
+                Some(rule) => ControlFlow::Break(Some(wire::ask(&format!(
+                    "cx would run this where your permission rules do not see it, and this one may concern it: {rule}"
+                )))),
+                None => ControlFlow::Continue(()),
+            }
+        }
+    }
+}
+
+/// A rule that may matter to a text which may start cx without showing it.
+fn hidden<'g>(text: &str, mode: &str, guard: &'g Guard) -> Option<&'g str> {
+    let rules = &guard.rules;
+    let expands = text.contains(['$', '`']);
+    rules
+        .might_restrict(&permissions::without_cx(text))
+        .or_else(|| expands.then(|| rules.any_for_bash()).flatten())
+        .or_else(|| {
+            let asked_otherwise = mode != BYPASS && !rules.allows_all();
+            asked_otherwise.then(|| rules.allow_about_cx()).flatten()
+        })
+}
+
+fn understood(
+    found: &Unwrapped,
+    event: &Event<'_>,
+    input: &BashInput<'_>,
+    world: &World<'_>,
+    shell: &Shell,
+) -> Option<String> {
+    if let Some(verb) = found.opaque {
+        return Some(wire::ask(&format!("`cx {verb}` is for a person to decide about")));
+    }
+    let lighter = found.lighter.as_deref();
+    if found.inner.is_empty() {
+        return lighter.map(|text| wire::answer(None, Some((input, text, None))));
+    }
+    let cwd = Path::new(&event.cwd);
+    let guard = world.guard(cwd);
+    let parse = |text: &str| shell::parse(text, shell.dialect).ok();
+    let worst = found
+        .inner
+        .iter()
+        .map(|inner| permissions::restriction(&inner.text, parse(&inner.text).as_ref(), &guard.rules))
+        .max();
+    match worst {
+        Some(Judgement::Deny(why)) => return Some(wire::answer(Some((Decision::Deny, &why)), None)),
+        Some(Judgement::Ask(why)) => return Some(wire::ask(&why)),
+        _ => {}
+    }
+    let changed = lighter.map(|text| (input, text, None));
+    let all = guard.rules.allows_all();
+    if !all && guard.covers(&found.plain, parse(&found.plain)?, cwd) {
+        let allow = (Decision::Allow, "your rules allow what cx runs");
+        let allow = may_allow(&event.mode).then_some(allow);
+        return (allow.is_some() || changed.is_some()).then(|| wire::answer(allow, changed));
+    }
+    let gained = found
+        .inner
+        .iter()
+        .find_map(|inner| guard.rules.allows_only_with_cx(&inner.words, inner.at));
+    if let Some(rule) = gained.filter(|_| event.mode != BYPASS && !all) {
+        return Some(wire::answer(Some((Decision::Ask, &by_cx_alone(rule))), changed));
+    }
+    changed.map(|c| wire::answer(None, Some(c)))
+}
+
+/// Why it is asked about a command that a rule allows only for the `cx` in front of it.
+pub fn by_cx_alone(rule: &str) -> String {
+    format!("your rule {rule} would allow this only for the cx in front of it; `cx doctor` says more")
+}
