@@ -178,7 +178,9 @@ fn allowed_by_rule(allow: &[Rule<'_>], words: &[Piece<'_>]) -> bool {
                 Pattern::Glob(text) => {
                     text.split(' ').next().is_some_and(|w| !w.contains('*')) && text.contains(' ')
                 }
-                _ => true,
+                // The client compares the text, blanks included.
+                Pattern::Exact(_) => words.windows(2).all(|w| w[0].span.end + 1 == w[1].span.start),
+                Pattern::Prefix(_) => true,
             };
             simple && named && pattern.matches(&raw)
         }
@@ -282,6 +284,8 @@ mod tests {
         assert!(covered(&["Bash(npm test)"], "npm test"));
         assert!(!covered(&["Bash(npm test)"], "npm test -- x"));
         assert!(!covered(&["Bash(npm test)"], "npm 'test'"));
+        assert!(!covered(&["Bash(npm test)"], "npm  test"));
+        assert!(!covered(&["Bash(npm r*:*)"], "npm run a:b"));
     }
 
     #[test]

@@ -12,6 +12,8 @@
 mod covers;
 mod gains;
 mod might;
+#[cfg(test)]
+mod observed;
 mod pieces;
 mod rule;
 mod sure;

@@ -48,8 +48,10 @@ pub fn parse(rule: &str) -> Rule<'_> {
     match content {
         "*" => Rule::AnyBash,
         "" | ":*" => Rule::Unclear,
-        // Escapes, and what may name a field of the input.
+        // Escapes; and forms by which the client matches nothing: blanks at the ends, a `:*` behind another `*`.
         c if c.contains('\\') => Rule::Unclear,
+        c if c.starts_with(' ') || c.ends_with(" :*") => Rule::Unclear,
+        c if c.ends_with(":*") && c.matches('*').count() > 1 => Rule::Unclear,
         c => Rule::Bash(pattern(c)),
     }
 }
@@ -124,6 +126,7 @@ mod tests {
             ("Bash(npm run*)", Rule::Bash(Pattern::Glob("npm run*"))),
             ("Bash()", Rule::Unclear),
             ("Bash(:*)", Rule::Unclear),
+            ("Bash(npm r*:*)", Rule::Unclear),
             ("Bash(npm", Rule::Unclear),
             ("Bash(a\\*b)", Rule::Unclear),
             ("bash(npm:*)", Rule::Unclear),
