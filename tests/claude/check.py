@@ -226,8 +226,9 @@ def other_deny_rules_do_not_stop_a_rewrite(r):
 
 
 @case([call("pytest -x")], {"permissions": {"allow": ["Bash(pytest:*)"]}})
-def without_a_person_an_allowed_command_is_not_made_to_ask(r):
-    equal((r.ran, r.failed), (["plain -x"], [False]))
+def what_a_rule_allows_runs_through_cx_unasked(r):
+    # The client sees only the rewritten text, so that this is the hook's `allow`.
+    equal((r.ran, r.failed), (["pytest|-x|FOO="], [True]))
 
 
 @case([call("pytest -x")], {"permissions": {"allow": ["Bash"]}, "env": {"CX_LOCAL": "1"}})
