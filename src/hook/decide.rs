@@ -9,7 +9,7 @@ use super::note::{self, Note};
 use super::permissions::{self, Judgement, Rules};
 use super::settings::{self, Scopes};
 use super::wire::{self, BashInput, Decision, Event};
-use super::{client, program, session, snapshot, through};
+use super::{call, client, program, session, snapshot, through};
 use crate::learned::Glance;
 use crate::paths::{self, Paths};
 use crate::plan::Class;
@@ -182,11 +182,19 @@ pub fn answer(bytes: &[u8], world: &World<'_>) -> Option<String> {
         "PreToolUse" => before(&event, event.input.as_ref()?, world).filter(|_| !world.stands_back()),
         "PostToolUse" | "PostToolUseFailure" if world.stands_back() => None,
         "PostToolUse" | "PostToolUseFailure" => {
-            let reports = note::take_reports(&world.paths.as_ref()?.state, &event.session)?;
-            Some(wire::context(&event.name, &reports))
+            let told = after(&event, world)?;
+            Some(wire::context(&event.name, &told))
         }
         _ => None,
     }
+}
+
+/// What the model is told after a call.
+fn after(event: &Event<'_>, world: &World<'_>) -> Option<String> {
+    let paths = world.paths.as_ref()?;
+    let background = event.input.as_ref().is_some_and(|i| i.background);
+    let finished = note::finish(&paths.state, &event.session, &event.tool_use, background);
+    finished.reports
 }
 
 fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option<String> {
@@ -237,7 +245,7 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     }
     if world.shims {
         // The functions see neither the deadline nor what the text assigns.
-        leave_note(event, input, &judged, input.timeout_ms, world);
+        leave_note(event, input, text, &judged, input.timeout_ms, world);
         return None;
     }
 
@@ -262,7 +270,7 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         return None;
     }
     let timeout_ms = raised(input, world);
-    leave_note(event, input, &judged, timeout_ms, world);
+    leave_note(event, input, &command, &judged, timeout_ms, world);
     let gained = || {
         let parts = judged.iter().filter(|j| sites.contains(&j.part.site));
         let with_cx = |j: &Judged| {
@@ -352,6 +360,7 @@ fn raised(input: &BashInput<'_>, world: &World<'_>) -> Option<u64> {
 fn leave_note(
     event: &Event<'_>,
     input: &BashInput<'_>,
+    text: &str,
     judged: &[Judged],
     timeout_ms: Option<u64>,
     world: &World<'_>,
@@ -363,6 +372,7 @@ fn leave_note(
         timeout_ms: timeout_ms
             .unwrap_or_else(|| world.milliseconds("BASH_DEFAULT_TIMEOUT_MS", DEFAULT_TIMEOUT_MS)),
         background: input.background,
+        text: call::mark(text),
         assigned: assigned(judged.iter().map(|j| &j.part)),
         ..Note::default()
     };
@@ -594,7 +604,10 @@ mod tests {
             answer(event.to_string().as_bytes(), &world)
         };
         assert_eq!(ask(&event("FOO=1 cargo test")), None);
-        assert_eq!(note::read(&env.paths().state, "s1").unwrap().assigned, ["FOO"]);
+        assert_eq!(
+            note::all(&env.paths().state, "s1").pop().unwrap().assigned,
+            ["FOO"]
+        );
         assert!(ask(&event("sudo cx git push")).unwrap().contains("\"ask\""));
         let there = event("cx run --on tower -- git push");
         assert!(ask(&there).unwrap().contains("\"deny\""));
@@ -618,7 +631,7 @@ mod tests {
             };
             let ask = |event: &Value| answer(event.to_string().as_bytes(), &world).is_some();
             assert_eq!(ask(&event("cargo test")), acts);
-            note::append_report(&env.paths().state, "s1", "[cx] x").unwrap();
+            note::append_report(&env.paths().state, "s1", None, "[cx] x").unwrap();
             let mut after = event("cx cargo test");
             after["hook_event_name"] = json!("PostToolUse");
             assert_eq!(ask(&after), acts);
@@ -817,9 +830,9 @@ mod tests {
         let env = Env::new();
         let state = env.paths().state;
         assert_eq!(env.rewrite("ls"), None);
-        assert_eq!(note::read(&state, "s1"), None);
+        assert_eq!(note::all(&state, "s1"), []);
         env.rewrite("export A=1 B; C=2 env D=3 cargo test").unwrap();
-        let note = note::read(&state, "s1").unwrap();
+        let note = note::all(&state, "s1").pop().unwrap();
         assert_eq!(
             (note.tool_use_id.as_str(), note.timeout_ms, note.background),
             ("t1", 120_000, false)
@@ -830,7 +843,7 @@ mod tests {
             let mut after = event("cx cargo test");
             after["hook_event_name"] = json!(name);
             assert_eq!(env.answer(&after), None);
-            note::append_report(&state, "s1", "[cx] tower · ran 1s").unwrap();
+            note::append_report(&state, "s1", None, "[cx] tower · ran 1s").unwrap();
             let want = json!({"hookEventName": name, "additionalContext": "[cx] tower · ran 1s"});
             assert_eq!(env.answer(&after), Some(want));
             assert_eq!(env.answer(&after), None);

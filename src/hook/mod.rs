@@ -8,6 +8,7 @@
 //! no regex; of the table it reads a summary. It opens few files, and most of them only once a command turned out to be heavy.
 
 pub mod asked;
+pub mod call;
 mod client;
 mod decide;
 mod gemini;

@@ -372,7 +372,7 @@ pub async fn here(
     let (end, why) = until(run, orders, timeout, ended).await;
     let reports = Paths::from_env()
         .ok()
-        .and_then(|p| hook::note::finish(&p.state, &session))
+        .and_then(|p| hook::note::finish(&p.state, &session, "", false).reports)
         .unwrap_or_default();
     let (id, capture) = (command.id.clone(), command.capture.clone());
     if let Some(Err(e)) = &end {

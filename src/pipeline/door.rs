@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use crate::client::run::Order;
 use crate::client::stdio::{self, Input, Output};
 use crate::client::terminal;
-use crate::hook::note;
+use crate::hook::{call, note};
 use crate::paths::Paths;
 use crate::report::{self, Told};
 use crate::request::{Origin, Request};
@@ -79,7 +79,14 @@ impl Told for Terminal {
         }
         if self.agent
             && let Ok(session) = std::env::var("CLAUDE_CODE_SESSION_ID")
-            && Paths::from_env().is_ok_and(|p| note::append_report(&p.state, &session, text).is_ok())
+            && let Ok(paths) = Paths::from_env()
+            && note::append_report(
+                &paths.state,
+                &session,
+                call::note(&paths.state, &session).as_ref(),
+                text,
+            )
+            .is_ok()
         {
             return;
         }

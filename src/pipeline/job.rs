@@ -9,7 +9,7 @@ use crate::client::run::Job;
 use crate::client::tree::Tree;
 use crate::client::{cross, eligible};
 use crate::config::{Config, DetachAt, WriteBack};
-use crate::hook::note;
+use crate::hook::call;
 use crate::paths::{self, Paths};
 use crate::plan::{Brings, Class, Verdict};
 use crate::proto::{BackSpec, MirrorKey};
@@ -93,7 +93,7 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
     let session = std::env::var("CLAUDE_CODE_SESSION_ID").ok();
     let mut assigned = match request.origin {
         Origin::Agent => session
-            .and_then(|s| note::read(&case.paths.state, &s))
+            .and_then(|s| call::note(&case.paths.state, &s))
             .map(|n| n.assigned)
             .unwrap_or_default(),
         _ => typed_variables(),
@@ -140,7 +140,7 @@ fn detach(request: &Request, case: &Case) -> Option<Detach> {
         // The hook noted when it ran; the call began no earlier.
         (None, DetachAt::Deadline) if request.origin == Origin::Agent => {
             let session = std::env::var("CLAUDE_CODE_SESSION_ID").ok()?;
-            let note = note::read(&case.paths.state, &session)?;
+            let note = call::note(&case.paths.state, &session)?;
             let ends = note.at_ms + note.timeout_ms.saturating_sub(MARGIN_MS);
             (!note.background && note.timeout_ms > 0).then(|| in_ms(ends.saturating_sub(paths::now_ms())))?
         }

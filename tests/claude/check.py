@@ -31,7 +31,7 @@ ALLOW = {"permissions": {"allow": ["Bash"]}}
 RECORDER = r"""#!/bin/sh
 state="${XDG_STATE_HOME:-$HOME/.local/state}/cx"
 { printf '%s|' "$@"; echo "FOO=$FOO"; } >> "$HOME/ran"
-cat "$state/notes/$CLAUDE_CODE_SESSION_ID" > "$HOME/note" 2>/dev/null
+cat "$state/notes/$CLAUDE_CODE_SESSION_ID".* > "$HOME/note" 2>/dev/null
 mkdir -p "$state/reports"
 echo "[cx] recorder was here" >> "$state/reports/$CLAUDE_CODE_SESSION_ID"
 echo "recorded $*"
