@@ -312,7 +312,8 @@ mod tests {
 
     #[test]
     fn too_short_for_a_trip() {
-        let rows: &[(&[(&str, u32)], u32, Option<&str>)] = &[
+        type Row<'a> = (&'a [(&'a str, u32)], u32, Option<&'a str>);
+        let rows: &[Row<'_>] = &[
             (&[], 500, None),
             (&[("local", 300), ("local", 300)], 500, None),
             (
