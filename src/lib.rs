@@ -23,6 +23,7 @@ pub mod paths;
 pub mod pipeline;
 pub mod plan;
 pub mod probe;
+pub mod progress;
 pub mod proto;
 pub mod report;
 pub mod request;

@@ -13,6 +13,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+use crate::progress::Step;
 use crate::request::Outcome;
 
 /// The link was lost after the start.
@@ -36,6 +37,9 @@ pub trait Told: Send {
     fn waiting(&mut self, node: &str, running: u32) {
         self.line(&format!("{node}: all {running} slots are taken, waiting for one"));
     }
+
+    /// What takes its time now; only who draws a live line cares.
+    fn progress(&mut self, _step: Step) {}
 
     /// The command was started on a node, as the run of this id.
     fn started(&mut self, _node: &str, _id: &str) {}

@@ -473,6 +473,12 @@ impl Supervisor {
         let begin = Instant::now();
         let (done_tx, done) = mpsc::channel();
         let mut open = outputs.len();
+        // Before any of its output: the caller's terminal is made ready for that when it hears this.
+        let paths = place.mode;
+        self.log.say(&Down::Started { pid, paths });
+        if self.run.detached {
+            self.log.detach();
+        }
         let closed = Arc::new(AtomicU8::new(0));
         for (fd, file) in outputs {
             let (log, closed) = (self.log.clone(), closed.clone());
@@ -480,11 +486,6 @@ impl Supervisor {
         }
         drop(done_tx);
         child::reap(pid, self.tx.clone());
-        let paths = place.mode;
-        self.log.say(&Down::Started { pid, paths });
-        if self.run.detached {
-            self.log.detach();
-        }
         let _ = log::listen(&self.dir, self.log.clone());
         let end = pty
             .as_ref()

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags};
@@ -29,6 +29,8 @@ enum Piece {
 #[derive(Default)]
 struct Closed {
     fds: Mutex<Vec<u8>>,
+    /// Pieces that are not written yet.
+    waiting: AtomicUsize,
     /// The last thing written to a terminal did not end its line.
     mid_line: AtomicBool,
     /// Why writing failed, where it was not that the reader had gone.
@@ -62,6 +64,7 @@ impl Output {
                         let _ = done.send(());
                     }
                     Piece::Data(fd, data) => {
+                        let _written = Written(&tell.waiting);
                         let (to, slot): (&mut dyn Write, usize) = match fd {
                             2 => (&mut err, 2),
                             3 => {
@@ -101,6 +104,7 @@ impl Output {
 
     /// Writes a piece to descriptor 1 or 2; waits while the reader is behind.
     pub async fn write(&self, fd: u8, data: Vec<u8>) {
+        self.closed.waiting.fetch_add(1, Ordering::Relaxed);
         let _ = self.tx.send(Piece::Data(fd, data)).await;
     }
 
@@ -110,6 +114,11 @@ impl Output {
         if self.tx.send(Piece::Flush(tx)).await.is_ok() {
             let _ = rx.await;
         }
+    }
+
+    /// For who wants to write to the same terminal in between.
+    pub fn unwritten(&self) -> Unwritten {
+        Unwritten(self.closed.clone())
     }
 
     /// Whether the cursor of a terminal that got output stands in the middle of a line.
@@ -140,6 +149,25 @@ impl Output {
             }
             self.closed.told.notified().await;
         }
+    }
+}
+
+/// Tells whether output waits to be written, or has left a line of the terminal unfinished.
+pub struct Unwritten(Arc<Closed>);
+
+impl Unwritten {
+    /// Neither is the case.
+    pub fn is_clear(&self) -> bool {
+        self.0.waiting.load(Ordering::Relaxed) == 0 && !self.0.mid_line.load(Ordering::Relaxed)
+    }
+}
+
+/// One piece less waits when this is dropped.
+struct Written<'a>(&'a AtomicUsize);
+
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

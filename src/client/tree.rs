@@ -45,6 +45,8 @@ pub struct Pack {
     pub from: Generation,
     /// The compressed bytes, where they are small; otherwise [`Tree::stream`] makes them.
     pub bytes: Option<Vec<u8>>,
+    /// Files that change, and their bytes.
+    pub changes: (u64, u64),
     have: Manifest,
     /// The small repository, where the mirror lacks it.
     repository: Option<GitMeta>,
@@ -62,6 +64,7 @@ impl Pack {
         Pack {
             from: generation(&manifest),
             bytes: None,
+            changes: (0, 0),
             have: Manifest::new(),
             repository: None,
             packed: Some(Packed {
@@ -126,6 +129,7 @@ impl Tree {
         let mut pack = Pack {
             from,
             bytes: None,
+            changes: (d.upserts.len() as u64, size),
             have,
             repository,
             packed: None,

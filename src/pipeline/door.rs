@@ -7,6 +7,7 @@ use crate::client::stdio::{self, Input, Output};
 use crate::client::terminal;
 use crate::hook::{call, note};
 use crate::paths::Paths;
+use crate::progress::{Live, Step};
 use crate::report::{self, Told};
 use crate::request::{Origin, Request};
 
@@ -33,13 +34,18 @@ impl Door {
     /// # Errors
     /// When signals can't be handled.
     pub fn terminal(request: &Request) -> std::io::Result<Door> {
+        let output = Output::to_own();
+        let mut told = Terminal::of(request);
+        if !told.quiet {
+            told.live = Live::begin(output.unwritten());
+        }
         Ok(Door {
-            output: Output::to_own(),
+            output,
             one_pipe: stdio::same_output(),
             stdin: true,
             orders: signals()?,
             terminal: terminal::Terminal::look(request.origin == Origin::Shell),
-            told: Box::new(Terminal::of(request)),
+            told: Box::new(told),
         })
     }
 
@@ -57,6 +63,7 @@ impl Door {
 pub(super) struct Terminal {
     quiet: bool,
     agent: bool,
+    live: Option<Live>,
 }
 
 impl Terminal {
@@ -64,16 +71,22 @@ impl Terminal {
         Terminal {
             quiet: request.demands.quiet,
             agent: request.origin == Origin::Agent,
+            live: None,
         }
     }
 }
 
 impl Told for Terminal {
     fn line(&mut self, text: &str) {
+        if let Some(live) = &self.live {
+            live.erase();
+        }
         report::line(text);
     }
 
     fn report(&mut self, text: &str) {
+        // The last line of all.
+        self.live = None;
         if self.quiet {
             return;
         }
@@ -96,6 +109,12 @@ impl Told for Terminal {
     fn waiting(&mut self, node: &str, running: u32) {
         if !self.quiet {
             self.line(&format!("{node}: all {running} slots are taken, waiting for one"));
+        }
+    }
+
+    fn progress(&mut self, step: Step) {
+        if let Some(live) = &self.live {
+            live.step(step);
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::learned;
 use crate::plan::Class;
 use crate::plan::learned::trips;
 use crate::plan::route::Route;
+use crate::progress::Step;
 use crate::report::{self, DETACHED, LOST, NO_NODE, Told};
 use crate::request::{Detach, Ending, Outcome, Request};
 use crate::table::{self, NodeClock, Table};
@@ -43,6 +44,7 @@ pub(super) async fn remote(
         .collect();
     let pinned = request.demands.is_pinned();
     let limit = if pinned { reach::NAMED } else { reach::TOGETHER };
+    door.told.progress(Step::Connecting(names.join(", ")));
     if let Some(ws) = &case.ws {
         detached::fetch(&case.paths, &case.config, &ws.root, &mut *door.told).await;
     }
@@ -73,6 +75,8 @@ pub(super) async fn remote(
         if open.is_empty() || (tries >= TRIES && !waiting) {
             break;
         }
+        let asked: Vec<&str> = open.iter().map(|n| n.name.as_str()).collect();
+        door.told.progress(Step::Connecting(asked.join(", ")));
         let reached = tokio::select! {
             r = reach::first(&open, &clocks, &case.config, &case.paths, left) => r,
             Some(order) = door.orders.recv() => return End::Interrupted(order.signal()),
@@ -111,6 +115,7 @@ pub(super) async fn remote(
             }
         }
         if job.is_none() {
+            door.told.progress(Step::Reading);
             let tree = match tree.take() {
                 Some(t) => t.await.unwrap_or_else(|_| Err("the scan failed".into())),
                 None => Err("the scan failed".into()),
@@ -169,6 +174,7 @@ pub(super) async fn remote(
         forwarded.close().await;
         match result {
             Ok(ran) => {
+                door.told.progress(Step::Running);
                 if door.output.is_mid_line() && report::is_on_terminal() && !request.demands.quiet {
                     report::new_line();
                 }

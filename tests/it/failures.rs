@@ -242,6 +242,9 @@ fn a_supervisor_that_dies_is_75_and_no_second_run() {
 #[test]
 fn a_damaged_agent_is_replaced() {
     let env = TestEnv::with_nodes(&["n1"]);
+    // A program that runs can't be written to.
+    env.end_clients();
+    env.node("n1").assert_empty_within(GONE);
     let agents = env.node("n1").home().join(".cache/cx/agents");
     for agent in std::fs::read_dir(&agents).unwrap().flatten() {
         std::fs::write(agent.path(), &b"\x7fELF and then nothing"[..]).unwrap();

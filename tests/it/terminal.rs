@@ -261,8 +261,9 @@ fn a_shell_stops_and_continues_it() {
     let mut command = env.command("bash", &p.dir);
     command.env("PS1", "prompt> ").env("TERM", "dumb");
     let screen = Screen::start(command.args(["--norc", "--noprofile", "-i"]));
+    // No child in the loop: one that is stopped between its vfork and its exec keeps its parent from stopping, here as there.
     screen.until("prompt> ").keys(&format!(
-        "{CX} run -q --on n1 -- sh -c 'echo be''gun; touch $HOME/begun; while [ ! -e $HOME/end ]; do sleep 0.05; done; read x; echo en''ded $x'\n"
+        "{CX} run -q --on n1 -- sh -c 'echo be''gun; touch $HOME/begun; while [ ! -e $HOME/end ]; do :; done; read x; echo en''ded $x'\n"
     ));
     screen.until("begun");
     wait_for(LONG, || {
@@ -297,4 +298,79 @@ fn a_shell_stops_and_continues_it() {
     });
     screen.keys("exit 5\n");
     assert_eq!(screen.ends().0, 5);
+}
+
+/// Moves to the beginning of the line and erases it.
+const ERASE: &str = "\r\u{1b}[K";
+
+/// An ssh that waits until a file called `go` is in the home directory.
+fn slow_ssh(env: &mut TestEnv) {
+    env.end_clients();
+    let script = "#!/bin/sh\nwhile [ ! -e \"$HOME/go\" ]; do sleep 0.05; done\nPATH=/usr/local/bin:/usr/bin:/bin exec ssh \"$@\"\n";
+    env.program("ssh", script);
+}
+
+#[test]
+fn what_takes_long_is_told_on_one_line_that_leaves_no_trace() {
+    let mut env = TestEnv::with_nodes(&["n1"]);
+    slow_ssh(&mut env);
+    let p = env.project(&[("a", "")]);
+    let screen = Screen::cx(&p, &["run", "--on", "n1", "--", "sh", "-c", "echo out; exit 3"]);
+    screen.until("[cx] connecting to n1 · 1s");
+    std::fs::write(env.home().join("go"), "").unwrap();
+    let (status, text) = screen.ends();
+    assert_eq!(status, 3, "{text:?}");
+    let before_output = text.split("out\r\n").next().unwrap();
+    assert!(before_output.ends_with(ERASE), "{text:?}");
+    let rest = text.split("out\r\n").nth(1).unwrap();
+    assert!(
+        rest.trim_start_matches(ERASE).starts_with("[cx] n1 · sync"),
+        "{text:?}"
+    );
+    // What stays on the screen: the output and the report.
+    let stays: Vec<_> = text
+        .split("\r\n")
+        .filter_map(|line| line.rsplit(ERASE).next())
+        .filter(|line| line.contains("connecting"))
+        .collect();
+    assert!(stays.is_empty(), "{text:?}");
+}
+
+#[test]
+fn no_live_line_where_nobody_would_see_it_or_wants_it() {
+    let mut env = TestEnv::with_nodes(&["n1"]);
+    env.append_config("[node.n1]\nslots = 1\n");
+    let p = env.project(&[("a", "")]);
+    let hold = "touch $HOME/held; while [ ! -e $HOME/free ]; do sleep 0.05; done";
+    let home = env.node("n1").home();
+    let holder = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", hold]);
+    let holder = holder.until_exists(&home.join("held"));
+    let loud = Screen::cx(&p, &["run", "--on", "n1", "--", "echo", "loud"]);
+    let quiet = Screen::cx(&p, &["run", "-q", "--on", "n1", "--", "echo", "quiet"]);
+    let script = format!("{CX} run --on n1 -- echo into 2> err");
+    let mut command = env.command("sh", &p.dir);
+    let file = Screen::start(command.args(["-c", &script]));
+    // All three have waited for as long when the one that may tell has told.
+    loud.until("n1: waiting for a slot · 3s");
+    std::fs::write(home.join("free"), "").unwrap();
+    assert_eq!(quiet.ends(), (0, "quiet\r\n<end>".into()));
+    assert_eq!(file.ends(), (0, "into\r\n<end>".into()));
+    assert_eq!(loud.ends().0, 0);
+    let err = p.read("err");
+    assert!(!err.contains('\u{1b}') && !err.contains("· 1s"), "{err:?}");
+    holder.wait().ok();
+}
+
+#[test]
+fn interrupted_while_it_connects_nothing_stays_on_the_line() {
+    let mut env = TestEnv::with_nodes(&["n1"]);
+    slow_ssh(&mut env);
+    let p = env.project(&[("a", "")]);
+    let screen = Screen::cx(&p, &["run", "--on", "n1", "--", "echo", "ran"]);
+    screen.until("[cx] connecting to n1 · 1s").keys("\u{3}");
+    let (status, text) = screen.ends();
+    assert_eq!(status, 130, "{text:?}");
+    let last = text.rsplit("\r\n").next().unwrap();
+    assert_eq!(last.rsplit(ERASE).next().unwrap(), "<end>", "{text:?}");
+    assert!(!text.contains("ran"), "{text:?}");
 }

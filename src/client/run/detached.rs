@@ -93,6 +93,7 @@ pub async fn attach(
         stop_by: None,
         was_stopped: false,
         leaving: None,
+        back: 0,
         tail: Vec::new(),
     };
     let id = job.id.clone();

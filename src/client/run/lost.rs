@@ -9,6 +9,7 @@ use super::{Again, Order, RunError, Running};
 use crate::client::terminal::{Event, Terminal};
 use crate::node::Link;
 use crate::node::link::{Install, RunChannel};
+use crate::progress::Step;
 use crate::proto::{Down, Up};
 use crate::report::Told;
 
@@ -120,6 +121,7 @@ impl Running<'_> {
             "{}: {why}; run {} goes on there, attaching again",
             self.link.node, self.job.id
         ));
+        told.progress(Step::Attaching(self.link.node.clone()));
         let mut pause = Duration::from_millis(500);
         loop {
             let deadline = (Instant::now() + Duration::from_secs(10)).min(until);
@@ -139,7 +141,7 @@ impl Running<'_> {
                 self.channel = link.channel();
                 self.link = link;
                 // What had come back in part comes again from its beginning.
-                self.incoming = None;
+                (self.incoming, self.back) = (None, 0);
                 let attach = Up::Attach {
                     id: self.job.id.clone(),
                     have: self.got,

@@ -29,6 +29,7 @@ use crate::node::link::{Opening, RunChannel};
 use crate::node::printable;
 use crate::paths::Paths;
 use crate::plan::manifest::Manifest;
+use crate::progress::Step;
 use crate::proto::{
     CHUNK, Down, Exit, Load, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal, RunStart, STDIN_WINDOW, Up,
 };
@@ -252,7 +253,9 @@ pub async fn run(
         Way::Greeted(link) => (link.channel(), Some(link.node_time(START_WINDOW))),
         Way::Early(opening, clock) => (opening.channel(), opening.node_time(clock, START_WINDOW)),
     };
-    let (pack, start_by) = send_run(&again.node.name, &channel, time, job, terms).await?;
+    let node = &again.node.name;
+    let (pack, start_by) = send_run(node, &channel, time, job, terms).await?;
+    caller.told.progress(sending(node, pack.as_ref(), 0));
     let (link, channel, attached) = match way {
         Way::Greeted(link) => (link, channel, None),
         Way::Early(opening, _) => early::greeted(opening, channel, &again, &job.id, start_by, caller).await?,
@@ -281,6 +284,7 @@ pub async fn run(
         stop_by: None,
         was_stopped: false,
         leaving: None,
+        back: 0,
     };
     if let Some(arrived) = attached {
         r.resend_stdin(arrived).await?;
@@ -398,6 +402,8 @@ struct Running<'a> {
     was_stopped: bool,
     /// The node was asked to let the run go on alone, and answers by then.
     leaving: Option<Instant>,
+    /// Bytes that came back so far.
+    back: u64,
 }
 
 impl Running<'_> {
@@ -534,10 +540,11 @@ impl Running<'_> {
                 // The node drops the leave to start, which will be too old when a slot is free.
                 self.start_by = None;
                 told.waiting(&self.link.node, running);
+                told.progress(Step::Waiting(self.link.node.clone()));
             }
             Down::Admitted => {
                 if self.pack.as_ref().is_some_and(|p| !p.is_inline) {
-                    self.send_pack().await?;
+                    self.send_pack(told).await?;
                 } else if self.job.tree.is_none() {
                     self.go().await?;
                 }
@@ -549,7 +556,7 @@ impl Running<'_> {
                 }
                 if last {
                     self.pack_anew().await?;
-                    self.send_pack().await?;
+                    self.send_pack(told).await?;
                 }
             }
             Down::Synced { generation } => {
@@ -566,6 +573,7 @@ impl Running<'_> {
                 self.paths = Some(paths);
                 self.sync_time = self.begun.elapsed();
                 told.started(&self.link.node, &self.job.id);
+                told.progress(Step::Running);
                 if self.job.detach == Some(Detach::AtOnce) {
                     return Err(RunError::Detached);
                 }
@@ -577,6 +585,7 @@ impl Running<'_> {
                 self.output.write(fd, data).await;
             }
             Down::Attached { stdin } => {
+                told.progress(Step::Running);
                 self.resend_stdin(stdin).await?;
                 terminal.settle();
                 if self.was_stopped || terminal.size().is_some() {
@@ -598,6 +607,8 @@ impl Running<'_> {
                 {
                     self.incoming = Some(tree.incoming(&self.job.id, self.job.back_limit));
                 }
+                self.back += piece.len() as u64;
+                told.progress(Step::Back(self.link.node.clone(), self.back));
                 if let Some(i) = &mut self.incoming {
                     i.feed(piece).await;
                 }
@@ -658,19 +669,24 @@ impl Running<'_> {
         Ok(())
     }
 
-    async fn send_pack(&mut self) -> Result<(), RunError> {
+    async fn send_pack(&mut self, told: &mut dyn Told) -> Result<(), RunError> {
+        let node = self.link.node.clone();
         let (Some(tree), Some(mut pack)) = (&self.job.tree, self.pack.take()) else {
             return Ok(());
         };
         if let Some(bytes) = &pack.bytes {
-            for piece in bytes.chunks(CHUNK) {
+            for (i, piece) in bytes.chunks(CHUNK).enumerate() {
+                told.progress(sending(&node, Some(&pack), (i * CHUNK) as u64));
                 self.send(&Up::Pack(piece.to_vec())).await;
             }
         } else {
             let (tx, mut rx) = mpsc::channel(8);
             let packing = tree.stream(&pack, tx);
+            let mut gone = 0;
             while let Some(piece) = rx.recv().await {
+                gone += piece.len() as u64;
                 self.send(&Up::Pack(piece)).await;
+                told.progress(sending(&node, Some(&pack), gone));
             }
             match packing.await {
                 Ok(Ok(packed)) => pack.packed = Some(packed),
@@ -680,6 +696,7 @@ impl Running<'_> {
         }
         self.pack = Some(pack);
         self.send(&Up::PackEnd).await;
+        told.progress(Step::Starting(node));
         Ok(())
     }
 
@@ -726,6 +743,13 @@ impl Running<'_> {
             work,
             tail: self.tail,
         })
+    }
+}
+
+fn sending(node: &str, pack: Option<&Pack>, gone: u64) -> Step {
+    match pack {
+        Some(p) if p.changes.0 > 0 => Step::Sending(node.to_owned(), p.changes.0, p.changes.1, gone),
+        _ => Step::Starting(node.to_owned()),
     }
 }
 
