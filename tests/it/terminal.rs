@@ -338,7 +338,7 @@ fn what_takes_long_is_told_on_one_line_that_leaves_no_trace() {
 
 #[test]
 fn no_live_line_where_nobody_would_see_it_or_wants_it() {
-    let mut env = TestEnv::with_nodes(&["n1"]);
+    let env = TestEnv::with_nodes(&["n1"]);
     env.append_config("[node.n1]\nslots = 1\n");
     let p = env.project(&[("a", "")]);
     let hold = "touch $HOME/held; while [ ! -e $HOME/free ]; do sleep 0.05; done";
