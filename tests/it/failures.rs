@@ -220,11 +220,14 @@ fn nothing_of_ours_is_left_after_a_run() {
 fn a_supervisor_that_dies_is_75_and_no_second_run() {
     let env = TestEnv::with_nodes(&["n1"]);
     let running = {
-        let p = env.project(&[("Makefile", "test:\n\t@echo x >> $$HOME/ran; sleep 3000\n")]);
+        let p = env.project(&[(
+            "Makefile",
+            "test:\n\t@echo x >> $$HOME/ran; touch $$HOME/on; sleep 3000\n",
+        )]);
         p.start_cx(&["make", "test"])
     };
     let node = env.node("n1");
-    let running = running.until_exists(&node.home().join("ran"));
+    let running = running.until_exists(&node.home().join("on"));
     // All that is cx there dies at once, and what is left of it comes back with the next session.
     let pids: Vec<u32> = cx::demo::processes::with_home(&node.home());
     for pid in pids {
