@@ -115,10 +115,11 @@ pub fn output(command: &mut Command, limit: Duration) -> Option<String> {
     let deadline = Instant::now() + limit;
     let said = rx.recv_timeout(limit).ok();
     while Instant::now() < deadline {
-        if let Ok(Some(_)) = child.try_wait() {
-            return said.map(|t| String::from_utf8_lossy(&t).into_owned());
+        match child.try_wait() {
+            Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+            // An error means that it has ended, too: a supervisor's reaper took its status first.
+            _ => return said.map(|t| String::from_utf8_lossy(&t).into_owned()),
         }
-        std::thread::sleep(Duration::from_millis(1));
     }
     if let Some(pid) = rustix::process::Pid::from_raw(child.id() as i32) {
         let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);

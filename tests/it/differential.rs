@@ -237,11 +237,14 @@ const ZSH: &[&str] = &[
 ];
 
 const TOOL: &str = r#"#!/bin/sh
+# Who reads its output may be gone already, or not yet: that must make no difference.
+trap '' PIPE
+exec 3>&2 2>/dev/null
 printf '%s' "${0##*/}"
 for a; do printf ' <%s>' "$a"; done
 printf ' FOO=%s here=%s in=' "$FOO" "${PWD##*/}"
 case " $* " in *' -f - '*) cat ;; *) echo ;; esac
-echo "e ${0##*/}" >&2
+echo "e ${0##*/}" >&3
 echo made > "made-${0##*/}"
 for a; do case $a in fail*) exit "$((${a#fail} % 256))" ;; esac; done
 "#;
