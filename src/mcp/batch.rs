@@ -1,11 +1,12 @@
 //! Several commands at once, spread over the nodes.
 //!
 //! Where each of them goes is for the pipeline to say, as for any command; here they are only given to it one after the other, so that
-//! each is placed with the ones before it known, and as many at once as there are slots.
+//! each is placed with the ones before it known, and as many at once as there are slots. Those that took longest before go first, so
+//! that none of them starts alone at the end.
 
+use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -21,21 +22,33 @@ use crate::request::{Demands, Ending, Request};
 const ASK: Duration = Duration::from_secs(2);
 
 /// Runs all commands of a call.
-pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended) -> Vec<Ran> {
+pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended) {
     // Old knowledge would send several of them to the same machine.
     let _ = tokio::task::spawn_blocking(|| pipeline::refresh_stale(ASK)).await;
     let mut tasks = JoinSet::new();
     let mut slots: Option<Arc<Semaphore>> = None;
-    for i in 0..live.commands.len() {
+    let requests: Vec<Arc<Request>> = live
+        .commands
+        .iter()
+        .map(|c| {
+            let demands = Demands {
+                spread: true,
+                detach: live.detach(),
+                ..Demands::default()
+            };
+            Arc::new(Request::script(&c.text, cwd.clone(), demands))
+        })
+        .collect();
+    let usual = tokio::task::spawn_blocking({
+        let requests = requests.clone();
+        move || requests.iter().map(|r| pipeline::usual_ms(r)).collect()
+    });
+    for i in longest_first(&usual.await.unwrap_or_else(|_| vec![None; requests.len()])) {
         let permit = match &slots {
             Some(slots) => slots.clone().acquire_owned().await.ok(),
             None => None,
         };
-        let demands = Demands {
-            spread: true,
-            ..Demands::default()
-        };
-        let request = Arc::new(Request::script(&live.commands[i].text, cwd.clone(), demands));
+        let request = requests[i].clone();
         let placed = pipeline::place(request.clone()).await;
         let permit = match &slots {
             Some(_) => permit,
@@ -50,23 +63,18 @@ pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended) -> Vec<Ran>
         tasks.spawn(async move {
             let command = &live.commands[i];
             let ran = on_node(&request, placed, command, live.timeout(), ended).await;
-            command.done.store(true, Ordering::Relaxed);
+            command.set_ran(ran);
             drop(permit);
-            (i, ran)
         });
     }
-    let mut all: Vec<Option<Ran>> = live.commands.iter().map(|_| None).collect();
-    while let Some(done) = tasks.join_next().await {
-        if let Ok((i, ran)) = done {
-            all[i] = Some(ran);
-        }
-    }
-    let commands = live.commands.iter().zip(all);
-    commands
-        .map(|(c, ran)| {
-            ran.unwrap_or_else(|| Ran::not_run("cx failed to run it", c.id.clone(), c.capture.clone()))
-        })
-        .collect()
+    while tasks.join_next().await.is_some() {}
+}
+
+/// The order in which commands start that usually take so many milliseconds. What is not known may be long.
+fn longest_first(usual: &[Option<u32>]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..usual.len()).collect();
+    order.sort_by_key(|&i| Reverse(usual[i].unwrap_or(u32::MAX)));
+    order
 }
 
 /// `5 commands: 3 ok, 2 failed; 4.2s; tower 3, mini 2`
@@ -100,4 +108,18 @@ pub fn summary(ran: &[Ran]) -> String {
         text::seconds(took),
         places.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_and_the_unknown_start_first() {
+        assert_eq!(
+            longest_first(&[Some(5), None, Some(900), Some(5), None]),
+            [1, 4, 2, 0, 3]
+        );
+        assert_eq!(longest_first(&[None, None, None]), [0, 1, 2]);
+    }
 }

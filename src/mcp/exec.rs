@@ -2,8 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -19,10 +18,13 @@ use crate::hook;
 use crate::paths::{self, Paths};
 use crate::pipeline::{self, Door, End, Placed};
 use crate::report::Told;
-use crate::request::{Demands, Request};
+use crate::request::{Demands, Detach, Request};
 
 /// After the wish to end it, a run may take so long: TERM, KILL after two seconds, and what it changed on its way back.
 const GRACE: Duration = Duration::from_secs(6);
+
+/// How long a run on a node may take to be let go of.
+const LET_GO: Duration = Duration::from_secs(3);
 
 /// One call that is carried out, as others see it.
 pub struct Live {
@@ -31,7 +33,8 @@ pub struct Live {
     /// When it was started.
     pub begun: Instant,
     timeout: Duration,
-    ran: Mutex<Option<Vec<Ran>>>,
+    /// When it is answered whatever it does, and what runs on a node goes on by itself.
+    leave_at: Option<Instant>,
 }
 
 /// One command of a call.
@@ -44,15 +47,34 @@ pub struct Command {
     pub capture: Capture,
     /// Where it runs, once that is known.
     place: Arc<Mutex<Option<String>>>,
-    /// It has ended.
-    pub done: AtomicBool,
+    /// What came of it, once that is known.
+    ran: OnceLock<Ran>,
 }
 
 impl Command {
+    /// Whether it is on a node.
+    fn is_away(&self) -> bool {
+        self.place
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .is_some_and(|p| p != "local")
+    }
+
     /// Where it runs, as far as known.
     pub fn place(&self) -> String {
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         place.clone().unwrap_or_else(|| "starting".into())
+    }
+
+    /// What came of it, if it has ended.
+    pub fn ran(&self) -> Option<&Ran> {
+        self.ran.get()
+    }
+
+    /// Says what came of it.
+    pub fn set_ran(&self, ran: Ran) {
+        let _ = self.ran.set(ran);
     }
 
     fn set_place(&self, to: &str) {
@@ -83,7 +105,7 @@ impl Now {
 
 impl Live {
     /// A call that begins now.
-    pub fn new(paths: &Paths, texts: &[String], timeout: Duration) -> Live {
+    pub fn new(paths: &Paths, texts: &[String], timeout: Duration, detach_after: Option<Duration>) -> Live {
         let logs = logs(paths);
         let commands = texts.iter().map(|t| {
             let id = format!("m{:x}-{:x}", paths::now_ms(), paths::nonce() & 0xffff_ffff);
@@ -92,14 +114,15 @@ impl Live {
                 id,
                 text: t.clone(),
                 place: Arc::default(),
-                done: AtomicBool::new(false),
+                ran: OnceLock::new(),
             }
         });
+        let begun = Instant::now();
         Live {
             commands: commands.collect(),
-            begun: Instant::now(),
+            begun,
             timeout,
-            ran: Mutex::default(),
+            leave_at: detach_after.map(|after| begun + after),
         }
     }
 
@@ -108,36 +131,50 @@ impl Live {
         self.timeout
     }
 
-    /// What came of it.
-    pub fn set_ran(&self, ran: Vec<Ran>) {
-        *self.ran.lock().unwrap_or_else(PoisonError::into_inner) = Some(ran);
+    /// When its runs on nodes go on without this server.
+    pub fn detach(&self) -> Option<Detach> {
+        self.leave_at.map(Detach::At)
     }
 
-    /// What came of it, if it has ended.
-    pub fn ran(&self) -> Option<Vec<Ran>> {
-        self.ran.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Waits until nobody waits for its end any more: for a while longer than a run on a node needs to be let go; for ever, where
+    /// calls are not left.
+    pub async fn left(&self) {
+        let Some(at) = self.leave_at else {
+            return std::future::pending().await;
+        };
+        tokio::time::sleep_until(at.into()).await;
+        if self.commands.iter().any(|c| c.ran().is_none() && c.is_away()) {
+            tokio::time::sleep(LET_GO).await;
+        }
+    }
+
+    /// Whether all of it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.commands.iter().all(|c| c.ran().is_some())
     }
 
     /// Its commands as they stand: those that go on are told as detached.
     pub fn so_far(&self) -> Vec<Ran> {
-        self.ran().unwrap_or_else(|| {
-            let still = |c: &Command| Ran {
-                place: c.place(),
-                state: State::Detached,
-                took: self.begun.elapsed(),
-                reason: String::new(),
-                notes: Vec::new(),
-                auto_routed: false,
-                id: c.id.clone(),
-                capture: c.capture.clone(),
-            };
-            self.commands.iter().map(still).collect()
-        })
+        let still = |c: &Command| Ran {
+            place: c.place(),
+            state: State::Detached,
+            took: self.begun.elapsed(),
+            reason: String::new(),
+            is_plain: false,
+            notes: Vec::new(),
+            auto_routed: false,
+            id: c.id.clone(),
+            capture: c.capture.clone(),
+        };
+        self.commands
+            .iter()
+            .map(|c| c.ran().cloned().unwrap_or_else(|| still(c)))
+            .collect()
     }
 
     /// How far it is.
     pub fn progress(&self) -> Now {
-        let busy = |c: &&Command| !c.done.load(Ordering::Relaxed);
+        let busy = |c: &&Command| c.ran().is_none();
         let one = self.commands.iter().find(busy);
         let line = one.map(|c| c.capture.last_line()).unwrap_or_default();
         let all = self.commands.len();
@@ -176,23 +213,25 @@ pub async fn raised(flag: &mut watch::Receiver<bool>) {
     }
 }
 
-/// Carries out a call; a result for each of its commands, in their order.
-pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended) -> Vec<Ran> {
+/// Carries out a call: when this returns, each of its commands has its result.
+pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended) {
     let demands = match call {
         Call::Parallel { .. } => return batch::carry_out(cwd, live, ended).await,
         Call::Offload { node, .. } => Demands {
             on: Some(node.clone()),
+            detach: live.detach(),
             ..Demands::default()
         },
         Call::Bash { os, arch, .. } => Demands {
             os: os.clone(),
             arch: arch.clone(),
+            detach: live.detach(),
             ..Demands::default()
         },
-        Call::Status => return Vec::new(),
+        Call::Status => return,
     };
     let Some(command) = live.commands.first() else {
-        return Vec::new();
+        return;
     };
     let ran = if demands.is_pinned() {
         let request = Arc::new(Request::script(&command.text, cwd, demands));
@@ -208,8 +247,7 @@ pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended
         );
         here(&command.text, &cwd, auto_route, command, live.timeout, ended).await
     };
-    command.done.store(true, Ordering::Relaxed);
-    vec![ran]
+    command.set_ran(ran);
 }
 
 /// Why a run ended.
@@ -310,7 +348,7 @@ pub async fn on_node(
                 ended,
             )
             .await;
-            ran.reason = reason;
+            (ran.reason, ran.is_plain) = (reason, false);
             ran.took = begun.elapsed();
             ran
         }
@@ -327,6 +365,7 @@ pub async fn on_node(
             state: state(&why, timeout, State::Cancelled),
             took: begun.elapsed(),
             reason: String::new(),
+            is_plain: false,
             notes,
             auto_routed: false,
             id,
@@ -388,11 +427,26 @@ pub async fn here(
         _ => State::Cancelled,
     };
     let told = Reports::read(&reports);
+    let took = begun.elapsed();
+    let (reason, is_plain) = match told.reason {
+        reason if !reason.is_empty() || told.left => (reason, false),
+        _ if !auto_route => ("auto_route is false".into(), true),
+        _ => {
+            let (text, cwd) = (text.to_owned(), cwd.to_owned());
+            let judging = tokio::task::spawn_blocking(move || pipeline::why_here(&text, &cwd));
+            match judging.await {
+                Ok(Ok((reason, is_heavy))) => (reason, !is_heavy),
+                Ok(Err(e)) => (crate::node::printable(&format!("{e:#}"), 400), false),
+                Err(_) => Default::default(),
+            }
+        }
+    };
     Ran {
         place: told.place,
         state: state(&why, timeout, own),
-        took: begun.elapsed(),
-        reason: told.reason,
+        took,
+        reason,
+        is_plain,
         notes: told.notes,
         auto_routed: told.left,
         id,

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::capture::Capture;
 use super::text;
-use crate::report::LOST;
+use crate::client::kept;
+use crate::report::{DETACHED, LOST};
 use crate::request::{Ending, Outcome};
 
 /// The longest text of a result, bytes.
@@ -40,6 +41,8 @@ pub struct Ran {
     pub took: Duration,
     /// Why there, or why not.
     pub reason: String,
+    /// The reason is what one would expect of such a command: nothing to tell a model.
+    pub is_plain: bool,
     /// What the caller should know besides.
     pub notes: Vec<String>,
     /// cx moved it, or parts of it, to a node by its own judgement.
@@ -58,6 +61,7 @@ impl Ran {
             state: State::NotRun,
             took: Duration::ZERO,
             reason: reason.into(),
+            is_plain: false,
             notes: Vec::new(),
             auto_routed: false,
             id,
@@ -70,7 +74,14 @@ impl Ran {
         let state = match outcome.ending {
             Some(ending) => State::Ended(ending),
             None if outcome.own_status == LOST => State::Lost,
+            // A status of its own only for what was to go on, and does.
+            None if outcome.own_status == DETACHED || !outcome.run_id.is_empty() => State::Detached,
             None => State::NotRun,
+        };
+        // By this name every later cx knows it.
+        let id = match &state {
+            State::Detached => kept::short(&outcome.run_id).to_owned(),
+            _ => id,
         };
         let mut told = Vec::new();
         if outcome.back.0 > 0 {
@@ -85,6 +96,7 @@ impl Ran {
             state,
             took,
             reason: outcome.reason,
+            is_plain: false,
             notes: told,
             auto_routed: false,
             id,
@@ -110,7 +122,7 @@ impl Ran {
             State::Lost => format!("[{place} lost {took}]"),
             State::NotRun => "[not run]".into(),
         };
-        let here = self.place == "local" && !self.reason.is_empty();
+        let here = self.place == "local" && !self.reason.is_empty() && !self.is_plain;
         let mut more = self.notes.clone();
         match &self.state {
             State::NotRun | State::Lost => more.insert(0, self.reason.clone()),
@@ -233,6 +245,7 @@ mod tests {
             state,
             took: Duration::from_millis(12_400),
             reason: "because".into(),
+            is_plain: false,
             notes: Vec::new(),
             auto_routed: false,
             id: "1-2".into(),
@@ -257,6 +270,8 @@ mod tests {
         here.place = "local".into();
         here.notes = vec!["\u{1b}[31mnote\nx".into()];
         assert_eq!(here.last_line(), "[local exit 0 12.4s] because · note x");
+        here.is_plain = true;
+        assert_eq!(here.last_line(), "[local exit 0 12.4s] note x");
         assert_eq!(here.fields(false)["exit_code"], 0);
         assert!(!here.is_error() && ran(State::Lost).is_error());
     }

@@ -15,10 +15,12 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 
 use super::exec::{self, Live};
-use super::ran::{LIMIT, Ran, shares};
+use super::ran::{LIMIT, Ran, State, shares};
 use super::tools::{self, Bad, Call, Common};
 use super::{allowed, status};
+use crate::config::Config;
 use crate::paths::Paths;
+use crate::pipeline::detached;
 
 /// Calls that are carried out at once; more wait. Each may hold a few descriptors.
 const AT_ONCE: usize = 64;
@@ -95,7 +97,7 @@ impl Server {
         let mut runs = self.runs();
         runs.push(live.clone());
         if runs.len() > REMEMBERED
-            && let Some(oldest) = runs.iter().position(|r| r.ran().is_some())
+            && let Some(oldest) = runs.iter().position(|r| r.has_ended())
         {
             runs.remove(oldest);
         }
@@ -156,6 +158,7 @@ impl Server {
             &self.inner.paths,
             commands,
             Duration::from_secs(common.timeout),
+            self.inner.options.detach_after,
         ));
         let (cancel, cancelled) = watch::channel(false);
         self.remember(&live);
@@ -165,49 +168,42 @@ impl Server {
             async move {
                 let _slot = server.inner.slots.acquire().await;
                 let ended = exec::Ended { cancelled, stop };
-                let ran = exec::carry_out(&call, cwd, &live, ended).await;
-                live.set_ran(ran.clone());
-                ran
+                exec::carry_out(&call, cwd, &live, ended).await;
             }
         });
-        let answered = self.wait(work, &live, cancel, context).await;
-        let Some(ran) = answered else {
-            let ran: Vec<Ran> = live.so_far();
-            return self.result(&call, &ran);
-        };
-        self.runs().retain(|r| !Arc::ptr_eq(r, &live));
+        self.wait(work, &live, cancel, context).await;
+        let ran = live.so_far();
         let result = self.result(&call, &ran);
-        for one in ran.iter().filter(|r| r.capture.total() == 0) {
+        if live.has_ended() {
+            self.runs().retain(|r| !Arc::ptr_eq(r, &live));
+        }
+        for one in ran
+            .iter()
+            .filter(|r| r.capture.total() == 0 && r.state != State::Detached)
+        {
             one.capture.forget_log();
         }
         result
     }
 
-    /// Waits for the work, telling of its progress. `None` where it goes on without its caller.
+    /// Waits for the work, telling of its progress, for as long as its caller is to wait.
     async fn wait(
         &self,
-        mut work: tokio::task::JoinHandle<Vec<Ran>>,
+        mut work: tokio::task::JoinHandle<()>,
         live: &Arc<Live>,
         cancel: watch::Sender<bool>,
         context: &RequestContext<RoleServer>,
-    ) -> Option<Vec<Ran>> {
+    ) {
         let mut stop = self.inner.stop.clone();
-        let patience = async {
-            match self.inner.options.detach_after {
-                Some(after) => tokio::time::sleep(after).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            ran = &mut work => Some(ran.unwrap_or_default()),
+            _ = &mut work => {}
             // Its messages wait for a peer that may not read; the command waits for nobody.
-            () = progress(live, context) => None,
-            () = patience => None,
+            () = progress(live, context) => {}
+            () = live.left() => {}
             () = context.ct.cancelled() => {
                 let _ = cancel.send(true);
-                let _ = work.await;
                 // Nobody waits for this answer, and the protocol's library drops it.
-                Some(Vec::new())
+                let _ = work.await;
             }
             () = exec::raised(&mut stop) => {
                 let _ = work.await;
@@ -239,8 +235,13 @@ impl Server {
 
     async fn status(&self) -> CallToolResult {
         let runs: Vec<Arc<Live>> = self.runs().clone();
-        let paths = self.inner.paths.clone();
-        let asked = tokio::task::spawn_blocking(move || status::look(&paths, &runs)).await;
+        // Of runs that go on by themselves, whichever server left them.
+        let kept = match Config::load(&self.inner.paths) {
+            Ok(config) => detached::list(&self.inner.paths, &config, status::ASK).await,
+            Err(_) => Vec::new(),
+        };
+        let home = self.inner.home.clone();
+        let asked = tokio::task::spawn_blocking(move || status::look(&home, &runs, &kept)).await;
         match asked {
             Ok(Ok((text, fields))) => {
                 let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);

@@ -1,5 +1,6 @@
 //! `cluster_status`: the machines and the runs under way.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +8,18 @@ use serde_json::{Value, json};
 
 use super::exec::{Live, shown};
 use super::text;
-use crate::paths::Paths;
+use crate::client::kept::Record;
+use crate::node::printable;
+use crate::paths::now_ms;
+use crate::pipeline::State;
+use crate::request::Ending;
 use crate::{pipeline, status};
 
 /// How long asking the nodes may take, where what is known of them is old.
-const ASK: Duration = Duration::from_secs(3);
+pub const ASK: Duration = Duration::from_secs(3);
+
+/// Runs told of that went on by themselves.
+const MOST: usize = 20;
 
 /// Fields of a machine that a caller has a use for.
 const FIELDS: [&str; 19] = [
@@ -40,7 +48,7 @@ const FIELDS: [&str; 19] = [
 ///
 /// # Errors
 /// When the configuration can't be read.
-pub fn look(_paths: &Paths, runs: &[Arc<Live>]) -> anyhow::Result<(String, Value)> {
+pub fn look(home: &Path, runs: &[Arc<Live>], kept: &[(Record, State)]) -> anyhow::Result<(String, Value)> {
     // What can't be asked is told with its age.
     let _ = pipeline::refresh_stale(ASK);
     let (mut table, mut fields) = (Vec::new(), Vec::new());
@@ -68,7 +76,10 @@ pub fn look(_paths: &Paths, runs: &[Arc<Live>]) -> anyhow::Result<(String, Value
     let mut list = Vec::new();
     for live in runs {
         for (command, ran) in live.commands.iter().zip(live.so_far()) {
-            let ended = live.ran().is_some();
+            if kept.iter().any(|(r, _)| r.short() == ran.id) {
+                continue;
+            }
+            let ended = command.ran().is_some();
             let state = if ended { ran.state() } else { "running" };
             let what = shown(&command.text);
             let line = if ended {
@@ -88,5 +99,45 @@ pub fn look(_paths: &Paths, runs: &[Arc<Live>]) -> anyhow::Result<(String, Value
             list.push(run);
         }
     }
+    let here = |r: &Record| r.workspace.as_ref().is_some_and(|w| home.starts_with(w));
+    let told = kept.iter().filter(|(r, s)| *s == State::Going || here(r));
+    for (record, state) in told.take(MOST) {
+        let (text, fields) = detached(record, state);
+        lines.push_str(&text);
+        list.push(fields);
+    }
     Ok((lines, json!({ "nodes": nodes, "runs": list })))
+}
+
+/// A run that goes on, or went on, by itself.
+fn detached(record: &Record, state: &State) -> (String, Value) {
+    let (id, node) = (record.short(), &record.node);
+    let home = match (record.fetched, state) {
+        (false, State::Ended(_)) => {
+            format!("; what it changed comes back with the next run on a node here, or by `cx attach {id}`")
+        }
+        _ => String::new(),
+    };
+    let (word, status, how) = match state {
+        State::Going => {
+            let took = Duration::from_millis(now_ms().saturating_sub(record.started_ms));
+            ("running", None, format!("running {}", text::seconds(took)))
+        }
+        State::Ended(Ending::Code(c)) => ("exited", Some(*c), format!("exit {c}")),
+        State::Ended(Ending::Signal(n)) => ("signaled", Some(128 + n), format!("signal {n}")),
+        State::Unknown(why) => ("unknown", None, format!("unknown: {}", printable(why, 200))),
+    };
+    // A text that ran in one shell stands last.
+    let what = shown(record.command.last().map_or("", String::as_str));
+    let text = format!("\nrun {id}: {what}\n  [{node} {how}] `cx logs {id}` shows its output{home}\n");
+    let fields = json!({
+        "run_id": id,
+        "node_id": node,
+        "state": word,
+        "exit_code": status,
+        "command": what,
+        "started_ms": record.started_ms,
+        "fetched": record.fetched,
+    });
+    (text, fields)
 }

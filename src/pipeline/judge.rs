@@ -165,6 +165,14 @@ fn runtimes(request: &Request, paths: &Paths, ws: Option<&Workspace>) -> Runtime
     found.runtimes(Some(key), trips, paths::now_ms() / 1000)
 }
 
+/// What a request usually takes where it takes longest, milliseconds; `None` where nothing was learned of it.
+pub fn usual_ms(request: &Request) -> Option<u32> {
+    let paths = Paths::from_env().ok()?;
+    let ws = sync::find(&request.cwd, &paths.home).ok()?;
+    let known = runtimes(request, &paths, Some(&ws));
+    known.nodes.iter().map(|(_, ms)| *ms).chain(known.here_ms).max()
+}
+
 /// Why everything stays here, if it does.
 pub(super) fn forced_local(request: &Request, paths: &Paths) -> Option<String> {
     let set = |v: &str| std::env::var_os(v).is_some_and(|x| !x.is_empty() && x != "0");

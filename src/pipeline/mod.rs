@@ -30,11 +30,12 @@ use crate::table;
 pub use self::detached::State;
 pub use self::door::Door;
 use self::door::Terminal;
+pub use self::judge::usual_ms;
 use self::judge::{Case, forced_local, judge, learned_key};
 use self::remote::remote;
 pub(crate) use self::script::argv as shell_argv;
 use self::told::tell_history;
-pub use self::verbs::{explain, look_at_local, refresh, refresh_stale};
+pub use self::verbs::{explain, look_at_local, refresh, refresh_stale, why_here};
 
 /// How a request ended.
 #[derive(Debug)]

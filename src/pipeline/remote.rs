@@ -385,7 +385,8 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         load: Some(ran.exit.load),
     };
     if let (Some(key), Some(ws)) = (learned_key(request, case.ws.as_ref()), &case.ws)
-        && case.verdict.class == Class::Heavy
+        // Of those that are spread over the nodes, the longest go first.
+        && (case.verdict.class == Class::Heavy || request.demands.spread)
     {
         let trip = outcome.sync_time;
         let name = node.name.as_str();

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use crate::client::reach;
 use crate::config::Config;
 use crate::paths::Paths;
 use crate::plan::Class;
-use crate::plan::classify::{self, Context as RuleContext};
+use crate::plan::classify::{self, Context as RuleContext, Judged};
 use crate::plan::route::Route;
-use crate::plan::shell::{Dialect, Word};
+use crate::plan::shell::{Dialect, Unparsed, Word};
 use crate::request::{Origin, Request};
-use crate::sync;
+use crate::sync::{self, Workspace};
 use crate::table::Table;
 use crate::{explain as explaining, probe};
 
@@ -81,19 +82,85 @@ pub fn look_at_local(paths: &Paths, table: &mut Table) {
 /// # Errors
 /// When the config can't be read or nothing can be written.
 pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
-    let paths = Paths::from_env()?;
-    let cwd = std::env::current_dir()?;
-    let ws = sync::find(&cwd, &paths.home);
-    let config = Config::load(&paths)?;
-    config.check_trusted(ws.as_ref().ok().map(|w| w.root.as_path()))?;
-    let table = Table::load(&paths).0;
-    let context = RuleContext {
-        user_rules: &config.rules,
-        off: &config.policy.off,
-        aliases: &[],
+    let bench = Bench::new(&std::env::current_dir()?)?;
+    let judged = bench.classify(text);
+    explaining::render(text, judged.as_deref(), |j| bench.decide(j), json, out)?;
+    Ok(0)
+}
+
+/// Why a text that nothing was inserted into runs on this machine, and whether any of it is heavy.
+///
+/// # Errors
+/// When the config can't be read.
+pub fn why_here(text: &str, cwd: &Path) -> anyhow::Result<(String, bool)> {
+    let bench = Bench::new(cwd)?;
+    let judged = match bench.classify(text) {
+        Ok(judged) => judged,
+        Err(e) => return Ok((format!("the text is not understood: {e}"), false)),
     };
-    let judged = classify::classify_script(text, Dialect::Bash, &context);
-    let decide_one = |judged: &classify::Judged| -> (String, String) {
+    // What weighs most says why the whole stays.
+    let weight = |j: &&Judged| match j.verdict.class {
+        Class::Heavy => 2,
+        Class::Unknown => 1,
+        Class::Light => 0,
+    };
+    let Some(heaviest) = judged.iter().rev().max_by_key(weight) else {
+        return Ok(("there is no command in the text".into(), false));
+    };
+    let heavy = heaviest.verdict.class == Class::Heavy;
+    let reason = match &heaviest.part.left_alone {
+        Some(why) if heavy => why.clone(),
+        _ => match bench.decide(heaviest) {
+            (place, reason) if place == "local" => reason,
+            // The hook knows less than a run that starts.
+            _ => heaviest.verdict.reason.clone(),
+        },
+    };
+    Ok((reason, heavy))
+}
+
+/// All that is needed to judge the commands of a text.
+struct Bench {
+    paths: Paths,
+    config: Config,
+    table: Table,
+    cwd: PathBuf,
+    ws: Result<Workspace, String>,
+}
+
+impl Bench {
+    fn new(cwd: &Path) -> anyhow::Result<Bench> {
+        let paths = Paths::from_env()?;
+        let ws = sync::find(cwd, &paths.home);
+        let config = Config::load(&paths)?;
+        config.check_trusted(ws.as_ref().ok().map(|w| w.root.as_path()))?;
+        Ok(Bench {
+            table: Table::load(&paths).0,
+            cwd: cwd.to_owned(),
+            paths,
+            config,
+            ws,
+        })
+    }
+
+    fn classify(&self, text: &str) -> Result<Vec<Judged>, Unparsed> {
+        let context = RuleContext {
+            user_rules: &self.config.rules,
+            off: &self.config.policy.off,
+            aliases: &[],
+        };
+        classify::classify_script(text, Dialect::Bash, &context)
+    }
+
+    /// Where one command would go, and why.
+    fn decide(&self, judged: &Judged) -> (String, String) {
+        let Bench {
+            paths,
+            config,
+            table,
+            cwd,
+            ws,
+        } = self;
         let verdict = &judged.verdict;
         let argv: Vec<OsString> = judged
             .part
@@ -115,17 +182,17 @@ pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i3
         let mut fit = eligible::look(
             &request.argv,
             &verdict.workload,
-            &cwd,
+            cwd,
             ws.as_ref().ok(),
-            &paths,
+            paths,
             &config.forward,
         );
-        if let Err(why) = &ws
+        if let Err(why) = ws
             && verdict.class != Class::Light
         {
             fit.must_be_local = Some(why.clone());
         }
-        match decide(&request, &paths, &config, &table, verdict, &fit, ws.as_ref().ok()) {
+        match decide(&request, paths, config, table, verdict, &fit, ws.as_ref().ok()) {
             Route::Nodes {
                 candidates, reason, ..
             } => {
@@ -137,7 +204,5 @@ pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i3
             }
             Route::Local { reason, .. } | Route::Impossible { reason, .. } => ("local".into(), reason),
         }
-    };
-    explaining::render(text, judged.as_deref(), decide_one, json, out)?;
-    Ok(0)
+    }
 }

@@ -81,9 +81,11 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200 if session else 404)
 
     def do_POST(self):
+        # Read in any case: what is left of it would be taken for the next request of the connection.
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if not self.local():
             return self.answer(403)
-        message = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        message = json.loads(body)
         name = self.headers.get("Mcp-Session-Id")
         if name is None:
             name = uuid.uuid4().hex
