@@ -1,16 +1,22 @@
 #!/usr/bin/env python3
 """Measures what `cx hook` costs: the time of the whole process against that of /bin/true.
 
-usage: tests/bench/hook.py [--cx PATH] [--rounds N]
+usage: tests/bench/hook.py [--cx PATH] [--rounds N] [--instructions] [--keep-reference]
 
-Figures of one machine say little; ratios carry over. Measure a release build (./install.sh). The programs take turns,
-so that noise meets all of them alike, and medians are compared.
+Figures of one machine say little; ratios carry over. Measure a static release build (./install.sh). The programs take turns,
+so that noise meets all of them alike, and medians are compared. It exits with 1 where one is past its limit: light 1.5 times
+/bin/true, heavy 2.0 times, and 1,000 nodes in the table 1.2 times the same command with 3.
+
+--instructions counts instructions under callgrind (valgrind) instead, which a busy machine does not disturb, and compares them with
+those in hook-instructions.json beside this file: more than a tenth above them is a regression, exit status 1. --keep-reference
+writes that file anew; say in the commit why the counts changed.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import re
 import shutil
 import statistics
 import subprocess
@@ -23,6 +29,13 @@ CASES = {
     "heavy": "cd src && FOO=1 timeout 300 pytest -x 2>&1 | tail -20; echo $?",
     "long": " && ".join(f"echo step {i} | sed 's/a/b/' > /dev/null" for i in range(60)) + " && make test",
 }
+
+# Limits, as ratios to /bin/true.
+LIMITS = {"light": 1.5, "heavy": 2.0}
+MANY, FEW = 1000, 3
+MANY_LIMIT = 1.2
+REFERENCE = pathlib.Path(__file__).with_name("hook-instructions.json")
+TOLERANCE = 1.10
 
 
 def find_cx():
@@ -53,10 +66,75 @@ def once(argv, env, cwd, stdin_path, output):
     return took * 1000
 
 
+class World:
+    """A home with a config of `nodes` nodes, a table that knows each of them, and a project."""
+
+    def __init__(self, top, cx, nodes):
+        home = pathlib.Path(top, f"home{nodes}")
+        self.cwd = str(home / "project")
+        os.makedirs(os.path.join(self.cwd, "src"))
+        pathlib.Path(self.cwd, "Makefile").write_text("test:\n\ttrue\n")
+        config = home / "config.toml"
+        config.write_text(f"nodes = {json.dumps([f'n{i}' for i in range(nodes)])}\n")
+        config.chmod(0o600)
+        # Nothing answers on these nodes: asking them all once fills the table.
+        ssh = home / "bin/ssh"
+        ssh.parent.mkdir()
+        ssh.write_text("#!/bin/sh\nexit 255\n")
+        ssh.chmod(0o755)
+        self.env = {"HOME": str(home), "PATH": f"{ssh.parent}:{os.environ['PATH']}", "CX_CONFIG": str(config)}
+        subprocess.run([cx, "refresh"], env=self.env, cwd=self.cwd, capture_output=True, check=False, timeout=600)
+        known = json.loads(subprocess.run([cx, "status", "--json"], env=self.env, cwd=self.cwd, capture_output=True, check=True).stdout)
+        listed = known["nodes"] if isinstance(known, dict) else known
+        if len([n for n in listed if (n.get("name") if isinstance(n, dict) else n) != "local"]) < nodes:
+            sys.exit(f"the table knows {len(listed)} nodes instead of {nodes}")
+        # Failures are forgotten after a while, and the summary with them; a bench wants nodes that may be used.
+        for summary in (home / ".cache/cx").glob("hook-*.json"):
+            view = json.loads(summary.read_text())
+            view["none_usable_until_ms"] = 0
+            summary.write_text(json.dumps(view))
+        self.requests = {}
+        for name, command in CASES.items():
+            path = home / f"{name}.json"
+            path.write_bytes(request(command, self.cwd))
+            self.requests[name] = str(path)
+        for name in CASES:
+            with open(self.requests[name], "rb") as stdin:
+                done = subprocess.run([cx, "hook"], stdin=stdin, env=self.env, cwd=self.cwd, capture_output=True, check=True)
+            rewritten = b"updatedInput" in done.stdout
+            if rewritten != (name != "light"):
+                sys.exit(f"the case `{name}` was {'' if rewritten else 'not '}rewritten: {done.stdout!r} {done.stderr!r}")
+
+
+def instructions(cx, world, keep):
+    if not shutil.which("valgrind"):
+        sys.exit("--instructions needs valgrind: apt-get install valgrind")
+    counts = {}
+    for name in CASES:
+        with open(world.requests[name], "rb") as stdin:
+            done = subprocess.run(
+                ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", cx, "hook"],
+                stdin=stdin, env=world.env, cwd=world.cwd, capture_output=True, text=True, check=True)
+        counts[name] = int(re.search(r"Collected : (\d+)", done.stderr).group(1))
+    if keep:
+        REFERENCE.write_text(json.dumps(counts, indent=2) + "\n")
+    known = json.loads(REFERENCE.read_text()) if REFERENCE.exists() else {}
+    worse = False
+    print(f"{'':8}{'instructions':>14}{'reference':>12}{'ratio':>8}")
+    for name, count in counts.items():
+        before = known.get(name)
+        ratio = count / before if before else float("nan")
+        worse |= bool(before) and ratio > TOLERANCE
+        print(f"{name:8}{count:14}{before or '-':>12}{ratio:8.2f}")
+    return 1 if worse else 0
+
+
 def main():
     parser = argparse.ArgumentParser(description="Measures what `cx hook` costs against /bin/true.")
     parser.add_argument("--cx", default=find_cx(), help="the program to measure")
-    parser.add_argument("--rounds", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--instructions", action="store_true", help="count instructions under callgrind instead of time")
+    parser.add_argument("--keep-reference", action="store_true", help="with --instructions: keep the counts as the reference")
     options = parser.parse_args()
     if not options.cx:
         sys.exit("there is no cx to measure: run ./install.sh, or name one with --cx PATH")
@@ -64,39 +142,36 @@ def main():
     true = shutil.which("true")
 
     with tempfile.TemporaryDirectory() as top:
-        project = os.path.join(top, "project")
-        os.makedirs(os.path.join(project, "src"))
-        pathlib.Path(project, "Makefile").write_text("test:\n\ttrue\n")
-        config = pathlib.Path(top, "config.toml")
-        config.write_text("".join(f"[node.n{i}]\n" for i in range(8)))
-        config.chmod(0o600)
-        env = {"HOME": top, "PATH": os.environ["PATH"], "CX_CONFIG": str(config)}
-        requests = {}
-        for name, command in CASES.items():
-            requests[name] = os.path.join(top, name + ".json")
-            pathlib.Path(requests[name]).write_bytes(request(command, project))
-
-        for name in CASES:
-            with open(requests[name], "rb") as stdin:
-                done = subprocess.run([cx, "hook"], stdin=stdin, env=env, cwd=project, capture_output=True, check=True)
-            rewritten = b"updatedInput" in done.stdout
-            if rewritten != (name != "light"):
-                sys.exit(f"the case `{name}` was {'' if rewritten else 'not '}rewritten: {done.stdout!r} {done.stderr!r}")
-
-        times = {name: [] for name in ["true", *CASES]}
+        few = World(top, cx, FEW)
+        if options.instructions:
+            sys.exit(instructions(cx, few, options.keep_reference))
+        many = World(top, cx, MANY)
+        worlds = {name: (few, name) for name in CASES} | {f"{name} {MANY}": (many, name) for name in LIMITS}
+        times = {name: [] for name in ["true", *worlds]}
         with open(os.devnull, "wb") as output:
             for _ in range(options.rounds):
-                times["true"].append(once([true], env, project, os.devnull, output))
-                for name in CASES:
-                    times[name].append(once([cx, "hook"], env, project, requests[name], output))
+                times["true"].append(once([true], few.env, few.cwd, os.devnull, output))
+                for name, (world, case) in worlds.items():
+                    times[name].append(once([cx, "hook"], world.env, world.cwd, world.requests[case], output))
 
-    base = statistics.median(times["true"])
-    print(f"{cx}, {options.rounds} rounds")
-    print(f"{'':8}{'median ms':>10}{'p95 ms':>10}{'x true':>8}")
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    print(f"{cx}, {options.rounds} rounds; `{MANY}`: with that many nodes in the table, else {FEW}")
+    print(f"{'':12}{'median ms':>10}{'p95 ms':>10}{'x true':>8}{'limit':>8}")
+    missed = []
     for name, values in times.items():
         values.sort()
-        median = statistics.median(values)
-        print(f"{name:8}{median:10.2f}{values[int(len(values) * 0.95)]:10.2f}{median / base:8.2f}")
+        ratio = medians[name] / medians["true"]
+        limit = LIMITS.get(name)
+        if limit and ratio > limit:
+            missed.append(f"{name}: {ratio:.2f} times /bin/true, limit {limit}")
+        print(f"{name:12}{medians[name]:10.2f}{values[int(len(values) * 0.95)]:10.2f}{ratio:8.2f}{limit or '':>8}")
+    for name in LIMITS:
+        ratio = medians[f"{name} {MANY}"] / medians[name]
+        print(f"{name} with {MANY} nodes against {FEW}: {ratio:.2f} (limit {MANY_LIMIT})")
+        if ratio > MANY_LIMIT:
+            missed.append(f"{name} with {MANY} nodes: {ratio:.2f} times that with {FEW}")
+    if missed:
+        sys.exit("past the limit: " + "; ".join(missed))
 
 
 if __name__ == "__main__":
