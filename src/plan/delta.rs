@@ -1,5 +1,6 @@
 //! What a mirror lacks: the difference of two manifests.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::manifest::{Manifest, RelPath};
@@ -29,13 +30,28 @@ pub fn delta(have: &Manifest, want: &Manifest) -> Delta {
 
 /// The same, but paths that are not wanted and for which `keep` holds are forgotten instead of deleted.
 pub fn delta_keeping(have: &Manifest, want: &Manifest, keep: impl Fn(&RelPath) -> bool) -> Delta {
-    let gone = have.keys().rev().filter(|p| !want.contains_key(*p)).cloned();
-    let (forgets, deletions) = gone.partition(|p| keep(p));
-    let upserts = want
-        .iter()
-        .filter(|(p, e)| have.get(*p) != Some(e))
-        .map(|(p, _)| p.clone())
-        .collect();
+    let mut gone = Vec::new();
+    let mut upserts = BTreeSet::new();
+    let (mut old, mut new) = (have.iter().peekable(), want.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => break,
+        };
+        if order == Ordering::Less {
+            gone.extend(old.next().map(|(p, _)| p.clone()));
+            continue;
+        }
+        let before = if order == Ordering::Equal { old.next() } else { None };
+        if let Some((path, entry)) = new.next()
+            && before.is_none_or(|(_, e)| e != entry)
+        {
+            upserts.insert(path.clone());
+        }
+    }
+    let (forgets, deletions) = gone.into_iter().rev().partition(|p| keep(p));
     Delta {
         deletions,
         forgets,

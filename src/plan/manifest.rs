@@ -1,8 +1,7 @@
 //! The manifest: what a tree holds, as values that two machines can compare.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -118,6 +117,7 @@ pub enum Entry {
         /// Length in bytes.
         size: u64,
         /// Hash of the content.
+        #[serde(with = "hash_bytes")]
         hash: Hash,
     },
     /// A symbolic link, never followed.
@@ -132,8 +132,253 @@ pub enum Entry {
     },
 }
 
-/// What a tree holds. Every parent directory of an entry is an entry too.
-pub type Manifest = BTreeMap<RelPath, Entry>;
+/// What a tree holds, sorted by path. Every parent directory of an entry is an entry too.
+///
+/// One sorted piece of memory that clones share, since several of them are alive at once and a tree may hold 100,000 files;
+/// its generation is found once. [`Manifest::with`] makes many changes at once; [`Manifest::insert`] and
+/// [`Manifest::remove`] move half of it and are for a few.
+#[derive(Clone, Default)]
+pub struct Manifest(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    entries: Vec<(RelPath, Entry)>,
+    generation: OnceLock<Generation>,
+}
+
+impl Manifest {
+    /// Of an empty tree.
+    pub fn new() -> Manifest {
+        Manifest::default()
+    }
+
+    fn of_sorted(entries: Vec<(RelPath, Entry)>) -> Manifest {
+        Manifest(Arc::new(Inner {
+            entries,
+            generation: OnceLock::new(),
+        }))
+    }
+
+    /// How many paths it holds.
+    pub fn len(&self) -> usize {
+        self.0.entries.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.0.entries.is_empty()
+    }
+
+    fn find(&self, path: &RelPath) -> Result<usize, usize> {
+        self.0.entries.binary_search_by(|(p, _)| p.cmp(path))
+    }
+
+    /// What stands at `path`.
+    pub fn get(&self, path: &RelPath) -> Option<&Entry> {
+        self.find(path).ok().map(|i| &self.0.entries[i].1)
+    }
+
+    /// What stands at the path with these bytes.
+    pub fn get_bytes(&self, path: &[u8]) -> Option<&Entry> {
+        let found = self.0.entries.binary_search_by(|(p, _)| p.as_bytes().cmp(path));
+        found.ok().map(|i| &self.0.entries[i].1)
+    }
+
+    /// Whether something stands at `path`.
+    pub fn contains_key(&self, path: &RelPath) -> bool {
+        self.find(path).is_ok()
+    }
+
+    /// The paths, in order.
+    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &RelPath> {
+        self.0.entries.iter().map(|(p, _)| p)
+    }
+
+    /// Paths and what stands there, in order.
+    pub fn iter(&self) -> Iter<'_> {
+        self.0.entries.iter().map(|(p, e)| (p, e))
+    }
+
+    fn edit(&mut self) -> &mut Vec<(RelPath, Entry)> {
+        if Arc::get_mut(&mut self.0).is_none() {
+            *self = Manifest::of_sorted(self.0.entries.clone());
+        }
+        let inner = Arc::get_mut(&mut self.0).expect("nobody else has it");
+        inner.generation = OnceLock::new();
+        &mut inner.entries
+    }
+
+    /// Puts something at a path.
+    pub fn insert(&mut self, path: RelPath, entry: Entry) {
+        match self.find(&path) {
+            Ok(i) => self.edit()[i].1 = entry,
+            Err(i) => self.edit().insert(i, (path, entry)),
+        }
+    }
+
+    /// Takes away what stands at a path.
+    pub fn remove(&mut self, path: &RelPath) {
+        if let Ok(i) = self.find(path) {
+            self.edit().remove(i);
+        }
+    }
+
+    /// The same with changes: what stands at a path then, or `None` where nothing does. Of several for one path the last counts.
+    #[must_use]
+    pub fn with(&self, changes: impl IntoIterator<Item = (RelPath, Option<Entry>)>) -> Manifest {
+        let mut changes: Vec<_> = changes.into_iter().collect();
+        if changes.is_empty() {
+            return self.clone();
+        }
+        // Stable: the last of equal paths stays the last.
+        changes.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut entries = Vec::with_capacity(self.len() + changes.len());
+        let mut old = self.0.entries.iter().peekable();
+        let mut changes = changes.into_iter().peekable();
+        while let Some((path, entry)) = changes.next() {
+            if changes.peek().is_some_and(|(p, _)| *p == path) {
+                continue;
+            }
+            while let Some(same) = old.next_if(|(p, _)| *p < path) {
+                entries.push(same.clone());
+            }
+            old.next_if(|(p, _)| *p == path);
+            entries.extend(entry.map(|e| (path, e)));
+        }
+        entries.extend(old.cloned());
+        Manifest::of_sorted(entries)
+    }
+}
+
+/// See [`Manifest::iter`].
+type Iter<'m> = std::iter::Map<
+    std::slice::Iter<'m, (RelPath, Entry)>,
+    fn(&'m (RelPath, Entry)) -> (&'m RelPath, &'m Entry),
+>;
+
+impl<'m> IntoIterator for &'m Manifest {
+    type Item = (&'m RelPath, &'m Entry);
+    type IntoIter = Iter<'m>;
+
+    fn into_iter(self) -> Iter<'m> {
+        self.iter()
+    }
+}
+
+impl FromIterator<(RelPath, Entry)> for Manifest {
+    /// In any order; of several for one path the last counts.
+    fn from_iter<I: IntoIterator<Item = (RelPath, Entry)>>(all: I) -> Manifest {
+        let mut entries: Vec<_> = all.into_iter().collect();
+        if !entries.is_sorted_by(|a, b| a.0 < b.0) {
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            // Of equal neighbours the first is kept, so the last is moved there.
+            entries.dedup_by(|later, first| {
+                let equal = later.0 == first.0;
+                if equal {
+                    std::mem::swap(later, first);
+                }
+                equal
+            });
+        }
+        Manifest::of_sorted(entries)
+    }
+}
+
+impl std::ops::Index<&RelPath> for Manifest {
+    type Output = Entry;
+
+    fn index(&self, path: &RelPath) -> &Entry {
+        self.get(path).expect("the path is in the manifest")
+    }
+}
+
+impl PartialEq for Manifest {
+    fn eq(&self, other: &Manifest) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.entries == other.0.entries
+    }
+}
+
+impl Eq for Manifest {}
+
+impl fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl Serialize for Manifest {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Manifest {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> de::Visitor<'de> for Entries {
+            type Value = Manifest;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a manifest")
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Manifest, A::Error> {
+                // The length is a stranger's word.
+                let mut entries = Vec::with_capacity(map.size_hint().unwrap_or(0).min(1 << 17));
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(entries.into_iter().collect())
+            }
+        }
+        d.deserialize_map(Entries)
+    }
+}
+
+/// A manifest in a file of cx's own, together with its generation, so that it need not be found again.
+pub mod with_generation {
+    use super::{Deserialize, Deserializer, Generation, Manifest, Serialize, Serializer, generation};
+
+    /// See the module.
+    ///
+    /// # Errors
+    /// Those of `s`.
+    pub fn serialize<S: Serializer>(m: &Manifest, s: S) -> Result<S::Ok, S::Error> {
+        (generation(m), m).serialize(s)
+    }
+
+    /// See the module.
+    ///
+    /// # Errors
+    /// Those of `d`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Manifest, D::Error> {
+        let (generation, m) = <(Generation, Manifest)>::deserialize(d)?;
+        let _ = m.0.generation.set(generation);
+        Ok(m)
+    }
+}
+
+/// A hash in one piece instead of byte by byte.
+mod hash_bytes {
+    use serde::{Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(hash: &super::Hash, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_bytes(hash)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<super::Hash, D::Error> {
+        d.deserialize_bytes(Visitor)
+    }
+
+    struct Visitor;
+    impl de::Visitor<'_> for Visitor {
+        type Value = super::Hash;
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("32 bytes")
+        }
+        fn visit_bytes<E: de::Error>(self, v: &[u8]) -> Result<super::Hash, E> {
+            v.try_into().map_err(|_| E::invalid_length(v.len(), &self))
+        }
+    }
+}
 
 /// Names the state of a mirror: a hash over its manifest. Equal generations mean equal trees.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -157,29 +402,38 @@ impl fmt::Debug for Generation {
 
 /// The generation of a manifest.
 pub fn generation(manifest: &Manifest) -> Generation {
-    let mut h = blake3::Hasher::new();
-    for (path, entry) in manifest {
-        h.update(&(path.as_bytes().len() as u32).to_le_bytes());
-        h.update(path.as_bytes());
-        match entry {
-            Entry::File { mode, size, hash } => {
-                h.update(b"f");
-                h.update(&mode.to_le_bytes());
-                h.update(&size.to_le_bytes());
-                h.update(hash);
+    *manifest.0.generation.get_or_init(|| {
+        let mut h = blake3::Hasher::new();
+        // Many blocks at once are hashed side by side.
+        let mut buf = Vec::with_capacity(72 << 10);
+        for (path, entry) in manifest {
+            buf.extend_from_slice(&(path.as_bytes().len() as u32).to_le_bytes());
+            buf.extend_from_slice(path.as_bytes());
+            match entry {
+                Entry::File { mode, size, hash } => {
+                    buf.push(b'f');
+                    buf.extend_from_slice(&mode.to_le_bytes());
+                    buf.extend_from_slice(&size.to_le_bytes());
+                    buf.extend_from_slice(hash);
+                }
+                Entry::Symlink { target } => {
+                    buf.push(b'l');
+                    buf.extend_from_slice(&(target.len() as u32).to_le_bytes());
+                    buf.extend_from_slice(target);
+                }
+                Entry::Dir { mode } => {
+                    buf.push(b'd');
+                    buf.extend_from_slice(&mode.to_le_bytes());
+                }
             }
-            Entry::Symlink { target } => {
-                h.update(b"l");
-                h.update(&(target.len() as u32).to_le_bytes());
-                h.update(target);
-            }
-            Entry::Dir { mode } => {
-                h.update(b"d");
-                h.update(&mode.to_le_bytes());
+            if buf.len() >= 64 << 10 {
+                h.update(&buf);
+                buf.clear();
             }
         }
-    }
-    Generation(*h.finalize().as_bytes())
+        h.update(&buf);
+        Generation(*h.finalize().as_bytes())
+    })
 }
 
 #[cfg(test)]
@@ -197,5 +451,50 @@ mod tests {
             assert!(RelPath::new(good).is_some(), "{good:?}");
         }
         assert!(RelPath::new(vec![0xff, b'/', 0xfe]).is_some());
+    }
+
+    #[test]
+    fn many_changes_are_one_after_the_other() {
+        let path = |n: u32| RelPath::new(n.to_string()).unwrap();
+        let mut state = 7u32;
+        let mut next = |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) % below
+        };
+        let mut have = Manifest::new();
+        for _ in 0..200 {
+            let changes: Vec<_> = (0..next(20))
+                .map(|_| (path(next(60)), (next(3) > 0).then(|| Entry::Dir { mode: next(512) })))
+                .collect();
+            let mut want = have.clone();
+            for (path, entry) in &changes {
+                match entry {
+                    Some(entry) => want.insert(path.clone(), entry.clone()),
+                    None => want.remove(path),
+                }
+            }
+            let got = have.with(changes);
+            assert_eq!(got, want);
+            assert!(got.keys().is_sorted());
+            let fresh: Manifest = want.iter().map(|(p, e)| (p.clone(), e.clone())).collect();
+            assert_eq!(generation(&got), generation(&fresh));
+            let bytes = postcard::to_stdvec(&got).unwrap();
+            assert_eq!(postcard::from_bytes::<Manifest>(&bytes).unwrap(), got);
+            have = got;
+        }
+    }
+
+    #[test]
+    fn a_change_to_a_clone_changes_neither_the_other_nor_leaves_its_generation() {
+        let mut a = Manifest::new();
+        a.insert(RelPath::new("x").unwrap(), Entry::Dir { mode: 1 });
+        let before = generation(&a);
+        let b = a.clone();
+        a.insert(RelPath::new("y").unwrap(), Entry::Dir { mode: 1 });
+        assert_ne!(generation(&a), before);
+        assert_eq!((generation(&b), b.len()), (before, 1));
+        // The last of equal paths counts.
+        let twice = [2, 3].map(|mode| (RelPath::new("x").unwrap(), Entry::Dir { mode }));
+        assert_eq!(Manifest::from_iter(twice)[&RelPath::new("x").unwrap()], Entry::Dir { mode: 3 });
     }
 }

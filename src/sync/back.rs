@@ -22,7 +22,7 @@ use super::{SyncError, TMP_PREFIX, crash_point, index, is_full, now_ns, unique};
 use crate::plan::manifest::{Entry, Manifest, RelPath};
 
 /// Version of the journal.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What is known here of the run whose changes come back.
 #[derive(Clone, Copy, Debug)]

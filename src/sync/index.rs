@@ -15,7 +15,7 @@ use super::stat::Stat;
 use crate::plan::manifest::{Hash, RelPath};
 
 /// Version of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What is remembered of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -70,7 +70,7 @@ pub fn write_pack_with(
     if let Some(repository) = repository {
         pack.repository(repository)?;
     }
-    let mut manifest = want.clone();
+    let mut other = Vec::new();
     for path in &delta.deletions {
         pack.delete(path)?;
     }
@@ -82,16 +82,17 @@ pub fn write_pack_with(
         match pack.put(&mut tree, path, entry, Origin::Synced)? {
             Some(sent) => {
                 if sent != *entry {
-                    manifest.insert(path.clone(), sent);
+                    other.push((path.clone(), Some(sent)));
                 }
             }
             None => {
                 // The mirror may hold an older one.
                 pack.delete(path)?;
-                manifest.remove(path);
+                other.push((path.clone(), None));
             }
         }
     }
+    let manifest = want.with(other);
     let (files, bytes) = (pack.files, pack.bytes);
     pack.end(generation(&manifest))?;
     Ok(Packed {

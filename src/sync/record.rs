@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::index;
-use crate::plan::manifest::{Generation, Manifest, generation};
+use crate::plan::manifest::{Generation, Manifest, generation, with_generation};
 
 /// Version of the files; one of another version counts as missing.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What a mirror holds, as far as known here. A wrong belief costs one more exchange: the node compares generations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MirrorRecord {
     /// What the mirror holds; empty where nothing is known.
+    #[serde(with = "with_generation")]
     pub manifest: Manifest,
     /// Id of the repository that was last installed there, if any.
     pub repository: Option<[u8; 32]>,

@@ -80,22 +80,14 @@ impl Op {
 
 /// The manifest of a tree that held `manifest` once the changes are made.
 pub fn after(manifest: &Manifest, ops: &[Op]) -> Manifest {
-    let mut m = manifest.clone();
-    for op in ops {
-        match op {
-            Op::Delete { path } | Op::Forget { path } => {
-                m.remove(path);
-            }
-            Op::Put {
-                origin: Origin::Apart,
-                ..
-            } => {}
-            Op::Put { path, entry, .. } => {
-                m.insert(path.clone(), entry.clone());
-            }
-        }
-    }
-    m
+    manifest.with(ops.iter().filter_map(|op| match op {
+        Op::Delete { path } | Op::Forget { path } => Some((path.clone(), None)),
+        Op::Put {
+            origin: Origin::Apart,
+            ..
+        } => None,
+        Op::Put { path, entry, .. } => Some((path.clone(), Some(entry.clone()))),
+    }))
 }
 
 /// A pack that was received whole. Removes its files when dropped.

@@ -147,11 +147,15 @@ impl Mirror {
 
 /// Refuses a manifest that no tree can have.
 fn check_tree(manifest: &Manifest) -> Result<(), SyncError> {
+    // Neighbours mostly share their directory.
+    let mut last: &[u8] = b"";
     for path in manifest.keys() {
         let bytes = path.as_bytes();
-        if let Some(slash) = bytes.iter().rposition(|b| *b == b'/') {
-            let parent = RelPath::new(&bytes[..slash]);
-            if !matches!(parent.and_then(|p| manifest.get(&p)), Some(Entry::Dir { .. })) {
+        if let Some(slash) = bytes.iter().rposition(|b| *b == b'/')
+            && bytes[..slash] != *last
+        {
+            last = &bytes[..slash];
+            if !matches!(manifest.get_bytes(last), Some(Entry::Dir { .. })) {
                 return Err(SyncError::Pack(format!("{path} lies in no directory")));
             }
         }

@@ -65,15 +65,11 @@ impl Mirror {
         plan.keep_within(back.limit);
 
         // What the mirror holds from now on: the truth about what is synced, and what joins.
-        let mut manifest = self.state.manifest.clone();
-        for (path, entry) in &survey.changes {
-            match entry {
-                Some(entry) => manifest.insert(path.clone(), entry.clone()),
-                None => manifest.remove(path),
-            };
-        }
+        let changed = survey.changes.iter().map(|(p, e)| (p.clone(), e.clone()));
+        let manifest = self.state.manifest.with(changed);
         add_parents(&mut plan, &manifest, &mut tree).map_err(|e| self.failed("failed to look at", e))?;
 
+        let mut went = Vec::new();
         let mut learned = survey.known;
         let mut pack = PackWriter::new(out).map_err(|e| self.failed("failed to send what changed in", e))?;
         for path in plan.deletions.iter().rev() {
@@ -85,10 +81,7 @@ impl Mirror {
             let sent = sent.map_err(|e| self.failed("failed to send what changed in", e))?;
             let Some(sent) = sent else {
                 // It vanished, or became something else, under our eyes: the next collect tells.
-                match self.state.manifest.get(path) {
-                    Some(old) => manifest.insert(path.clone(), old.clone()),
-                    None => manifest.remove(path),
-                };
+                went.push((path.clone(), self.state.manifest.get(path).cloned()));
                 learned.insert(path.clone(), None);
                 seen.remove(path);
                 continue;
@@ -109,10 +102,11 @@ impl Mirror {
                         let same = stat.is_some() && tree.stat(path).ok().flatten() == stat;
                         learned.insert(path.clone(), stat.filter(|_| same));
                     }
-                    manifest.insert(path.clone(), sent);
+                    went.push((path.clone(), Some(sent)));
                 }
             }
         }
+        let manifest = manifest.with(went);
         let (files, bytes) = (pack.files, pack.bytes);
         let generation = generation(&manifest);
         pack.end(generation)

@@ -31,13 +31,13 @@ use super::beneath::Beneath;
 use super::index;
 use super::stat::Stat;
 use super::{SyncError, now_ns, unique};
-use crate::plan::manifest::{Generation, Hash, Manifest, RelPath, generation};
+use crate::plan::manifest::{Generation, Hash, Manifest, RelPath, generation, with_generation};
 use crate::proto::{BackSpec, MirrorKey};
 
 pub use collect::Collected;
 
 /// Version of the state and the journal; those of another version count as missing.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A mirror.
 #[derive(Debug)]
@@ -53,6 +53,7 @@ pub struct Mirror {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct State {
     /// What client and mirror agree on.
+    #[serde(with = "with_generation")]
     manifest: Manifest,
     /// Stats of the files and links in the manifest, as far as they can be trusted.
     known: BTreeMap<RelPath, Stat>,

@@ -38,12 +38,7 @@ impl Mirror {
         if survey.changes.is_empty() && survey.known.is_empty() {
             return Ok(());
         }
-        for (path, entry) in survey.changes {
-            match entry {
-                Some(entry) => self.state.manifest.insert(path, entry),
-                None => self.state.manifest.remove(&path),
-            };
-        }
+        self.state.manifest = self.state.manifest.with(survey.changes);
         self.state.learn(survey.known);
         self.save_state()
     }
