@@ -12,7 +12,7 @@ use crate::pipeline;
 use crate::request::{Demands, Detach, Origin, Request};
 use crate::setup::change::Wish;
 use crate::shims::{self, Shell};
-use crate::{agent, demo, gc, hook, mcp, nodes, runs, setup, status};
+use crate::{agent, demo, gc, hook, mcp, node, nodes, runs, setup, status};
 
 const AFTER: &str = "\
 Anything that is not one of these commands is run: `cx pytest -x` runs pytest where it finishes first.
@@ -96,6 +96,12 @@ enum Verb {
         /// In a process of its own.
         #[arg(long)]
         detach: bool,
+    },
+    /// Keep the stream to a node's agent for the next run (cx starts it by itself).
+    #[command(hide = true)]
+    Hold {
+        /// The node.
+        node: String,
     },
     /// Serve as the agent of a node (started over ssh).
     #[command(hide = true)]
@@ -278,6 +284,7 @@ pub fn main() -> ExitCode {
                 return served(mcp::run(options));
             }
         }
+        Some(a) if a == "hold" => return node::hold::main(&args.collect::<Vec<_>>()),
         Some(a) if a == "agent" => return agent::main(&args.collect::<Vec<_>>()),
         _ => {}
     }
@@ -411,6 +418,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
             }
             Ok(0)
         }
+        Verb::Hold { .. } => anyhow::bail!("cx hold is started by cx itself"),
         Verb::Agent => anyhow::bail!("cx agent is started by cx itself on a node"),
     }
 }

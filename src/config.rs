@@ -76,6 +76,8 @@ pub struct Policy {
     pub when_full: WhenFull,
     /// `link_grace`: seconds a run lives on after its link went silent.
     pub link_grace: u32,
+    /// `hold`: seconds that the stream to a node's agent is kept for the next run; 0: not at all.
+    pub hold: u32,
     /// `back_limit`: bytes that come back from one run at most (`"256MB"`).
     pub back_limit: u64,
     /// `ignored_limit`: bytes of ignored files that go along at most (`"32MB"`).
@@ -95,6 +97,7 @@ impl Default for Policy {
             busy_cpu: 40.0,
             when_full: WhenFull::Auto,
             link_grace: 600,
+            hold: 300,
             back_limit: 256 << 20,
             ignored_limit: 32 << 20,
             off: Vec::new(),
@@ -257,6 +260,7 @@ struct PolicyTable {
     busy_cpu: Option<f32>,
     when_full: WhenFull,
     link_grace: Option<u32>,
+    hold: Option<u32>,
     back_limit: Option<Size>,
     ignored_limit: Option<Size>,
     off: Vec<String>,
@@ -376,6 +380,7 @@ impl Config {
             busy_cpu: p.busy_cpu.unwrap_or(d.busy_cpu),
             when_full: p.when_full,
             link_grace: p.link_grace.unwrap_or(d.link_grace),
+            hold: p.hold.unwrap_or(d.hold),
             back_limit: p.back_limit.map_or(d.back_limit, |s| s.0),
             ignored_limit: p.ignored_limit.map_or(d.ignored_limit, |s| s.0),
             off: p.off,

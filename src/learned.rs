@@ -152,7 +152,7 @@ pub fn watch_this_process(paths: &Paths, key: u64) {
 }
 
 /// Lets go of all that the command's own end must not have to wait for: its output above all.
-fn let_go() {
+pub(crate) fn let_go() {
     let _ = std::env::set_current_dir("/");
     if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdin(&null);

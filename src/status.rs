@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::agent::now_ms;
 use crate::config::{Config, NodeConfig};
 use crate::inflight::Inflight;
-use crate::node::printable;
+use crate::node::{hold, printable};
 use crate::paths::Paths;
 use crate::table::{self, NodeState, Table};
 
@@ -27,13 +27,15 @@ pub fn print(as_json: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
     let rows: Vec<Row> = std::iter::once(Row::new("local", None, &table.local, 0, now))
         .chain(config.nodes.iter().map(|n| {
             let state = table.nodes.get(&n.name).cloned().unwrap_or_default();
-            Row::new(
+            let mut row = Row::new(
                 &n.name,
                 Some(n),
                 &state,
                 under_way.get(&n.name).copied().unwrap_or(0),
                 now,
-            )
+            );
+            row.json["streams_kept"] = hold::count(n, &config, &paths).into();
+            row
         }))
         .collect();
     if as_json {

@@ -94,6 +94,9 @@ async fn open(
     if let Some(clock) = clock
         && node.embedded.is_none()
     {
+        if let Some(opening) = Link::borrow(node, config, paths).await {
+            return Ok(Way::Borrowed(Box::new(opening)));
+        }
         let opening = Link::begin(node, config, paths, deadline).await?;
         if opening.node_time(&clock, Duration::ZERO).is_some() {
             return Ok(Way::Early(opening, clock));

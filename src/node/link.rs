@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::agents::{self, Build};
 use super::ssh::Ssh;
-use super::{LinkError, embedded, printable};
+use super::{LinkError, embedded, hold, printable};
 use crate::config::{Config, NodeConfig};
 use crate::paths::Paths;
 use crate::probe;
@@ -24,10 +24,10 @@ use crate::table::NodeClock;
 const QUEUE: usize = 64;
 
 /// Bytes read from the session at once.
-const READ: usize = 64 << 10;
+pub(super) const READ: usize = 64 << 10;
 
 type Routes = Arc<Mutex<HashMap<u32, mpsc::Sender<Down>>>>;
-type Reading = Pin<Box<dyn AsyncRead + Send>>;
+pub(super) type Reading = Pin<Box<dyn AsyncRead + Send>>;
 type Writing = Pin<Box<dyn AsyncWrite + Send>>;
 
 /// A living stream to an agent. Dropping it ends the stream, and with it the runs that are not detached.
@@ -64,6 +64,9 @@ struct Stream {
     next: AtomicU32,
     /// Hash of the build whose agent it is; empty for an embedded one.
     build: String,
+    /// It is lent by a holder.
+    is_lent: bool,
+    writer: tokio::task::JoinHandle<()>,
     _holds: Box<dyn std::any::Any + Send + Sync>,
 }
 
@@ -174,6 +177,29 @@ impl Link {
         Opening::over_ssh(&node.name, &ssh, &Build::own()?, deadline).await
     }
 
+    /// Borrows the standing stream to `node`, if a holder has one to lend. The agent is asked to greet; what it is asked besides may
+    /// travel right behind that.
+    pub async fn borrow(node: &NodeConfig, config: &Config, paths: &Paths) -> Option<Opening> {
+        if node.embedded.is_some() || config.policy.hold == 0 {
+            return None;
+        }
+        let ssh = Ssh::new(&node.name, config.ssh_config.as_deref(), paths).ok()?;
+        let build = Build::own().ok()?;
+        let (lent, first_run) = hold::lease(&ssh, &build).await?;
+        let (reading, writing) = lent.into_split();
+        let mut opening = Opening::new(
+            &node.name,
+            build.hash,
+            Box::pin(writing),
+            Box::pin(reading),
+            Greets::Asked,
+            Box::new(()),
+        );
+        opening.stream.next = AtomicU32::new(first_run);
+        opening.stream.tx.send(proto::encode(0, &Up::Ask)).await.ok()?;
+        Some(opening)
+    }
+
     async fn embedded(name: &str, home: &Path, deadline: Instant) -> Result<Link, LinkError> {
         let mut child = embedded::start(home)?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
@@ -184,6 +210,7 @@ impl Link {
             String::new(),
             Box::pin(stdin),
             Box::pin(stdout),
+            Greets::Unasked,
             Box::new(child),
         );
         match opening.greeted(deadline).await? {
@@ -205,6 +232,20 @@ impl Link {
     /// Opens a run's channel.
     pub fn channel(&self) -> RunChannel {
         self.stream.channel()
+    }
+
+    /// Whether a holder has lent it.
+    pub fn is_lent(&self) -> bool {
+        self.stream.is_lent
+    }
+
+    /// Gives a lent stream back, for whoever comes next. Nothing may be under way on it any more; without this the holder ends the
+    /// stream.
+    pub async fn give_back(self) {
+        let bye = [0u32.to_le_bytes(), hold::BYE.to_le_bytes()].concat();
+        if self.stream.is_lent && self.stream.tx.send(bye).await.is_ok() {
+            let _ = tokio::time::timeout(Duration::from_millis(200), self.stream.writer).await;
+        }
     }
 
     /// Time since the node was last heard.
@@ -296,6 +337,15 @@ pub enum Greeting {
     Missing(String),
 }
 
+/// When the agent greets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Greets {
+    /// Unasked, as it was started just now.
+    Unasked,
+    /// When it is asked: it has been there for a while.
+    Asked,
+}
+
 enum First {
     Welcome(Box<Welcome>, Instant),
     Missing(String),
@@ -310,6 +360,7 @@ impl Opening {
             build.hash.clone(),
             Box::pin(pipes.stdin),
             Box::pin(pipes.stdout),
+            Greets::Unasked,
             holds,
         );
         Ok(Opening {
@@ -323,6 +374,7 @@ impl Opening {
         build: String,
         stdin: Writing,
         stdout: Reading,
+        greets: Greets,
         holds: Box<dyn std::any::Any + Send + Sync>,
     ) -> Opening {
         let opened = Instant::now();
@@ -334,9 +386,10 @@ impl Opening {
         });
         let (ended_tx, ended) = watch::channel(false);
         let (first_tx, first) = oneshot::channel();
-        tokio::spawn(write_loop(stdin, out));
+        let writer = tokio::spawn(write_loop(stdin, out));
         tokio::spawn(read_loop(
             stdout,
+            greets,
             first_tx,
             routes.clone(),
             heard.clone(),
@@ -353,6 +406,8 @@ impl Opening {
                 ended,
                 next: AtomicU32::new(1),
                 build,
+                is_lent: greets == Greets::Asked,
+                writer,
                 _holds: holds,
             },
             first,
@@ -369,6 +424,27 @@ impl Opening {
     /// another build's agent.
     pub fn node_time(&self, clock: &NodeClock, after: Duration) -> Option<u64> {
         clock.time(&self.stream.build, after)
+    }
+
+    /// The link, if the agent has greeted by now; otherwise this again.
+    ///
+    /// # Errors
+    /// When the stream ended without a greeting.
+    pub fn settled(mut self) -> Result<Result<Link, Box<Opening>>, LinkError> {
+        match self.first.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) => Ok(Err(Box::new(self))),
+            Ok(Ok(First::Welcome(welcome, greeted))) => Ok(Ok(Link {
+                node: self.node,
+                welcome: *welcome,
+                greeted,
+                rtt: greeted - self.opened,
+                stream: self.stream,
+            })),
+            Ok(Err(e)) => Err(e),
+            Ok(Ok(First::Missing(_))) | Err(oneshot::error::TryRecvError::Closed) => {
+                Err(LinkError::Agent("no agent's greeting came from there".into()))
+            }
+        }
     }
 
     /// Waits for the agent's greeting until `deadline`.
@@ -409,8 +485,19 @@ impl Opening {
 }
 
 /// Reads the greeting, or what stands in its place.
-async fn greeting(stdout: &mut Reading) -> Result<First, LinkError> {
+async fn greeting(stdout: &mut Reading, greets: Greets) -> Result<First, LinkError> {
     let none = |e| LinkError::Agent(format!("no agent's greeting came from there: {e}"));
+    if greets == Greets::Asked {
+        // Whatever else comes before was meant for somebody else.
+        loop {
+            let (run, body) = read(stdout).await.map_err(none)?;
+            if run == 0
+                && let Ok(Down::Welcome(w)) = proto::decode::<Down>(&body)
+            {
+                return Ok(First::Welcome(w, Instant::now()));
+            }
+        }
+    }
     let body = match skip_noise(stdout).await.map_err(none)? {
         Noise::Missing(platform) => return Ok(First::Missing(platform)),
         Noise::Magic => read(stdout).await.map_err(none)?.1,
@@ -428,13 +515,13 @@ async fn greeting(stdout: &mut Reading) -> Result<First, LinkError> {
     }
 }
 
-enum Noise {
+pub(super) enum Noise {
     Magic,
     Missing(String),
 }
 
 /// Reads up to the agent's magic line, or to the line that says it is missing, past whatever rc files print.
-async fn skip_noise(stdout: &mut Reading) -> std::io::Result<Noise> {
+pub(super) async fn skip_noise(stdout: &mut Reading) -> std::io::Result<Noise> {
     let mut seen = Vec::new();
     let mut byte = [0];
     while seen.len() < proto::MAX_NOISE {
@@ -461,7 +548,7 @@ async fn skip_noise(stdout: &mut Reading) -> std::io::Result<Noise> {
     Err(std::io::Error::other("a megabyte of other output came first"))
 }
 
-async fn read(stdout: &mut Reading) -> std::io::Result<(u32, Vec<u8>)> {
+pub(super) async fn read(stdout: &mut Reading) -> std::io::Result<(u32, Vec<u8>)> {
     let mut head = [0; 8];
     stdout.read_exact(&mut head).await?;
     let (len, run) = proto::split_head(&head);
@@ -473,13 +560,14 @@ async fn read(stdout: &mut Reading) -> std::io::Result<(u32, Vec<u8>)> {
 
 async fn read_loop(
     stdout: Reading,
+    greets: Greets,
     first: oneshot::Sender<Result<First, LinkError>>,
     routes: Routes,
     heard: Arc<Heard>,
     ended: watch::Sender<bool>,
 ) {
     let mut stdout: Reading = Box::pin(tokio::io::BufReader::with_capacity(READ, stdout));
-    let greeting = greeting(&mut stdout).await;
+    let greeting = greeting(&mut stdout, greets).await;
     let is_agent = matches!(greeting, Ok(First::Welcome(..)));
     let _ = first.send(greeting);
     while is_agent && let Ok((run, body)) = read(&mut stdout).await {
@@ -508,7 +596,8 @@ async fn read_loop(
 
 async fn write_loop(mut stdin: Writing, mut out: mpsc::Receiver<Vec<u8>>) {
     while let Some(packet) = out.recv().await {
-        if stdin.write_all(&packet).await.is_err() || stdin.flush().await.is_err() {
+        let is_last = packet[4..8] == hold::BYE.to_le_bytes();
+        if stdin.write_all(&packet).await.is_err() || stdin.flush().await.is_err() || is_last {
             break;
         }
     }

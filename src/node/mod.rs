@@ -3,6 +3,7 @@
 
 pub mod agents;
 mod embedded;
+pub mod hold;
 pub mod link;
 pub mod ssh;
 

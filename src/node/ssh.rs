@@ -71,13 +71,27 @@ impl Ssh {
 
     /// The socket of this node's master `n`.
     fn socket(&self, n: u32) -> PathBuf {
+        self.ctl
+            .join(format!("{}-{n}", &self.key().finalize().to_hex()[..16]))
+    }
+
+    /// The socket of the holder `n` of this node's standing stream to the agent of `build`.
+    pub fn hold_socket(&self, build: &str, n: u32) -> PathBuf {
+        let mut h = self.key();
+        h.update(&[0]);
+        h.update(build.as_bytes());
+        self.ctl.join(format!("{}-h{n}", &h.finalize().to_hex()[..16]))
+    }
+
+    /// What tells this node, reached this way, from others.
+    fn key(&self) -> blake3::Hasher {
         let mut h = blake3::Hasher::new();
         h.update(self.alias.as_bytes());
         h.update(&[0]);
         if let Some(c) = &self.config {
             h.update(c.as_os_str().as_encoded_bytes());
         }
-        self.ctl.join(format!("{}-{n}", &h.finalize().to_hex()[..16]))
+        h
     }
 
     /// Opens a session that runs `command` (a line for the node's login shell).

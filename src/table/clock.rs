@@ -53,7 +53,7 @@ fn age(clock: &NodeClock, steady_ms: u64, wall_ms: u64) -> Option<u64> {
 }
 
 /// Milliseconds that nobody can set, which pass while the machine sleeps, too; they start again when it does.
-fn steady_ms() -> u64 {
+pub fn steady_ms() -> u64 {
     // Elsewhere the monotonic clock goes on in sleep.
     #[cfg(target_os = "linux")]
     let id = rustix::time::ClockId::Boottime;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::paths::{self, Paths};
 use crate::proto::{Facts, Load, PathMode, Welcome};
 
-pub use clock::NodeClock;
+pub use clock::{NodeClock, steady_ms};
 pub use hook_view::{HookView, hook_view, write_hook_view};
 pub use refresh::{detach, refresh_if_stale, refresh_lock};
 

@@ -14,6 +14,7 @@ mod fidelity;
 mod forward;
 mod gc;
 mod harness;
+mod hold;
 mod hook;
 mod install;
 mod learned;

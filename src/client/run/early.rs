@@ -5,6 +5,8 @@
 //! time, in the node's clock as it was known from the last answer, and this side turns elsewhere only once that has passed
 //! or the node has said that nothing was started. Where there is no agent of this build, nobody reads the packet.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::lost::find_out;
@@ -15,6 +17,23 @@ use crate::node::{Link, LinkError};
 /// What a run goes on with: the link, the run's channel, and, where the run had to be found again on a new stream, the bytes of
 /// input that had arrived.
 type Found = (Link, RunChannel, Option<u64>);
+
+/// How long the agent at the end of a borrowed stream may take to answer: as long as a standing connection may.
+const STANDING: Duration = Duration::from_millis(1500);
+
+/// Waits for the answer of the agent at the end of a borrowed stream. The run that it was asked for has no leave to start yet.
+///
+/// # Errors
+/// [`RunError::NoAgent`] where none comes.
+pub(super) async fn answered(opening: Opening, caller: &mut Caller<'_>) -> Result<Link, RunError> {
+    tokio::select! {
+        greeting = opening.greeted(Instant::now() + STANDING) => match greeting {
+            Ok(Greeting::Here(link)) => Ok(*link),
+            _ => Err(RunError::NoAgent),
+        },
+        Some(order) = caller.orders.recv() => Err(RunError::Interrupted(order.signal())),
+    }
+}
 
 /// Waits for the greeting of the agent that was asked already.
 ///

@@ -25,6 +25,7 @@ use super::terminal::{self, Terminal};
 use super::tree::{Applied, Incoming, Pack, Tree};
 use crate::config::{Config, NodeConfig};
 use crate::node::Link;
+use crate::node::hold;
 use crate::node::link::{Opening, RunChannel};
 use crate::node::printable;
 use crate::paths::Paths;
@@ -153,7 +154,8 @@ pub enum RunError {
         /// The node is at fault (transport), not busy or lacking something.
         broken: bool,
     },
-    /// The agent is not installed there (any more): what was sent before it greeted was read by nobody.
+    /// The agent is not installed there (any more): what was sent before it greeted was read by nobody. Or it did not answer on a
+    /// borrowed stream, and had no leave to start anything. A stream of one's own may do.
     NoAgent,
     /// The command may have run and may still; its result is unknown.
     Lost {
@@ -235,6 +237,8 @@ pub enum Way {
     Greeted(Link),
     /// A session is open, and the agent will greet. The node's clock is known from the last time.
     Early(Opening, NodeClock),
+    /// A standing stream was borrowed, and its agent asked to greet.
+    Borrowed(Box<Opening>),
 }
 
 /// Runs `job` on the node at the end of `way`.
@@ -249,9 +253,20 @@ pub async fn run(
     caller: &mut Caller<'_>,
 ) -> Result<Ran, RunError> {
     let begun = Instant::now();
+    let way = match way {
+        Way::Borrowed(opening) => match opening.settled() {
+            // It has shown that it lives, so it may have its leave to start.
+            Ok(Ok(link)) => Way::Greeted(link),
+            Ok(Err(opening)) => Way::Borrowed(opening),
+            Err(_) => return Err(RunError::NoAgent),
+        },
+        way => way,
+    };
     let (channel, time) = match &way {
         Way::Greeted(link) => (link.channel(), Some(link.node_time(START_WINDOW))),
         Way::Early(opening, clock) => (opening.channel(), opening.node_time(clock, START_WINDOW)),
+        // A node that fell silent this very second must not leave us in doubt whether it started the command.
+        Way::Borrowed(opening) => (opening.channel(), None),
     };
     let node = &again.node.name;
     let (pack, start_by) = send_run(node, &channel, time, job, terms).await?;
@@ -259,6 +274,7 @@ pub async fn run(
     let (link, channel, attached) = match way {
         Way::Greeted(link) => (link, channel, None),
         Way::Early(opening, _) => early::greeted(opening, channel, &again, &job.id, start_by, caller).await?,
+        Way::Borrowed(opening) => (early::answered(*opening, caller).await?, channel, None),
     };
     reach::note_answer(again.paths, &link);
     let mut r = Running {
@@ -308,7 +324,16 @@ pub async fn run(
             r.link.node, job.link_grace
         ));
     }
-    r.finish(exit?).await
+    match exit {
+        Ok(exit) => r.finish(exit).await,
+        Err(e) => {
+            // It said no, and holds nothing of this run any more.
+            if matches!(e, RunError::NotStarted { broken: false, .. }) {
+                r.link.give_back().await;
+            }
+            Err(e)
+        }
+    }
 }
 
 /// Sends the packet that asks for the run. The pack that goes with it, if any, and until when the node may start the command,
@@ -734,6 +759,14 @@ impl Running<'_> {
                 })?;
         }
         let _ = self.channel.send(&Up::Done).await;
+        // Who is stopped by a signal leaves nothing on the node, an agent that waits neither.
+        if self.signalled.is_none() && !self.urged {
+            if self.link.is_lent() {
+                self.link.give_back().await;
+            } else {
+                hold::start(self.again.node, self.again.config, self.again.paths);
+            }
+        }
         Ok(Ran {
             exit,
             sent,

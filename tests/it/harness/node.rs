@@ -22,9 +22,22 @@ impl Node {
         self.sshd.home()
     }
 
-    /// What runs there now, `pid command line` each, without sshd itself and ssh sessions that are ending.
+    /// What runs there now, `pid command line` each, without sshd itself, ssh sessions that are ending, and agents: a standing one
+    /// waits for the next run.
     pub fn processes(&self) -> Vec<String> {
+        let mut all = self.with_agents();
+        all.retain(|line| !line.ends_with(" agent"));
+        all
+    }
+
+    /// The same with agents.
+    pub fn with_agents(&self) -> Vec<String> {
         described(processes::with_home(&self.home()))
+    }
+
+    /// How many sessions its sshd has opened so far.
+    pub fn sessions(&self) -> usize {
+        self.sshd.log().matches("Starting session: ").count()
     }
 
     /// Waits until nothing runs there; for at most `limit`, and then says what does.

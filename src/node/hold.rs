@@ -1,0 +1,390 @@
+//! The standing stream to a node: a small process, `cx hold NODE`, keeps an agent on an open session and lends it to one cx at a
+//! time. That spares the session, the login shell's rc files and the agent's start.
+//!
+//! A cx that had to open a stream of its own starts one when its run has ended well. It listens on a socket in cx's own directory,
+//! by the names of which only this build finds it, and lends the stream to the first who asks; whoever comes meanwhile finds the
+//! next holder, or opens a stream of its own. So a reader that pauses holds up nobody else.
+//!
+//! While it lends the stream, the holder only carries packets: it beats for neither side, so that both see the other's silence as
+//! they would without it. A client that has finished gives the stream back by a word ([`BYE`]). One that ends without it is gone:
+//! then the holder ends, too, and with it the stream, which means to the agent what it always means. What is true of a
+//! stream of one's own is so true of a lent one: what a killed cx leaves on the node, what becomes of a detached run.
+
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+
+use super::LinkError;
+use super::agents::{self, Build};
+use super::link::{self, Noise};
+use super::ssh::Ssh;
+use crate::config::{Config, NodeConfig};
+use crate::paths::{self, Paths};
+use crate::proto::{self, Down, Up};
+use crate::table::steady_ms;
+
+/// Holders of one node and build.
+const HOLDERS: u32 = 3;
+
+/// The run number of the packet, without a body, by which a client gives the stream back. It never reaches the node.
+pub const BYE: u32 = u32::MAX;
+
+/// What a holder says first; then comes the first run number that its client may use.
+const HELLO: [u8; 4] = *b"cxh1";
+
+/// Run numbers that one client may use.
+const NUMBERS: u32 = 1 << 10;
+
+/// How long a holder may take to say hello. It does nothing else meanwhile; one that stands still is passed over.
+const ANSWER: Duration = Duration::from_millis(200);
+
+/// A stream on which the node has been silent for longer is not lent: its agent beats every second. Counted in time that passes
+/// in sleep, too.
+const FRESH_MS: u64 = 2500;
+
+/// Silence after which the holder gives the stream up.
+const SILENT_MS: u64 = 10_000;
+
+/// Asks for the standing stream to a node. With it comes the first run number to use. `None` where there is none, or all are lent.
+pub async fn lease(ssh: &Ssh, build: &Build) -> Option<(UnixStream, u32)> {
+    for n in 0..HOLDERS {
+        let socket = ssh.hold_socket(&build.hash, n);
+        if !socket.exists() {
+            continue;
+        }
+        let ask = async {
+            let mut stream = UnixStream::connect(&socket).await.ok()?;
+            let own = stream.peer_cred().ok()?.uid() == rustix::process::geteuid().as_raw();
+            let mut hello = [0; 8];
+            stream.read_exact(&mut hello).await.ok()?;
+            let first = u32::from_le_bytes([hello[4], hello[5], hello[6], hello[7]]);
+            (own && hello[..4] == HELLO).then_some((stream, first))
+        };
+        if let Ok(Some(lent)) = timeout(ANSWER, ask).await {
+            return Some(lent);
+        }
+    }
+    None
+}
+
+/// How many standing streams to a node this build has.
+pub fn count(node: &NodeConfig, config: &Config, paths: &Paths) -> u32 {
+    let sockets = || {
+        let ssh = Ssh::new(&node.name, config.ssh_config.as_deref(), paths).ok()?;
+        let build = Build::own().ok()?;
+        let held = |n: &u32| is_held(&ssh.hold_socket(&build.hash, *n));
+        Some((0..HOLDERS).filter(held).count() as u32)
+    };
+    sockets().unwrap_or(0)
+}
+
+fn is_held(socket: &Path) -> bool {
+    File::open(socket.with_extension("lock"))
+        .is_ok_and(|f| rustix::fs::flock(&f, FlockOperation::NonBlockingLockShared).is_err())
+}
+
+/// Starts a holder for `node`, unless there are enough, or the user wants none.
+pub fn start(node: &NodeConfig, config: &Config, paths: &Paths) {
+    if node.embedded.is_some() || config.policy.hold == 0 || count(node, config, paths) >= HOLDERS {
+        return;
+    }
+    let Ok(exe) = std::env::current_exe() else { return };
+    let mut command = Command::new(exe);
+    // It lives on for minutes: secrets in the caller's environment are none of its business.
+    command.env_clear();
+    for name in [
+        "HOME",
+        "PATH",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "SHELL",
+        "SSH_AUTH_SOCK",
+        "XDG_CONFIG_HOME",
+        "XDG_STATE_HOME",
+        "XDG_CACHE_HOME",
+        "XDG_DATA_HOME",
+        "XDG_RUNTIME_DIR",
+    ] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    let child = command
+        .env("CX_CONFIG", &paths.config_file)
+        .arg("hold")
+        .arg(&node.name)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    // It is a child of nobody's in a moment: see `main`.
+    if let Ok(mut child) = child {
+        let _ = child.wait();
+    }
+}
+
+/// Runs `cx hold NODE`: goes into the background and keeps the stream until it is not needed any more.
+pub fn main(args: &[OsString]) -> ExitCode {
+    let Some(node) = args.first().and_then(|n| n.to_str()) else {
+        return ExitCode::from(2);
+    };
+    // SAFETY: this process has one thread; the child goes on as the only one, in a session of its own.
+    match unsafe { libc::fork() } {
+        0 => {}
+        -1 => return ExitCode::FAILURE,
+        _ => return ExitCode::SUCCESS,
+    }
+    let _ = rustix::process::setsid();
+    crate::learned::let_go();
+    let ended = crate::pipeline::runtime().and_then(|runtime| runtime.block_on(hold(node)));
+    // The runtime is gone, and with it the stream. Nobody listens to an error.
+    ExitCode::from(u8::from(ended.is_err()))
+}
+
+/// What must stay as it is for the holder to stay.
+struct Grounds {
+    node: String,
+    paths: Paths,
+    ssh_config: Option<PathBuf>,
+    idle: Duration,
+    exe: (PathBuf, Stamp),
+    config: Stamp,
+    socket: (PathBuf, Stamp),
+}
+
+type Stamp = Option<(u64, u64, i64, i64)>;
+
+fn stamp(path: &Path) -> Stamp {
+    let of = |m: Metadata| (m.dev(), m.ino(), m.mtime(), m.mtime_nsec());
+    std::fs::metadata(path).ok().map(of)
+}
+
+impl Grounds {
+    /// Whether they are gone: another program in the place of this one, `cx off`, a configuration without this node.
+    fn are_gone(&mut self) -> bool {
+        if stamp(&self.exe.0) != self.exe.1
+            || stamp(&self.socket.0) != self.socket.1
+            || self.paths.off_file().exists()
+        {
+            return true;
+        }
+        let config = stamp(&self.paths.config_file);
+        if config == self.config {
+            return false;
+        }
+        self.config = config;
+        let Ok(now) = Config::load(&self.paths) else {
+            return true;
+        };
+        self.idle = Duration::from_secs(now.policy.hold.into());
+        let named = now
+            .nodes
+            .iter()
+            .any(|n| n.name == self.node && n.embedded.is_none());
+        !named || now.policy.hold == 0 || now.ssh_config != self.ssh_config
+    }
+}
+
+/// The agent's stream as the holder has it.
+struct Held {
+    /// Packets from the node, heads and all.
+    packets: mpsc::Receiver<Vec<u8>>,
+    to_node: openssh::ChildStdin,
+    /// When the node was last heard, in steady time.
+    heard_ms: u64,
+}
+
+impl Held {
+    /// The next packet from the node; `None` at the end of the stream.
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        let packet = self.packets.recv().await?;
+        self.heard_ms = steady_ms();
+        Some(packet)
+    }
+
+    fn silence_ms(&self) -> u64 {
+        steady_ms().saturating_sub(self.heard_ms)
+    }
+}
+
+async fn hold(node: &str) -> anyhow::Result<()> {
+    let paths = Paths::from_env()?;
+    let config = Config::load(&paths)?;
+    let exe = std::env::current_exe()?;
+    let exe = (exe.clone(), stamp(&exe));
+    let config_stamp = stamp(&paths.config_file);
+    let ssh = Ssh::new(node, config.ssh_config.as_deref(), &paths)?;
+    let build = Build::own()?;
+    let Some((socket, _lock)) = place(&ssh, &build)? else {
+        return Ok(());
+    };
+
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut pipes = ssh.open(&agents::start_command(&build), deadline).await?;
+    let mut from_node: link::Reading =
+        Box::pin(tokio::io::BufReader::with_capacity(link::READ, pipes.stdout));
+    match link::skip_noise(&mut from_node).await? {
+        Noise::Magic => {}
+        Noise::Missing(_) => anyhow::bail!(LinkError::Agent("the agent is not installed there".into())),
+    }
+    match proto::decode::<Down>(&link::read(&mut from_node).await?.1)? {
+        Down::Welcome(w) if w.version == proto::VERSION => {}
+        _ => anyhow::bail!("the agent's greeting can't be understood"),
+    }
+    let (tx, packets) = mpsc::channel(8);
+    tokio::spawn(async move {
+        while let Ok((run, body)) = link::read(&mut from_node).await {
+            if tx.send(packet(run, &body)).await.is_err() {
+                return;
+            }
+        }
+    });
+    // Its warnings are nobody's business, but they must not fill the pipe.
+    tokio::spawn(async move {
+        let _ = tokio::io::copy(&mut pipes.stderr, &mut tokio::io::sink()).await;
+    });
+    let held = Held {
+        packets,
+        to_node: pipes.stdin,
+        heard_ms: steady_ms(),
+    };
+    let listener = UnixListener::bind(&socket)?;
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))?;
+    let socket_stamp = stamp(&socket);
+    let grounds = Grounds {
+        node: node.to_owned(),
+        paths,
+        ssh_config: config.ssh_config,
+        idle: Duration::from_secs(config.policy.hold.into()),
+        exe,
+        config: config_stamp,
+        socket: (socket.clone(), socket_stamp),
+    };
+    lend(held, &listener, grounds).await;
+    if stamp(&socket) == socket_stamp {
+        let _ = std::fs::remove_file(&socket);
+    }
+    drop(pipes.session);
+    Ok(())
+}
+
+/// A free place for a socket, with the lock that the kernel frees.
+fn place(ssh: &Ssh, build: &Build) -> anyhow::Result<Option<(PathBuf, File)>> {
+    for n in 0..HOLDERS {
+        let socket = ssh.hold_socket(&build.hash, n);
+        let lock = paths::lock_file(&socket.with_extension("lock"))?;
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            // What a holder left that was killed.
+            let _ = std::fs::remove_file(&socket);
+            return Ok(Some((socket, lock)));
+        }
+    }
+    Ok(None)
+}
+
+/// Lends the stream until it is not to be kept any longer.
+async fn lend(mut held: Held, listener: &UnixListener, mut grounds: Grounds) {
+    let beat = proto::encode(0, &Up::Beat);
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut used = Instant::now();
+    let mut first = 1;
+    loop {
+        tokio::select! {
+            packet = held.next() => if packet.is_none() {
+                return;
+            },
+            client = listener.accept() => {
+                let Ok((client, _)) = client else { return };
+                let own = client.peer_cred().is_ok_and(|c| c.uid() == rustix::process::geteuid().as_raw());
+                if !own {
+                    continue;
+                }
+                // A node that has fallen silent, or this machine slept: whoever asks opens a stream of its own.
+                if held.silence_ms() > FRESH_MS || grounds.are_gone() {
+                    return;
+                }
+                if !serve(&mut held, listener, client, first).await {
+                    return;
+                }
+                used = Instant::now();
+                let Some(next) = first.checked_add(NUMBERS).filter(|n| *n < BYE - NUMBERS) else { return };
+                first = next;
+            }
+            _ = tick.tick() => {
+                if held.silence_ms() > SILENT_MS || used.elapsed() >= grounds.idle || grounds.are_gone() {
+                    return;
+                }
+                if held.to_node.write_all(&beat).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Lends the stream to one client; whether it came back whole.
+async fn serve(held: &mut Held, listener: &UnixListener, mut client: UnixStream, first: u32) -> bool {
+    let hello = [HELLO, first.to_le_bytes()].concat();
+    if client.write_all(&hello).await.is_err() {
+        // Gone before it had anything.
+        return true;
+    }
+    let (from_client, mut to_client) = client.into_split();
+    let mut from_client: link::Reading =
+        Box::pin(tokio::io::BufReader::with_capacity(link::READ, from_client));
+    let Held {
+        packets,
+        to_node,
+        heard_ms,
+    } = held;
+    let up = async {
+        loop {
+            match link::read(&mut from_client).await {
+                Ok((BYE, _)) => return true,
+                Ok((run, body)) => {
+                    if to_node.write_all(&packet(run, &body)).await.is_err() {
+                        return false;
+                    }
+                }
+                Err(_) => return false,
+            }
+        }
+    };
+    let down = async {
+        while let Some(packet) = packets.recv().await {
+            *heard_ms = steady_ms();
+            if to_client.write_all(&packet).await.is_err() {
+                break;
+            }
+        }
+    };
+    // Whoever comes meanwhile is not to wait.
+    let others = async { while listener.accept().await.is_ok() {} };
+    tokio::select! {
+        // A client that gave the stream back reads no more: that is no fault.
+        biased;
+        whole = up => whole,
+        () = down => false,
+        () = others => false,
+    }
+}
+
+fn packet(run: u32, body: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(body.len() + 8);
+    packet.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    packet.extend_from_slice(&run.to_le_bytes());
+    packet.extend_from_slice(body);
+    packet
+}
