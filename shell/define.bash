@@ -1,11 +1,11 @@
-
 # The functions for bash. In its POSIX mode it takes none named `g++`.
 case :${SHELLOPTS-}: in
     *:posix:*) ;;
     *)
-        # One question about all of them, and the definitions as they are: asking and defining one by one takes
-        # several times as long, in every shell that starts.
-        if \builtin test -z "$(\builtin typeset -f @TOOLS@ timeout nice nohup env)"; then
+        # In every shell that starts: no question where it has no functions yet, one about all of them where it has, and
+        # the definitions as they are. Asking and defining one by one takes several times as long. (`-f` would, too.)
+        if \builtin compgen -A variable SHELLOPTS >/dev/null && ! \builtin compgen -A function >/dev/null ||
+            \builtin test -z "$(\builtin declare -F @TOOLS@ timeout nice nohup env)"; then
             @FUNCTIONS@
             function timeout { __cx_front timeout "$@"; }
             function nice { __cx_front nice "$@"; }
@@ -14,14 +14,15 @@ case :${SHELLOPTS-}: in
         else
             # shellcheck disable=SC2043 # a list, once it is filled in
             for __cx_name in @TOOLS@; do
-                \builtin typeset -f "$__cx_name" ||
+                \builtin declare -F "$__cx_name" ||
                     \builtin eval "function $__cx_name { __cx_tool $__cx_name \"\$@\"; }"
             done >/dev/null
             for __cx_name in timeout nice nohup env; do
-                \builtin typeset -f "$__cx_name" ||
+                \builtin declare -F "$__cx_name" ||
                     \builtin eval "function $__cx_name { __cx_front $__cx_name \"\$@\"; }"
             done >/dev/null
             \builtin unset __cx_name
         fi
         ;;
 esac
+

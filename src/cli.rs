@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::paths::Paths;
 use crate::pipeline;
@@ -76,6 +76,18 @@ enum Verb {
         /// The shell.
         #[arg(value_enum)]
         shell: Shell,
+    },
+    /// Print the completions of cx's own commands and options, for a shell to read.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page of cx (`cx man | man -l -`), or of one of its commands.
+    Man {
+        /// The command: `run`, `nodes add`.
+        #[arg(value_name = "COMMAND")]
+        command: Vec<String>,
     },
     /// Show the whole thing at work on a throw-away node on this machine.
     Demo,
@@ -381,6 +393,17 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
             shims::init(shell, out)?;
             Ok(0)
         }
+        Verb::Completions { shell } => {
+            // Written at once: the generator panics where nobody reads.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "cx", &mut text);
+            out.write_all(&text)?;
+            Ok(0)
+        }
+        Verb::Man { command } => {
+            man(&command, out)?;
+            Ok(0)
+        }
         Verb::Gc(a) => {
             let args = gc::GcArgs {
                 nodes: a.nodes,
@@ -421,6 +444,17 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
         Verb::Hold { .. } => anyhow::bail!("cx hold is started by cx itself"),
         Verb::Agent => anyhow::bail!("cx agent is started by cx itself on a node"),
     }
+}
+
+/// Writes the page of cx or of one of its commands, as troff.
+fn man(path: &[String], out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut page = Cli::command();
+    page.build();
+    for name in path {
+        let found = page.find_subcommand(name).filter(|c| !c.is_hide_set()).cloned();
+        page = found.ok_or_else(|| Usage(format!("there is no command `cx {}`", path.join(" "))))?;
+    }
+    Ok(clap_mangen::Man::new(page).render(&mut &mut *out)?)
 }
 
 fn request(argv: Vec<OsString>, demands: Demands) -> anyhow::Result<Request> {

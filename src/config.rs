@@ -86,6 +86,8 @@ pub struct Policy {
     pub off: Vec<String>,
     /// `detach_at`: when a run goes on without its caller.
     pub detach_at: DetachAt,
+    /// `suggest_after`: seconds past which the agent's model is told that a heavy command ran here; `None`: never.
+    pub suggest_after: Option<u32>,
     /// `allow_overload`: nodes take runs however busy they are, as long as a slot is free.
     pub allow_overload: bool,
 }
@@ -102,6 +104,7 @@ impl Default for Policy {
             ignored_limit: 32 << 20,
             off: Vec::new(),
             detach_at: DetachAt::Never,
+            suggest_after: None,
             allow_overload: false,
         }
     }
@@ -265,6 +268,7 @@ struct PolicyTable {
     ignored_limit: Option<Size>,
     off: Vec<String>,
     detach_at: DetachAt,
+    suggest_after: Option<u32>,
     allow_overload: bool,
 }
 
@@ -385,6 +389,7 @@ impl Config {
             ignored_limit: p.ignored_limit.map_or(d.ignored_limit, |s| s.0),
             off: p.off,
             detach_at: p.detach_at,
+            suggest_after: p.suggest_after,
             allow_overload: p.allow_overload,
         };
         Ok(Config {

@@ -194,7 +194,34 @@ fn after(event: &Event<'_>, world: &World<'_>) -> Option<String> {
     let paths = world.paths.as_ref()?;
     let background = event.input.as_ref().is_some_and(|i| i.background);
     let finished = note::finish(&paths.state, &event.session, &event.tool_use, background);
-    finished.reports
+    finished.reports.or_else(|| {
+        let input = event.input.as_ref()?;
+        (!finished.noted && !background).then(|| suggestion(event, &input.command, world))?
+    })
+}
+
+/// What is said of a heavy command that ran here for long, where the config wants that: how long it took, and no guess at how long it
+/// would have taken elsewhere.
+fn suggestion(event: &Event<'_>, text: &str, world: &World<'_>) -> Option<String> {
+    let seconds = event.duration_ms / 1000;
+    if seconds == 0 || world.switched_off() || permissions::names_cx(text) {
+        return None;
+    }
+    let view = table::hook_view(world.paths.as_ref()?);
+    if view.nodes == 0 || view.suggest_after == 0 || seconds < u64::from(view.suggest_after) {
+        return None;
+    }
+    let context = Context {
+        user_rules: &view.rules,
+        off: &view.off,
+        aliases: &[],
+    };
+    let judged = judge(shell::parse(text, Shell::of(world).dialect).ok()?, &context);
+    let heavy = judged.iter().find(|j| j.verdict.class == Class::Heavy)?;
+    let program = heavy.part.argv.first()?.text()?;
+    Some(format!(
+        "local: the call took {seconds} s here. `{program}` in it can run on a node; `cx explain` with its text says why it did not."
+    ))
 }
 
 fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option<String> {
@@ -848,5 +875,40 @@ mod tests {
             assert_eq!(env.answer(&after), Some(want));
             assert_eq!(env.answer(&after), None);
         }
+    }
+
+    #[test]
+    fn a_heavy_command_that_ran_here_for_long_is_mentioned_where_that_is_wanted() {
+        let wanted = "nodes = ['a']\n[policy]\nsuggest_after = 60\n";
+        let told = |config: &str, command: &str, ms: u64| {
+            let env = Env::new().put(CONFIG, config);
+            let mut after = event(command);
+            after["hook_event_name"] = json!("PostToolUse");
+            after["duration_ms"] = json!(ms);
+            env.answer(&after).map(|a| a["additionalContext"].clone())
+        };
+        let said = told(wanted, "cd x && time cargo test | tail", 83_999).unwrap();
+        assert!(
+            said.as_str()
+                .unwrap()
+                .starts_with("local: the call took 83 s here. `cargo`"),
+            "{said}"
+        );
+        for (config, command, ms) in [
+            ("nodes = ['a']\n", "cargo test", 900_000),
+            ("[policy]\nsuggest_after = 60\n", "cargo test", 900_000),
+            (wanted, "cargo test", 59_999),
+            (wanted, "sleep 900", 900_000),
+            (wanted, "cx cargo test", 900_000),
+        ] {
+            assert_eq!(told(config, command, ms), None, "{config} {command} {ms}");
+        }
+        // What cx was given has a report of its own, or one that comes later.
+        let env = Env::new().put(CONFIG, wanted);
+        env.rewrite("cargo test").unwrap();
+        let mut after = event("cargo test");
+        after["hook_event_name"] = json!("PostToolUse");
+        after["duration_ms"] = json!(900_000);
+        assert_eq!(env.answer(&after), None);
     }
 }

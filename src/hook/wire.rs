@@ -26,6 +26,8 @@ pub struct Event<'a> {
     pub mode: String,
     /// `cwd`; empty if missing.
     pub cwd: String,
+    /// `duration_ms`, after a call: how long it took, milliseconds; 0 if missing.
+    pub duration_ms: u64,
     /// `tool_input`, where it is an object with a `command`.
     pub input: Option<BashInput<'a>>,
 }
@@ -59,6 +61,8 @@ struct Wire<'a> {
     #[serde(borrow)]
     cwd: Option<&'a RawValue>,
     #[serde(borrow)]
+    duration_ms: Option<&'a RawValue>,
+    #[serde(borrow)]
     tool_input: Option<&'a RawValue>,
 }
 
@@ -75,6 +79,7 @@ pub fn read(bytes: &[u8]) -> Option<Event<'_>> {
         tool_use: text(wire.tool_use_id),
         mode: text(wire.permission_mode),
         cwd: text(wire.cwd),
+        duration_ms: wire.duration_ms.and_then(|d| d.get().parse().ok()).unwrap_or(0),
         input: wire.tool_input.and_then(bash_input),
     })
 }

@@ -33,6 +33,8 @@ pub struct HookView {
     tools_until_ms: u64,
     /// `auto_route`.
     pub auto_route: bool,
+    /// `suggest_after`, seconds; 0 for never.
+    pub suggest_after: u32,
     /// Built-in rules that are switched off.
     pub off: Vec<String>,
     /// The user has rules of their own.
@@ -161,6 +163,7 @@ fn make(paths: &Paths, config: &Config, table: &Table) -> HookView {
         nodes: config.nodes.len(),
         none_usable_until_ms: until,
         auto_route: config.policy.auto_route,
+        suggest_after: config.policy.suggest_after.unwrap_or(0),
         off: config.policy.off.clone(),
         has_rules: !config.rules.is_empty(),
         rules: config.rules.clone(),

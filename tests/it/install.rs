@@ -121,3 +121,39 @@ fn a_script_that_arrived_cut_short_does_nothing() {
     let out = env.run(&mut env.command("sh", &env.home()), cut.as_bytes());
     assert_eq!((out.status(), out.stdout().as_str()), (0, ""), "{out:?}");
 }
+
+#[test]
+fn what_cx_put_into_other_programs_goes_with_it_and_nothing_else() {
+    let env = TestEnv::new();
+    let release = release(&env);
+    let tarball = release.tarball.to_str().unwrap();
+    install(&env, &["--tarball", tarball, "--sha256", &release.sha256]).ok();
+    let home = env.home();
+    let cx = home.join(".local/bin/cx");
+    let read = |name: &str| fs::read_to_string(home.join(name)).unwrap_or_default();
+    let own = "{\n  \"model\": \"mine\"\n}\n";
+    for dir in [".claude", ".gemini"] {
+        fs::create_dir_all(home.join(dir)).unwrap();
+        fs::write(home.join(dir).join("settings.json"), own).unwrap();
+    }
+    let servers = "{\n  \"mcpServers\": {\n    \"other\": {\n      \"command\": \"other\"\n    }\n  }\n}\n";
+    fs::write(home.join(".claude.json"), servers).unwrap();
+    for args in [
+        &["setup", "claude", "--mode", "shims", "--yes"][..],
+        &["setup", "gemini", "--yes"],
+        &["init", "bash"],
+    ] {
+        env.run(env.command(&cx, &home).args(args), b"").ok();
+    }
+    fs::write(home.join(".bashrc"), "eval \"$(cx init bash)\"\n").unwrap();
+    let places = [".claude/settings.json", ".gemini/settings.json", ".claude.json"];
+    for place in places {
+        assert!(read(place).contains("cx"), "{place}: {}", read(place));
+    }
+    assert!(home.join(".local/share/cx/shims").is_dir());
+
+    let out = install(&env, &["--uninstall"]).ok().stdout();
+    assert_eq!(places.map(read), [own, own, servers], "{out}");
+    assert!(!home.join(".local/share/cx/shims").exists() && !cx.exists());
+    assert!(out.contains("out of ~/.bashrc"), "{out}");
+}

@@ -9,6 +9,7 @@ mod demo;
 mod detached;
 mod differential;
 mod differs;
+mod docs;
 mod failures;
 mod fidelity;
 mod forward;
