@@ -24,6 +24,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod probe;
 pub mod progress;
+pub mod project;
 pub mod proto;
 pub mod report;
 pub mod request;

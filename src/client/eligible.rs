@@ -11,6 +11,7 @@ use crate::plan::rules;
 use crate::plan::shell::Word;
 use crate::plan::{Brings, Workload};
 use crate::probe;
+use crate::project;
 use crate::proto::NeedSpec;
 use crate::sync::Workspace;
 
@@ -90,9 +91,8 @@ pub fn look(
             crate::node::printable(&path, 80)
         ))
     });
-    fit.must_be_local = argv
-        .iter()
-        .find_map(|a| leaves(a, cwd, &ws.root))
+    fit.must_be_local = project::stays(&ws.root, argv)
+        .or_else(|| argv.iter().find_map(|a| leaves(a, cwd, &ws.root)))
         .or_else(|| outside_dependency(argv, cwd, &ws.root))
         .or_else(|| {
             let services = cross::local_services(std::env::vars_os(), forward);

@@ -23,6 +23,7 @@ mod mcp;
 mod nodes;
 mod paths;
 mod plugin;
+mod project;
 mod route;
 mod runs;
 mod safety;
