@@ -501,6 +501,27 @@ pub fn encode<T: Serialize>(run: u32, message: &T) -> Vec<u8> {
     buf
 }
 
+/// The packet of a [`Down::Output`], without copying its bytes first.
+pub fn encode_output(run: u32, fd: u8, data: &[u8]) -> Vec<u8> {
+    let empty = Down::Output { fd, data: Vec::new() };
+    let mut head = vec![0; 8];
+    head.reserve(data.len() + 16);
+    let mut buf = postcard::to_extend(&empty, head).expect("postcard encodes into memory");
+    // The length, 0 so far, stands last: seven bits a byte, the lowest first.
+    buf.pop();
+    let mut rest = data.len();
+    while rest >= 0x80 {
+        buf.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    buf.push(rest as u8);
+    buf.extend_from_slice(data);
+    let len = (buf.len() - 8) as u32;
+    buf[..4].copy_from_slice(&len.to_le_bytes());
+    buf[4..8].copy_from_slice(&run.to_le_bytes());
+    buf
+}
+
 /// Reads one packet's run and undecoded body; `None` at a clean end of input.
 ///
 /// # Errors
@@ -626,6 +647,21 @@ mod tests {
         );
         assert!(read_packet(&mut &bytes[..5]).is_err());
         assert!(read_packet(&mut &b""[..]).unwrap().is_none());
+    }
+
+    #[test]
+    fn output_is_encoded_as_any_other_message() {
+        for len in [0, 1, 127, 128, 300, 16_383, 16_384, CHUNK] {
+            let data = vec![7; len];
+            let other = encode(
+                9,
+                &Down::Output {
+                    fd: 2,
+                    data: data.clone(),
+                },
+            );
+            assert_eq!(encode_output(9, 2, &data), other);
+        }
     }
 
     #[test]

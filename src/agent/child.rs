@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use super::log::{Event, Log};
 use super::place::{Place, Rewriter};
 use super::pty::Pty;
-use crate::proto::RunStart;
+use crate::proto::{CHUNK, RunStart};
 use crate::request::Ending;
 use crate::tty::Terminal;
 
@@ -128,7 +128,10 @@ pub fn pump(
     mut text: Option<Rewriter>,
 ) {
     std::thread::spawn(move || {
-        let mut buf = vec![0; 64 << 10];
+        // A command that says much is woken less often; a terminal refuses.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::pipe::fcntl_setpipe_size(&from, 1 << 20);
+        let mut buf = vec![0; CHUNK];
         loop {
             if let Some(t) = &mut text
                 && t.holds()

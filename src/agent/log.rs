@@ -68,6 +68,8 @@ struct State {
     base: u64,
     /// Bytes of output in all.
     total: u64,
+    /// Packets of the latest records, by their positions in the file: a stream that keeps up gets these.
+    fresh: VecDeque<(u64, Vec<u8>)>,
     /// Bytes of the record at `sent` that the attached stream already has.
     skip: usize,
     /// Bytes of standard input that arrived.
@@ -161,6 +163,7 @@ impl Log {
         s.stream = Some(stream);
         s.lost_at = None;
         s.control.clear();
+        s.fresh.clear();
         (s.delivered, s.marked) = (false, false);
         (s.sent, s.skip) = self.position(&s, have);
         if attachment > 1 {
@@ -222,6 +225,10 @@ impl Log {
         if let Err(e) = self.0.file.write_all_at(&record, s.len) {
             return self.pass_on(s, fd, data, e);
         }
+        if s.stream.is_some() {
+            let at = s.len;
+            s.fresh.push_back((at, proto::encode_output(1, fd, data)));
+        }
         s.len += record.len() as u64;
         s.total += data.len() as u64;
         drop(s);
@@ -262,6 +269,7 @@ impl Log {
         if self.0.file.set_len(0).is_ok() {
             s.base = s.total;
             (s.len, s.sent, s.skip) = (0, 0, 0);
+            s.fresh.clear();
         }
         s.marked = false;
     }
@@ -358,6 +366,7 @@ impl Log {
         if s.attachment == attachment && s.stream.take().is_some() {
             s.lost_at = Some(Instant::now());
             s.control.clear();
+            s.fresh.clear();
             drop(s);
             self.0.changed.notify_all();
             let _ = self.0.events.send(Event::Lost);
@@ -386,8 +395,12 @@ impl Log {
                 r
             } else if s.sent < s.len {
                 let (at, skip) = (s.sent, s.skip);
+                while s.fresh.front().is_some_and(|(a, _)| *a < at) {
+                    s.fresh.pop_front();
+                }
+                let fresh = s.fresh.pop_front_if(|(a, _)| *a == at && skip == 0);
                 drop(s);
-                self.send_record(&stream, at, skip, attachment)
+                self.send_record(&stream, at, skip, fresh.map(|(_, packet)| packet), attachment)
             } else {
                 let tail = s.tail.clone();
                 drop(s);
@@ -405,11 +418,24 @@ impl Log {
         }
     }
 
-    fn send_record(&self, mut stream: &UnixStream, at: u64, skip: usize, attachment: u64) -> io::Result<()> {
+    fn send_record(
+        &self,
+        mut stream: &UnixStream,
+        at: u64,
+        skip: usize,
+        fresh: Option<Vec<u8>>,
+        attachment: u64,
+    ) -> io::Result<()> {
         let (fd, len) = self.record_head(at)?;
-        let mut data = vec![0; len.saturating_sub(skip)];
-        self.0.file.read_exact_at(&mut data, at + 5 + skip as u64)?;
-        stream.write_all(&proto::encode(1, &Down::Output { fd, data }))?;
+        let packet = match fresh {
+            Some(packet) => packet,
+            None => {
+                let mut data = vec![0; len.saturating_sub(skip)];
+                self.0.file.read_exact_at(&mut data, at + 5 + skip as u64)?;
+                proto::encode_output(1, fd, &data)
+            }
+        };
+        stream.write_all(&packet)?;
         let mut s = self.state();
         if s.attachment == attachment {
             s.sent = at + 5 + len as u64;

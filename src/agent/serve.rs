@@ -1,8 +1,9 @@
 //! The agent proper: greets, then carries packets between the stream and the supervisors of its runs.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +20,7 @@ const SILENT: Duration = Duration::from_secs(15);
 /// The client beats every second; four missed beats are a link in trouble.
 const FRESH: Duration = Duration::from_secs(5);
 
-type Out = Arc<Mutex<io::Stdout>>;
+type Out = Arc<Mutex<File>>;
 type Runs = Arc<Mutex<HashMap<u32, UnixStream>>>;
 
 /// Serves one stream until its end.
@@ -29,7 +30,8 @@ type Runs = Arc<Mutex<HashMap<u32, UnixStream>>>;
 pub fn serve() -> anyhow::Result<()> {
     let base = super::base_dir()?;
     super::private_dir(&base)?;
-    let out: Out = Arc::new(Mutex::new(io::stdout()));
+    // Not through the standard library's buffer, which looks for the ends of lines in it.
+    let out: Out = Arc::new(Mutex::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)));
     {
         let mut o = lock(&out);
         o.write_all(proto::MAGIC)?;
@@ -219,17 +221,49 @@ fn forward(to: &mut UnixStream, body: &[u8]) -> io::Result<()> {
 /// Carries a supervisor's packets to the stream, renumbered, until it closes its end.
 fn relay(run: u32, mut from: UnixStream, out: Out, runs: Runs) {
     std::thread::spawn(move || {
-        while let Ok(Some((_, body))) = proto::read_packet(&mut from) {
-            let mut o = lock(&out);
-            let head = [(body.len() as u32).to_le_bytes(), run.to_le_bytes()].concat();
-            if o.write_all(&head)
-                .and_then(|()| o.write_all(&body))
-                .and_then(|()| o.flush())
-                .is_err()
-            {
+        let mut buf = vec![0; RELAY];
+        let mut held = 0;
+        // All that has arrived whole goes on in one piece.
+        loop {
+            match from.read(&mut buf[held..]) {
+                Ok(0) => break,
+                Ok(n) => held += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            }
+            let Ok(whole) = renumber(run, &mut buf[..held]) else {
                 break;
+            };
+            if whole > 0 {
+                let mut o = lock(&out);
+                if o.write_all(&buf[..whole]).and_then(|()| o.flush()).is_err() {
+                    break;
+                }
+            }
+            buf.copy_within(whole..held, 0);
+            held -= whole;
+            if held == buf.len() {
+                buf.resize(2 * held, 0);
             }
         }
         lock(&runs).remove(&run);
     });
+}
+
+/// Bytes read from a supervisor at once.
+const RELAY: usize = 256 << 10;
+
+/// Gives the packets at the beginning of `buf` the number `run`; how many bytes of them are whole packets.
+fn renumber(run: u32, buf: &mut [u8]) -> io::Result<usize> {
+    let mut at = 0;
+    while let Some(head) = buf.get(at..at + 8).and_then(|h| <[u8; 8]>::try_from(h).ok()) {
+        let (len, _) = proto::split_head(&head);
+        proto::check_len(len)?;
+        if at + 8 + len > buf.len() {
+            break;
+        }
+        buf[at + 4..at + 8].copy_from_slice(&run.to_le_bytes());
+        at += 8 + len;
+    }
+    Ok(at)
 }

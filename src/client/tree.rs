@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::paths::Paths;
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, Exit, INLINE_PACK, MirrorKey};
-use crate::sync::{self, BackContext, GitMeta, Packed, Records, Scan, Staged, Workspace};
+use crate::sync::{self, BackContext, GitMeta, Packed, Records, Repository, Scan, Staged, Workspace};
 
 /// Files of so many bytes in all are packed in memory; more goes out while it is packed.
 const IN_MEMORY: u64 = 4 << 20;
@@ -27,7 +27,7 @@ pub struct Tree {
     /// What comes back; `scope` is set per node.
     pub back: BackSpec,
     /// The small repository that the mirror gets, in a git workspace.
-    pub repository: Option<GitMeta>,
+    pub repository: Option<Repository>,
     /// cx's own directories.
     pub paths: Arc<Paths>,
     /// How long the scan took.
@@ -125,7 +125,14 @@ impl Tree {
             })
             .sum();
         let from = generation(&have);
-        let repository = self.repository.as_ref().filter(|_| stale_repository).cloned();
+        // One of two equal ones is enough in memory.
+        let have = if d.is_empty() {
+            self.scan.manifest.clone()
+        } else {
+            have
+        };
+        let repository = self.repository.as_ref().filter(|_| stale_repository);
+        let repository = repository.and_then(Repository::load);
         let mut pack = Pack {
             from,
             bytes: None,
@@ -182,7 +189,7 @@ impl Tree {
     /// Remembers that the mirror now holds what was sent.
     pub fn synced(&self, node: &str, pack: &Pack) {
         if let Some(p) = &pack.packed
-            && (p.manifest != pack.have || pack.repository.is_some())
+            && (generation(&p.manifest) != pack.from || pack.repository.is_some())
         {
             // Losing this costs one exchange of manifests.
             let _ = records(&self.paths).update(&self.ws.key, node, |r| {

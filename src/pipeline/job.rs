@@ -65,7 +65,7 @@ pub(super) fn scan(
     };
     // Without it only git's own answers differ there.
     let repository = if ws.git {
-        sync::snapshot(
+        sync::repository(
             &ws.root,
             &paths.cache.join("index").join(format!("{}.repository", ws.key)),
         )

@@ -44,7 +44,11 @@ pub fn delta_keeping(have: &Manifest, want: &Manifest, keep: impl Fn(&RelPath) -
             gone.extend(old.next().map(|(p, _)| p.clone()));
             continue;
         }
-        let before = if order == Ordering::Equal { old.next() } else { None };
+        let before = if order == Ordering::Equal {
+            old.next()
+        } else {
+            None
+        };
         if let Some((path, entry)) = new.next()
             && before.is_none_or(|(_, e)| e != entry)
         {

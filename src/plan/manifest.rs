@@ -357,14 +357,14 @@ pub mod with_generation {
 }
 
 /// A hash in one piece instead of byte by byte.
-mod hash_bytes {
+pub(crate) mod hash_bytes {
     use serde::{Deserializer, Serializer, de};
 
-    pub(super) fn serialize<S: Serializer>(hash: &super::Hash, s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(hash: &super::Hash, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_bytes(hash)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<super::Hash, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<super::Hash, D::Error> {
         d.deserialize_bytes(Visitor)
     }
 
@@ -464,7 +464,12 @@ mod tests {
         let mut have = Manifest::new();
         for _ in 0..200 {
             let changes: Vec<_> = (0..next(20))
-                .map(|_| (path(next(60)), (next(3) > 0).then(|| Entry::Dir { mode: next(512) })))
+                .map(|_| {
+                    (
+                        path(next(60)),
+                        (next(3) > 0).then(|| Entry::Dir { mode: next(512) }),
+                    )
+                })
                 .collect();
             let mut want = have.clone();
             for (path, entry) in &changes {
@@ -495,6 +500,9 @@ mod tests {
         assert_eq!((generation(&b), b.len()), (before, 1));
         // The last of equal paths counts.
         let twice = [2, 3].map(|mode| (RelPath::new("x").unwrap(), Entry::Dir { mode }));
-        assert_eq!(Manifest::from_iter(twice)[&RelPath::new("x").unwrap()], Entry::Dir { mode: 3 });
+        assert_eq!(
+            Manifest::from_iter(twice)[&RelPath::new("x").unwrap()],
+            Entry::Dir { mode: 3 }
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ use super::stat::Stat;
 use crate::plan::manifest::{Hash, RelPath};
 
 /// Version of the remembered snapshot.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Histories up to this length go whole where a cut would make `git describe` count wrong.
 const MAX_COMMITS: usize = 5000;
@@ -33,6 +33,7 @@ pub struct GitMeta {
     /// Names its content: another id means that a mirror needs it again.
     pub id: Hash,
     /// Paths relative to `.git`, and what they hold.
+    #[serde(with = "in_one_piece")]
     pub files: Vec<(RelPath, Vec<u8>)>,
 }
 
@@ -40,16 +41,78 @@ pub struct GitMeta {
 struct Remembered {
     head: Option<Hash>,
     stamps: Vec<Option<Stat>>,
+    /// That of the repository, whose files lie beside.
+    id: Option<Hash>,
+}
+
+/// The small repository of a workspace. Its files, many megabytes in a large tree, are read only where a mirror lacks them.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    /// Names its content, as [`GitMeta::id`].
+    pub id: Hash,
+    /// Where the files lie, unless they are here.
+    file: PathBuf,
     meta: Option<GitMeta>,
+}
+
+impl Repository {
+    /// Its files; `None` where they were lost or replaced in the meantime. The next run then makes them anew.
+    pub fn load(&self) -> Option<GitMeta> {
+        let meta = self.meta.clone().or_else(|| index::load(&self.file, VERSION));
+        meta.filter(|m: &GitMeta| m.id == self.id)
+    }
+}
+
+/// Contents as byte strings instead of element by element.
+mod in_one_piece {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use super::RelPath;
+
+    struct Bytes<'a>(&'a [u8]);
+    struct Owned(Vec<u8>);
+
+    impl Serialize for Bytes<'_> {
+        fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+            s.serialize_bytes(self.0)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Owned {
+        fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+            d.deserialize_bytes(Visitor)
+        }
+    }
+
+    struct Visitor;
+    impl de::Visitor<'_> for Visitor {
+        type Value = Owned;
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("bytes")
+        }
+        fn visit_bytes<E>(self, v: &[u8]) -> Result<Owned, E> {
+            Ok(Owned(v.to_vec()))
+        }
+    }
+
+    pub(super) fn serialize<S: Serializer>(files: &[(RelPath, Vec<u8>)], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(files.iter().map(|(p, content)| (p, Bytes(content))))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<(RelPath, Vec<u8>)>, D::Error> {
+        let files = Vec::<(RelPath, Owned)>::deserialize(d)?;
+        Ok(files.into_iter().map(|(p, content)| (p, content.0)).collect())
+    }
 }
 
 /// Makes the small repository of the workspace whose top is `root`; `None` where there is no commit or no usable git.
 ///
-/// `cache` is a file that remembers the last one, so that nothing is started while HEAD, tags and index stand still.
+/// `cache` is a file that remembers the last one (another one beside it, its files), so that nothing is started while HEAD,
+/// tags and index stand still.
 ///
 /// # Errors
 /// Those of the temporary files; what git refuses is no error.
-pub fn snapshot(root: &Path, cache: &Path) -> io::Result<Option<GitMeta>> {
+pub fn repository(root: &Path, cache: &Path) -> io::Result<Option<Repository>> {
     let Some(dirs) = git::dirs(root) else {
         return Ok(None);
     };
@@ -62,29 +125,32 @@ pub fn snapshot(root: &Path, cache: &Path) -> io::Result<Option<GitMeta>> {
         dirs.common.join("info/exclude"),
     ];
     let stamps: Vec<_> = watched.iter().map(|p| stat(p)).collect();
+    let file = cache.with_extension("repository-files");
     if let Some(r) = index::load::<Remembered>(cache, VERSION)
         && r.head == head
         && r.stamps == stamps
+        && (r.id.is_none() || file.exists())
     {
-        return Ok(r.meta);
+        return Ok(r.id.map(|id| Repository { id, file, meta: None }));
     }
     let began = super::now_ns();
     let scratch = cache.with_extension(format!("{:016x}", super::unique()));
     let meta = make(root, &dirs, &scratch)?;
     let settled = stamps.iter().all(|s| s.is_none_or(|s| s.is_settled(began)));
-    if settled {
-        // Only time is lost without it.
-        let _ = index::save(
-            cache,
-            VERSION,
-            &Remembered {
-                head,
-                stamps,
-                meta: meta.clone(),
-            },
-        );
+    let id = meta.as_ref().map(|m| m.id);
+    // Only time is lost without it.
+    if settled
+        && meta
+            .as_ref()
+            .is_none_or(|m| index::save(&file, VERSION, m).is_ok())
+    {
+        let _ = index::save(cache, VERSION, &Remembered { head, stamps, id });
     }
-    Ok(meta)
+    Ok(meta.map(|meta| Repository {
+        id: meta.id,
+        file,
+        meta: Some(meta),
+    }))
 }
 
 fn make(root: &Path, dirs: &GitDirs, scratch: &Path) -> io::Result<Option<GitMeta>> {
@@ -401,8 +467,9 @@ mod tests {
 
     /// Syncs the pair with its repository.
     fn sync_with_repository(p: &mut Pair) -> GitMeta {
-        let meta = snapshot(&p.here(), &p.dir.path().join("git-cache"))
+        let meta = repository(&p.here(), &p.dir.path().join("git-cache"))
             .unwrap()
+            .and_then(|r| r.load())
             .unwrap();
         let scan = p.scan().clone();
         let mut pack = Vec::new();
@@ -475,14 +542,14 @@ mod tests {
         assert!(same(&p, &["describe", "--dirty"]).ends_with("-dirty\n"));
         // The same again has the same name, with and without what was remembered.
         assert_eq!(
-            snapshot(&p.here(), &p.dir.path().join("git-cache"))
+            repository(&p.here(), &p.dir.path().join("git-cache"))
                 .unwrap()
                 .unwrap()
                 .id,
             second.id
         );
         assert_eq!(
-            snapshot(&p.here(), &p.dir.path().join("other"))
+            repository(&p.here(), &p.dir.path().join("other"))
                 .unwrap()
                 .unwrap()
                 .id,
@@ -524,7 +591,7 @@ mod tests {
         let mut p = Pair::new();
         p.git = true;
         let cache = p.dir.path().join("cache/g");
-        assert!(snapshot(&p.here(), &cache).unwrap().is_none());
+        assert!(repository(&p.here(), &cache).unwrap().is_none());
         git(&p.here(), &["init", "-q", "-b", "trunk"]);
         p.write("a", "a");
         sync_with_repository(&mut p);
@@ -535,7 +602,7 @@ mod tests {
         assert_eq!(same(&p, &["status", "--porcelain"]), "A  a\n?? b\n");
         // A branch whose commit cannot be read is no unborn one.
         fs::write(p.here().join(".git/refs/heads/trunk"), format!("{:040x}\n", 1)).unwrap();
-        assert!(snapshot(&p.here(), &cache).unwrap().is_none());
+        assert!(repository(&p.here(), &cache).unwrap().is_none());
     }
 
     #[test]

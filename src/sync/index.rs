@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::stat::Stat;
-use crate::plan::manifest::{Hash, RelPath};
+use crate::plan::manifest::{Hash, RelPath, hash_bytes};
 
 /// Version of the file.
 const VERSION: u32 = 2;
@@ -22,6 +22,7 @@ const VERSION: u32 = 2;
 pub(crate) struct Known {
     pub path: RelPath,
     pub stat: Stat,
+    #[serde(with = "hash_bytes")]
     pub hash: Hash,
 }
 

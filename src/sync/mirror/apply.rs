@@ -43,6 +43,9 @@ impl Mirror {
         if generation(&want) != staged.generation() {
             return Err(SyncError::Differs(Box::new(self.state.manifest.clone())));
         }
+        if staged.ops().is_empty() && staged.repository().is_none() {
+            return Ok(staged.generation());
+        }
         check_tree(&want)?;
         let name = staged
             .dir()
@@ -131,8 +134,8 @@ impl Mirror {
                     self.state.seen.insert(path.clone(), Seen { stat, hash: None });
                 }
             }
-            self.state.known.retain(|p, _| want.contains_key(p));
             self.state.manifest = want;
+            self.state.drop_unknown();
             crash_point().map_err(|e| self.failed("failed to write the state of", e))?;
             self.save_state()?;
         }

@@ -112,10 +112,15 @@ impl Mirror {
         pack.end(generation)
             .map_err(|e| self.failed("failed to send what changed in", e))?;
 
-        self.state.manifest = manifest;
-        self.state.learn(learned);
-        self.state.seen = seen.into_iter().take(REMEMBERED).collect();
-        self.save_state()?;
+        let seen: BTreeMap<_, _> = seen.into_iter().take(REMEMBERED).collect();
+        if learned.is_empty() && manifest == self.state.manifest && seen == self.state.seen {
+            self.save_time()?;
+        } else {
+            self.state.manifest = manifest;
+            self.state.learn(learned);
+            self.state.seen = seen;
+            self.save_state()?;
+        }
         let count = plan.stayed.len() as u64;
         Ok(Collected {
             files,

@@ -3,6 +3,7 @@
 //! ```text
 //! BASE/mirrors/CLIENT/WORKSPACE/tree/NAME/    the tree itself
 //!                               meta/state    what it held when cx last applied or collected
+//!                               meta/newest   when it last collected, if only that changed
 //!                               meta/journal  changes that are being applied
 //!                               meta/stage/   packs that were received
 //!                               meta/lock     held while applying and collecting
@@ -63,7 +64,7 @@ struct State {
     newest_ns: i64,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Seen {
     stat: Stat,
     /// Of those that came back.
@@ -257,7 +258,20 @@ impl Mirror {
             self.state = index::load(&path, VERSION).unwrap_or_default();
             self.loaded = now;
         }
+        if let Ok(bytes) = fs::read(self.meta.join("newest"))
+            && let Ok(newest) = bytes.try_into()
+        {
+            self.state.newest_ns = self.state.newest_ns.max(i64::from_le_bytes(newest));
+        }
         self.roll_forward()
+    }
+
+    /// Notes the time where the rest of the state is as it was.
+    fn save_time(&mut self) -> Result<(), SyncError> {
+        let path = self.meta.join("newest");
+        self.state.newest_ns = self.state.newest_ns.max(now_ns());
+        super::write_atomic(&path, &self.state.newest_ns.to_le_bytes())
+            .map_err(|e| SyncError::io("failed to write", &path, e))
     }
 
     fn save_state(&mut self) -> Result<(), SyncError> {

@@ -1,6 +1,7 @@
 //! What the tree holds now, against what it held when cx last looked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
+use std::iter::Peekable;
 
 use super::{Mirror, Seen, State};
 use crate::plan::manifest::{Entry, RelPath};
@@ -56,6 +57,7 @@ impl Mirror {
         let walked = walk(&tree, &options).map_err(|e| self.failed("failed to list", e))?;
         let mut look = Look {
             state: &self.state,
+            known: self.state.known.iter().peekable(),
             tree: tree.again(),
             survey: Survey::default(),
             unread: Vec::new(),
@@ -122,13 +124,24 @@ impl State {
                 None => self.known.remove(&path),
             };
         }
-        let manifest = &self.manifest;
-        self.known.retain(|p, _| manifest.contains_key(p));
+        self.drop_unknown();
+    }
+
+    /// Forgets stats of paths that are not in the manifest any more.
+    pub(super) fn drop_unknown(&mut self) {
+        let mut paths = self.manifest.keys().peekable();
+        // In order, too.
+        self.known.retain(|path, _| {
+            while paths.next_if(|p| *p < path).is_some() {}
+            paths.peek() == Some(&path)
+        });
     }
 }
 
 struct Look<'a> {
     state: &'a State,
+    /// Those of the stats that are still to come: paths are compared in their order.
+    known: Peekable<btree_map::Iter<'a, RelPath, Stat>>,
     tree: Beneath,
     survey: Survey,
     /// Files whose content must be read to know.
@@ -159,7 +172,7 @@ impl Look<'_> {
                     );
                 }
             }
-            _ if self.state.known.get(path) == Some(stat) => {}
+            _ if self.is_known(path, stat) => {}
             _ => {
                 if ignored {
                     self.survey.ignored_changes.insert(path.clone());
@@ -170,6 +183,14 @@ impl Look<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the path was last seen with this very stat.
+    fn is_known(&mut self, path: &RelPath, stat: &Stat) -> bool {
+        while self.known.next_if(|(p, _)| *p < path).is_some() {}
+        self.known
+            .next_if(|(p, _)| *p == path)
+            .is_some_and(|(_, s)| s == stat)
     }
 
     /// Notes what stands at a path that is new or may have changed; whether it is something that can be synced.
