@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cx::demo::processes;
 
-use crate::harness::{Project, TestEnv, wait_for};
+use crate::harness::{CX, Project, TestEnv, wait_for};
 use crate::signals::GONE;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -180,6 +180,20 @@ fn it_ends_when_idle_and_with_its_grounds() {
 
     warm(&p, &env);
     env.cx(&["nodes", "remove", "n1"]).ok();
+    until_ended(&env);
+}
+
+#[test]
+fn it_ends_when_another_program_takes_the_place_of_its_own() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a", "")]);
+    let own = env.home().join("work/cx");
+    fs::copy(CX, &own).unwrap();
+    p.sh(&format!("{} run --on n1 -- true", own.display())).ok();
+    until_ready(&env);
+    let new = own.with_extension("new");
+    fs::copy(CX, &new).unwrap();
+    fs::rename(new, own).unwrap();
     until_ended(&env);
 }
 
