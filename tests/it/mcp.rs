@@ -785,3 +785,109 @@ fn last_at(text: &str) -> String {
     let line = text.lines().rfind(|l| l.starts_with("at ")).unwrap_or_default();
     line.trim_start_matches("at ").to_owned()
 }
+
+/// Waits until `cluster_status` tells of a run as wanted.
+fn until_run(client: &mut Client, id: &str, state: &str) -> (Value, String) {
+    wait_for(LIMIT, || {
+        let status = client.call("cluster_status", json!({}));
+        let runs = status.0["structuredContent"]["runs"].clone();
+        let run = runs.as_array().unwrap().iter().find(|r| r["run_id"] == id);
+        match run {
+            Some(run) if run["state"] == state => Ok((run.clone(), status.text().to_owned())),
+            _ => Err(format!("{id} is not {state}: {runs}")),
+        }
+    })
+}
+
+#[test]
+fn what_was_left_on_a_node_survives_the_server() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[]);
+    let mut client = Client::hello(&env, &project.dir, &["--detach-after", "2"]);
+    let said = client.call(
+        "offload_to",
+        json!({"node_id": "n1", "command": "echo begun; while [ ! -e $HOME/go ]; do sleep 0.1; done; echo made > made; exit 6"}),
+    );
+    assert!(
+        said.text().starts_with("begun\n[n1 running ") && !said.is_error(),
+        "{said:?}"
+    );
+    assert_eq!(said.field("state"), "detached");
+    let id = said.field("run_id").as_str().unwrap().to_owned();
+    until_run(&mut client, &id, "running");
+    client.child.kill().unwrap();
+    drop(client);
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    let (run, _) = until_run(&mut client, &id, "running");
+    assert_eq!(run["node_id"], "n1");
+    env.node("n1").write("go", "");
+    let (run, text) = until_run(&mut client, &id, "exited");
+    assert_eq!(run["exit_code"], 6);
+    assert!(text.contains("[n1 exit 6]") && !project.has("made"), "{text}");
+    // The next run here brings home what it changed.
+    let said = client.call("offload_to", json!({"node_id": "n1", "command": "cat made"}));
+    assert!(said.text().starts_with("made\n[n1 exit 0"), "{said:?}");
+    assert_eq!(project.read("made"), "made\n");
+    // Without having been left, a run ends with its server, however that ends.
+    client.start_call("offload_to", json!({"node_id": "n1", "command": "sleep 3004"}));
+    wait_for(LIMIT, || {
+        let all = env.node("n1").processes();
+        let begun = all.iter().any(|p| p.contains("sleep 3004"));
+        if begun { Ok(()) } else { Err(format!("{all:?}")) }
+    });
+    client.child.kill().unwrap();
+    drop(client);
+    env.node("n1").assert_empty_within(crate::signals::GONE);
+}
+
+#[test]
+fn five_commands_are_on_five_nodes_at_once() {
+    let names = ["n1", "n2", "n3", "n4", "n5"];
+    let env = TestEnv::with_nodes(&names);
+    let project = env.project(&[]);
+    let meet = env.home().join("meet");
+    std::fs::create_dir(&meet).unwrap();
+    // Not as a path, which would keep the command here.
+    let dir = meet.display().to_string().replace('/', "\\057");
+    let command = format!(
+        "d=$(printf '{dir}'); touch $d/$TEST_NODE; while [ $(ls $d | wc -l) -lt 5 ]; do sleep 0.05; done; echo on $TEST_NODE"
+    );
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    // None of them ends before all five nodes have one.
+    let said = client.call(
+        "parallel_execute",
+        json!({"commands": vec![command; 5], "timeout": 60}),
+    );
+    assert!(said.text().starts_with("5 commands: 5 ok; "), "{said:?}");
+    for name in names {
+        assert!(
+            said.text().contains(&format!("\non {name}\n[{name} exit 0")),
+            "{said:?}"
+        );
+    }
+    client.end();
+}
+
+#[test]
+fn what_stays_here_has_a_reason() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[("Makefile", "deploy:\n\t@echo deployed\n")]);
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    for (arguments, reason) in [
+        (json!({"command": "make deploy"}), "deploy"),
+        (json!({"command": "ls"}), "ls"),
+        (json!({"command": "frobnicate"}), "frobnicate"),
+        (
+            json!({"command": "make test", "auto_route": false}),
+            "auto_route is false",
+        ),
+        (json!({"command": "if then"}), "not understood"),
+    ] {
+        let said = client.call("cluster_bash", arguments.clone());
+        let told = said.field("reason").as_str().unwrap();
+        assert!(told.contains(reason), "{arguments}: {said:?}");
+        // A model is not told what goes without saying.
+        assert!(said.text().ends_with("s]"), "{arguments}: {said:?}");
+    }
+    client.end();
+}
