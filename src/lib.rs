@@ -31,6 +31,7 @@ pub mod request;
 pub mod runs;
 pub mod setup;
 pub mod shims;
+pub mod signals;
 pub mod status;
 pub mod sync;
 pub mod table;

@@ -90,7 +90,7 @@ pub enum Up {
     /// Nobody reads the command's descriptor (1 or 2) any more: it gets SIGPIPE at its next write, as it would here.
     Close(u8),
     /// A signal for the command's process group.
-    Signal(i32),
+    Signal(#[serde(with = "crate::signals")] i32),
     /// End the run now: TERM, then KILL.
     Cancel,
     /// From the agent to its supervisors only: the caller is gone, end the run.
@@ -356,7 +356,7 @@ pub enum Down {
         started: bool,
     },
     /// The command was stopped by this signal, as by Ctrl-Z on its terminal.
-    Stopped(i32),
+    Stopped(#[serde(with = "crate::signals")] i32),
     /// The run will outlive its caller.
     Detached,
     /// The log would begin anew: how much has arrived?

@@ -88,7 +88,7 @@ pub enum Ending {
     /// It exited with this status, 0..=255.
     Code(i32),
     /// This signal killed it.
-    Signal(i32),
+    Signal(#[serde(with = "crate::signals")] i32),
 }
 
 impl Ending {

@@ -10,6 +10,7 @@ mod child;
 mod feed;
 mod gc;
 mod kept;
+mod locale;
 mod log;
 mod place;
 mod pty;

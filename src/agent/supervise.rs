@@ -22,6 +22,7 @@ use super::child;
 use super::feed::{PackInput, Stdin};
 use super::gc;
 use super::kept;
+use super::locale;
 use super::log::{self, Event, Log};
 use super::place::{self, Place};
 use super::pty::Pty;
@@ -280,6 +281,7 @@ impl Supervisor {
             None => admit::path_of(&login).to_owned(),
         };
         self.path.clone_from(&path);
+        locale::keep_known(&self.base, &mut self.run.env, &login);
         let env = admit::run_env(
             login,
             &self.run.env,

@@ -102,6 +102,11 @@ impl Output {
         Output { tx, closed }
     }
 
+    /// Waits until a piece can be written without waiting.
+    pub async fn room(&self) {
+        let _ = self.tx.reserve().await;
+    }
+
     /// Writes a piece to descriptor 1 or 2; waits while the reader is behind.
     pub async fn write(&self, fd: u8, data: Vec<u8>) {
         self.closed.waiting.fetch_add(1, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -74,6 +74,23 @@ struct Stream {
 struct Heard {
     start: Instant,
     millis: AtomicU64,
+    /// What was heard waits to be taken: the reader is slow, not the link silent.
+    waits: AtomicBool,
+}
+
+impl Heard {
+    fn note(&self) {
+        self.millis
+            .store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn silence(&self) -> Duration {
+        if self.waits.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        let heard = Duration::from_millis(self.millis.load(Ordering::Relaxed));
+        self.start.elapsed().saturating_sub(heard)
+    }
 }
 
 /// One run's end of a link.
@@ -272,12 +289,7 @@ impl Link {
     /// What tells the time since the node was last heard, for another task.
     pub fn listener(&self) -> impl Fn() -> Duration + use<> {
         let heard = self.stream.heard.clone();
-        move || {
-            heard
-                .start
-                .elapsed()
-                .saturating_sub(Duration::from_millis(heard.millis.load(Ordering::Relaxed)))
-        }
+        move || heard.silence()
     }
 
     /// Asks something of the agent itself and waits for the answer.
@@ -383,6 +395,7 @@ impl Opening {
         let heard = Arc::new(Heard {
             start: opened,
             millis: AtomicU64::new(0),
+            waits: AtomicBool::new(false),
         });
         let (ended_tx, ended) = watch::channel(false);
         let (first_tx, first) = oneshot::channel();
@@ -571,9 +584,7 @@ async fn read_loop(
     let is_agent = matches!(greeting, Ok(First::Welcome(..)));
     let _ = first.send(greeting);
     while is_agent && let Ok((run, body)) = read(&mut stdout).await {
-        heard
-            .millis
-            .store(heard.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+        heard.note();
         let Ok(down) = proto::decode::<Down>(&body) else {
             break;
         };
@@ -587,7 +598,12 @@ async fn read_loop(
             .cloned();
         if let Some(to) = to {
             // A run that reads slowly holds the stream back, and with it the node.
-            let _ = to.send(down).await;
+            if let Err(mpsc::error::TrySendError::Full(down)) = to.try_send(down) {
+                heard.waits.store(true, Ordering::Relaxed);
+                let _ = to.send(down).await;
+                heard.note();
+                heard.waits.store(false, Ordering::Relaxed);
+            }
         }
     }
     let _ = ended.send(true);

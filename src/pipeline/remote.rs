@@ -216,8 +216,10 @@ pub(super) async fn remote(
             Err(RunError::Detached) => return goes_on(request, case, &node, job, &mut *door.told),
             Err(RunError::Lost { why: reason }) => {
                 let text = format!(
-                    "{}: lost in the middle of run {}: {reason}; whether the command ended is not known",
-                    node.name, job.id
+                    "{}: lost in the middle of run {}: {reason}; whether the command ended is not known (cx attach {} asks again)",
+                    node.name,
+                    job.id,
+                    kept::short(&job.id)
                 );
                 door.told.line(&text);
                 tell_history(request, Some(case), &node.name, &text, Some(LOST), None);

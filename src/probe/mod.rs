@@ -5,7 +5,7 @@
 
 mod env;
 mod load;
-mod tools;
+pub mod tools;
 
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;

@@ -11,6 +11,7 @@ mod differential;
 mod differs;
 mod docs;
 mod failures;
+mod faithful;
 mod fidelity;
 mod forward;
 mod gc;

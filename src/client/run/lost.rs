@@ -12,6 +12,7 @@ use crate::node::link::{Install, RunChannel};
 use crate::progress::Step;
 use crate::proto::{Down, Up};
 use crate::report::Told;
+use crate::request::Detach;
 
 /// How long a node may take to say whether it started a command.
 const ASK: Duration = Duration::from_secs(3);
@@ -113,6 +114,12 @@ impl Running<'_> {
         let lost = |more: &str| RunError::Lost {
             why: format!("{why}; {more}"),
         };
+        // Past its caller's deadline this process is of no use.
+        let deadline = match self.job.detach {
+            Some(Detach::At(at)) => Some(Instant::from_std(at)),
+            _ => None,
+        };
+        let due = || lost("its caller's deadline came before it was reached again");
         if let Some(signal) = self.signalled {
             // Told to end, and nobody there to tell: the node ends the run when the grace is over.
             return Err(RunError::Interrupted(signal));
@@ -124,17 +131,18 @@ impl Running<'_> {
         told.progress(Step::Attaching(self.link.node.clone()));
         let mut pause = Duration::from_millis(500);
         loop {
-            let deadline = (Instant::now() + Duration::from_secs(10)).min(until);
+            let limit = (Instant::now() + Duration::from_secs(10)).min(until);
             let opening = Link::open(
                 self.again.node,
                 self.again.config,
                 self.again.paths,
-                deadline,
+                limit,
                 Install::Never,
             );
             let opened = tokio::select! {
                 opened = opening => opened,
                 Some(order) = orders.recv() => return Err(RunError::Interrupted(order.signal())),
+                () = Self::due(None, deadline) => return Err(due()),
                 () = stops(terminal) => continue,
             };
             if let Ok(link) = opened {
@@ -160,6 +168,7 @@ impl Running<'_> {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 Some(order) = orders.recv() => return Err(RunError::Interrupted(order.signal())),
+                () = Self::due(None, deadline) => return Err(due()),
                 () = stops(terminal) => continue,
             }
             pause = (pause * 2).min(Duration::from_secs(10));

@@ -453,7 +453,8 @@ impl Running<'_> {
         loop {
             let room = STDIN_WINDOW.saturating_sub(self.stdin_waiting.iter().map(Vec::len).sum());
             tokio::select! {
-                down = self.channel.rx.recv() => match down {
+                // A reader that has stopped reading must not keep the caller's signals from the command.
+                down = Self::next(self.output, &mut self.channel) => match down {
                     Some(down) => {
                         let waits = !self.started;
                         let heard = self.link.listener();
@@ -514,6 +515,11 @@ impl Running<'_> {
                 }
             }
         }
+    }
+
+    async fn next(output: &Output, channel: &mut RunChannel) -> Option<Down> {
+        output.room().await;
+        channel.rx.recv().await
     }
 
     async fn obey(&mut self, order: Order) -> Result<(), RunError> {
