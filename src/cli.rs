@@ -12,7 +12,7 @@ use crate::pipeline;
 use crate::request::{Demands, Detach, Origin, Request};
 use crate::setup::change::Wish;
 use crate::shims::{self, Shell};
-use crate::{agent, demo, gc, hook, mcp, node, nodes, runs, setup, status};
+use crate::{agent, demo, doctor, gc, hook, mcp, node, nodes, runs, setup, status};
 
 const AFTER: &str = "\
 Anything that is not one of these commands is run: `cx pytest -x` runs pytest where it finishes first.
@@ -66,6 +66,15 @@ enum Verb {
     Status(StatusArgs),
     /// Say for each part of a command line whether it would leave this machine, and why.
     Explain(ExplainArgs),
+    /// Look for what keeps cx from working; exits with 1 if something is broken.
+    Doctor {
+        /// Print JSON for programs.
+        #[arg(long)]
+        json: bool,
+        /// Of the nodes, look at this one only.
+        #[arg(value_name = "NODE")]
+        node: Option<String>,
+    },
     /// Show what cx keeps on the nodes and here, and with a limit collect it.
     Gc(GcOptions),
     /// Put cx into an agent's settings, or take it out.
@@ -380,6 +389,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
             status::print(a.json, out)
         }
         Verb::Explain(a) => pipeline::explain(&a.command.join(" "), a.json, out),
+        Verb::Doctor { json, node } => doctor::run(node.as_deref(), json, out),
         Verb::Setup(SetupVerb::Gemini { wish }) => {
             setup::gemini::run(wish.wish(), out)?;
             Ok(0)

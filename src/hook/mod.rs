@@ -65,6 +65,19 @@ pub fn judge(text: &str, cwd: &Path) -> permissions::Judgement {
     decide::World::of_process(&|name| env::var_os(name)).judge(text, cwd)
 }
 
+/// The user's permission rules for commands in `cwd`, for telling of them: `client_dir` is the client's own directory. Those of
+/// the client's arguments are among them where a client started this process.
+pub fn rules(client_dir: &Path, cwd: &Path) -> permissions::Rules {
+    let pid = env::var("CLAUDE_PID").ok().and_then(|p| p.parse().ok());
+    settings::collect(&settings::Scopes {
+        user: Some(client_dir.to_owned()),
+        project: env::var_os("CLAUDE_PROJECT_DIR").map(PathBuf::from),
+        cwd: cwd.to_owned(),
+        managed: settings::managed_dir(),
+        client: client::args(pid).or_else(|| Some(client::ClientArgs::default())),
+    })
+}
+
 fn read_input() -> Option<Vec<u8>> {
     let mut input = Vec::with_capacity(4 << 10);
     let length = io::stdin()

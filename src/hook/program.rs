@@ -28,6 +28,12 @@ pub fn lasting_path() -> Option<PathBuf> {
     }
 }
 
+/// The first `cx` on `path`, and whether it is this program.
+pub fn on_path(path: Option<&OsStr>) -> Option<(PathBuf, bool)> {
+    let (file, meta) = first_on_path(path)?;
+    Some((file, own_metadata().is_some_and(|me| same_file(&meta, &me))))
+}
+
 /// The first executable `cx`; `None` also if a relative entry comes before it, as that means another program in
 /// every directory.
 fn first_on_path(path: Option<&OsStr>) -> Option<(PathBuf, Metadata)> {

@@ -263,7 +263,7 @@ fn by_client(client: &Path, servers: &Path, program: &str, remove: bool) -> bool
 }
 
 /// Whether the settings say that the plugin is on.
-fn plugin_is_on(settings: &Path) -> bool {
+pub fn plugin_is_on(settings: &Path) -> bool {
     let text = change::read(settings).ok().flatten().unwrap_or_default();
     let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     let on = |(name, on): (&String, &serde_json::Value)| name.split('@').next() == Some("cx") && on == true;

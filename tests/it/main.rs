@@ -10,6 +10,7 @@ mod detached;
 mod differential;
 mod differs;
 mod docs;
+mod doctor;
 mod failures;
 mod faithful;
 mod fidelity;
