@@ -17,7 +17,7 @@ const TOOLS: &[&str] = &[
     "just",
 ];
 
-/// Those of [`TOOLS`] that are in `path`. Versions are left empty: asking for them starts processes.
+/// Those of `TOOLS` that are in `path`. Versions are left empty: asking for them starts processes.
 pub fn present(path: &OsStr) -> Vec<(String, String)> {
     TOOLS
         .iter()

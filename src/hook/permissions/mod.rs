@@ -6,8 +6,8 @@
 //!
 //! - [`Rules::might_restrict`]: what a deny or ask rule *might* concern. Too often costs an offload or a question, too seldom
 //!   would widen what the user allowed; what is not understood counts as "might".
-//! - [`sure`]: what a deny or ask rule matches without doubt, so that the answer may be `deny`.
-//! - [`covers`]: what the allow rules cover without doubt, so that the answer may be `allow`.
+//! - `sure`: what a deny or ask rule matches without doubt, so that the answer may be `deny`.
+//! - `covers`: what the allow rules cover without doubt, so that the answer may be `allow`.
 
 mod covers;
 mod gains;
