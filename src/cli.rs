@@ -12,7 +12,7 @@ use crate::pipeline;
 use crate::request::{Demands, Detach, Origin, Request};
 use crate::setup::change::Wish;
 use crate::shims::{self, Shell};
-use crate::{agent, demo, doctor, gc, hook, mcp, node, nodes, runs, setup, status};
+use crate::{agent, conflicts, demo, doctor, gc, hook, mcp, node, nodes, runs, setup, status};
 
 const AFTER: &str = "\
 Anything that is not one of these commands is run: `cx pytest -x` runs pytest where it finishes first.
@@ -86,6 +86,32 @@ enum Verb {
         #[arg(value_enum)]
         shell: Shell,
     },
+    /// Bring a node's copy of this project up to date, without a run.
+    Push {
+        /// The nodes; by default those that have a copy, or else all.
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+    /// Get nodes ready for this project: connection, agent, an up-to-date copy.
+    Warm {
+        /// The nodes; by default all.
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+    /// Fetch files or directories of this project from the node that has them, ignored ones too.
+    Pull {
+        /// From this node; by default from the one used last that has them.
+        #[arg(long, value_name = "NODE")]
+        on: Option<String>,
+        /// What to fetch.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<std::path::PathBuf>,
+    },
+    /// List, show, take or drop what nodes changed while it was changed here too.
+    Conflicts {
+        #[command(subcommand)]
+        verb: Option<ConflictsVerb>,
+    },
     /// Print the completions of cx's own commands and options, for a shell to read.
     Completions {
         /// The shell.
@@ -129,6 +155,34 @@ enum Verb {
     Agent,
     #[command(external_subcommand)]
     Command(Vec<OsString>),
+}
+
+#[derive(Subcommand)]
+enum ConflictsVerb {
+    /// List them all.
+    List,
+    /// Show how the node's version differs from what stands here.
+    Show {
+        /// The run, as listed.
+        id: String,
+    },
+    /// Put the node's version in place of what stands here.
+    Take {
+        /// The run, as listed.
+        id: String,
+        /// Only these, from the top of the project.
+        #[arg(value_name = "PATH")]
+        paths: Vec<std::path::PathBuf>,
+    },
+    /// Forget the node's version.
+    Drop {
+        /// The run, as listed.
+        #[arg(required_unless_present = "all")]
+        id: Option<String>,
+        /// All of them.
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 #[derive(Args)]
@@ -423,6 +477,18 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
                 json: a.json,
             };
             gc::run(&args, out)
+        }
+        Verb::Push { nodes } => pipeline::push(&nodes, false, out),
+        Verb::Warm { nodes } => pipeline::push(&nodes, true, out),
+        Verb::Pull { on, paths } => pipeline::pull(&paths, on.as_deref(), out),
+        Verb::Conflicts { verb } => {
+            let paths = Paths::from_env()?;
+            match verb.unwrap_or(ConflictsVerb::List) {
+                ConflictsVerb::List => conflicts::list(&paths, out),
+                ConflictsVerb::Show { id } => conflicts::show(&paths, &id, out),
+                ConflictsVerb::Take { id, paths: only } => conflicts::take(&paths, &id, &only, out),
+                ConflictsVerb::Drop { id, .. } => conflicts::forget(&paths, id.as_deref(), out),
+            }
         }
         Verb::Demo => demo::run(out),
         Verb::Off => switch(true, out),

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod conflicts;
 pub mod demo;
 pub mod doctor;
 pub mod explain;

@@ -175,6 +175,8 @@ pub struct RunStart {
     pub tell_tools: bool,
     /// What the node keeps of this client's: milliseconds without use, bytes in all.
     pub keep: (u64, u64),
+    /// Whether there is a command to be run at all.
+    pub errand: Errand,
 }
 
 /// What to list and collect.
@@ -205,6 +207,18 @@ pub struct Lying {
     pub in_use: bool,
     /// It was removed, or would be.
     pub removed: bool,
+}
+
+/// What is wanted of the node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Errand {
+    /// To run the command.
+    #[default]
+    Command,
+    /// To bring the mirror up to date, and no more.
+    Sync,
+    /// These paths of the mirror, as they are; directories with all that lies in them.
+    Fetch(Vec<RelPath>),
 }
 
 /// A need as the node checks it.
@@ -276,6 +290,8 @@ pub struct BackSpec {
     pub extra_ignore: Vec<Vec<u8>>,
     /// Ignored files that exist here but were not sent: come back if they changed there.
     pub exist_here: Vec<RelPath>,
+    /// Outputs that this node sent and that are not here any more as they came: they come again, changed or not.
+    pub again: Vec<RelPath>,
     /// Known cache directories that are not scanned (names), besides those of the run's rule.
     pub limit: u64,
     /// `write_back`: 0 nothing, 1 the rule's outputs only, 2 all.
@@ -315,11 +331,15 @@ pub enum Down {
         data: Vec<u8>,
         /// Whether it is the last one.
         last: bool,
+        /// Other runs are live in the mirror: what differs there without a change here is theirs.
+        shared: bool,
     },
     /// The pack is applied.
     Synced {
         /// The mirror's generation now.
         generation: Generation,
+        /// As [`Exit::sequence`].
+        sequence: i64,
     },
     /// The command started.
     Started {
@@ -416,6 +436,8 @@ pub struct Exit {
     pub output: u64,
     /// The mirror's generation after the run (with what changed there); `None` without a mirror.
     pub generation: Option<Generation>,
+    /// Orders the collections of one mirror: what a later one brought is newer.
+    pub sequence: i64,
     /// Ignored files that changed there and did not come back, at most 100, and how many in all.
     pub stayed: (Vec<RelPath>, u64),
     /// Files that would have come back but for the limit, at most 100.

@@ -26,7 +26,7 @@ use super::locale;
 use super::log::{self, Event, Log};
 use super::place::{self, Place};
 use super::pty::Pty;
-use crate::proto::{self, CHUNK, Down, Exit, Facts, MirrorSpec, PathMode, Refusal, RunStart, Up};
+use crate::proto::{self, CHUNK, Down, Errand, Exit, Facts, MirrorSpec, PathMode, Refusal, RunStart, Up};
 use crate::request::Ending;
 use crate::sync::{Check, Mirror, RunGuard, SyncError, stage};
 
@@ -199,6 +199,15 @@ struct Held {
 impl Supervisor {
     /// Goes through the whole run; what is to be kept of it.
     fn own(&mut self) -> Keep {
+        match std::mem::take(&mut self.run.errand) {
+            Errand::Command => {}
+            errand => {
+                if let Err(stop) = self.go_on(&errand) {
+                    self.stopped(stop, false);
+                }
+                return Keep::Nothing;
+            }
+        }
         let child = self.prepare().and_then(|(held, program, env, dir, place)| {
             // Noted first: a note too much makes the client careful, one too few might make it run the command again.
             let note = self.dir.join(super::STARTED);
@@ -227,6 +236,53 @@ impl Supervisor {
                 Keep::Note
             }
         }
+    }
+
+    /// Does what needs no command: no slot, no admission.
+    fn go_on(&mut self, errand: &Errand) -> Result<(), Stop> {
+        let spec = self.run.mirror.take().context("an errand without a mirror")?;
+        let mut exit = Exit {
+            ending: Ending::Code(0),
+            ran_ms: 0,
+            output: 0,
+            generation: None,
+            sequence: 0,
+            stayed: (Vec::new(), 0),
+            over: Vec::new(),
+            uncollected: None,
+            tools: Default::default(),
+            load: admit::load(&self.base, self.run.slots.unwrap_or(0)),
+        };
+        let mut back = None;
+        match errand {
+            Errand::Fetch(paths) => {
+                let file = self.dir.join("back");
+                let mut out = File::options()
+                    .create_new(true)
+                    .write(true)
+                    .mode(0o600)
+                    .open(&file)?;
+                let found = Mirror::open(&self.base, &spec.key)?.fetch(paths, spec.back.limit, &mut out)?;
+                out.flush()?;
+                exit.sequence = found.sequence;
+                (exit.stayed, exit.over) = (found.stayed, found.over);
+                back = Some(file);
+            }
+            _ => {
+                let mut mirror = Mirror::open(&self.base, &spec.key)?;
+                drop(self.sync(&mut mirror, &spec)?);
+            }
+        }
+        self.log.finish(back, &Down::Exit(Box::new(exit)));
+        let since = Instant::now();
+        while since.elapsed() < ANSWER {
+            match self.events.recv_timeout(Duration::from_millis(500)) {
+                Ok(Event::Up(Up::Done | Up::Gone | Up::Cancel) | Event::Lost) => break,
+                Err(RecvTimeoutError::Disconnected) => break,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Tells the client why there is nothing more to come.
@@ -365,6 +421,7 @@ impl Supervisor {
             Check::At => None,
             Check::Differs(manifest) => Some(manifest),
         };
+        let mut shared = !mirror.is_idle()?;
         let guard = mirror.join_run()?;
         loop {
             match differs.take() {
@@ -379,6 +436,7 @@ impl Supervisor {
                         self.log.say(&Down::Differs {
                             data: piece.to_vec(),
                             last: pieces.peek().is_none(),
+                            shared,
                         });
                     }
                 }
@@ -389,11 +447,12 @@ impl Supervisor {
             };
             match mirror.apply(staged) {
                 Ok(generation) => {
-                    self.log.say(&Down::Synced { generation });
+                    let sequence = mirror.sequence();
+                    self.log.say(&Down::Synced { generation, sequence });
                     return Ok(guard);
                 }
                 // Another run's sync or changes came in between.
-                Err(SyncError::Differs(manifest)) => differs = Some(*manifest),
+                Err(SyncError::Differs(manifest)) => (differs, shared) = (Some(*manifest), true),
                 Err(e) => return Err(e.into()),
             }
         }
@@ -613,7 +672,7 @@ impl Supervisor {
             mirror,
             mut share,
         } = held;
-        let mut generation = None;
+        let (mut generation, mut sequence) = (None, 0);
         let mut stayed = (Vec::new(), 0);
         let mut over = Vec::new();
         let mut uncollected = None;
@@ -639,7 +698,7 @@ impl Supervisor {
                     Ok(c)
                 }) {
                 Ok(collected) => {
-                    generation = Some(collected.generation);
+                    (generation, sequence) = (Some(collected.generation), collected.sequence);
                     (stayed, over) = (collected.stayed, collected.over);
                     back = Some(path);
                 }
@@ -661,6 +720,7 @@ impl Supervisor {
             ran_ms,
             output,
             generation,
+            sequence,
             stayed,
             over,
             tools,

@@ -213,6 +213,7 @@ pub fn tree(paths: &Arc<Paths>, record: &Record) -> Option<(Tree, Manifest)> {
         },
         back: BackSpec::default(),
         repository: None,
+        rebuilds: false,
         paths: paths.clone(),
         took: std::time::Duration::ZERO,
     };

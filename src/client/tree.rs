@@ -1,5 +1,6 @@
 //! The workspace's side of a run: the scan, the pack for one node, and what comes back.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::paths::Paths;
+use crate::plan::delta::{Delta, delta};
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, Exit, INLINE_PACK, MirrorKey};
 use crate::sync::{self, BackContext, GitMeta, Packed, Records, Repository, Scan, Staged, Workspace};
@@ -28,6 +30,8 @@ pub struct Tree {
     pub back: BackSpec,
     /// The small repository that the mirror gets, in a git workspace.
     pub repository: Option<Repository>,
+    /// Whether the command brings its outputs up to date: then those that were lost here come again.
+    pub rebuilds: bool,
     /// cx's own directories.
     pub paths: Arc<Paths>,
     /// How long the scan took.
@@ -47,7 +51,15 @@ pub struct Pack {
     pub bytes: Option<Vec<u8>>,
     /// Files that change, and their bytes.
     pub changes: (u64, u64),
-    have: Manifest,
+    /// Outputs that came from there and are not here any more as they came.
+    pub again: Vec<RelPath>,
+    delta: Delta,
+    /// What the mirror is to hold, where that is not what was scanned.
+    want: Option<Manifest>,
+    /// Other runs are live in the mirror.
+    shared: bool,
+    /// The record is wrong, or lacks something.
+    is_news: bool,
     /// The small repository, where the mirror lacks it.
     repository: Option<GitMeta>,
     /// What was sent, once it was.
@@ -65,7 +77,11 @@ impl Pack {
             from: generation(&manifest),
             bytes: None,
             changes: (0, 0),
-            have: Manifest::new(),
+            again: Vec::new(),
+            delta: Delta::default(),
+            want: None,
+            shared: false,
+            is_news: false,
             repository: None,
             packed: Some(Packed {
                 files: 0,
@@ -81,6 +97,11 @@ impl Pack {
     pub fn to(&self) -> Option<Generation> {
         self.packed.as_ref().map(|p| generation(&p.manifest))
     }
+
+    /// Drops the bytes: they are not to be sent.
+    pub fn forget(&mut self) {
+        (self.bytes, self.packed) = (None, None);
+    }
 }
 
 /// What was done with what came back.
@@ -95,11 +116,15 @@ pub struct Applied {
 }
 
 impl Tree {
-    /// The pack for `node`, whose mirror holds `have`, or what we remember of it.
+    /// The pack for `node`, whose mirror holds `have` (and whether other runs are live in it), or what we remember of it.
     ///
     /// # Errors
     /// When the tree can't be read; one clause.
-    pub async fn pack_for(self: &Arc<Self>, node: &str, have: Option<Manifest>) -> Result<Pack, String> {
+    pub async fn pack_for(
+        self: &Arc<Self>,
+        node: &str,
+        have: Option<(Manifest, bool)>,
+    ) -> Result<Pack, String> {
         let (tree, node) = (self.clone(), node.to_owned());
         let work = tokio::task::spawn_blocking(move || tree.pack_now(&node, have));
         match work.await {
@@ -109,13 +134,38 @@ impl Tree {
         }
     }
 
-    fn pack_now(&self, node: &str, have: Option<Manifest>) -> std::io::Result<Pack> {
+    fn pack_now(&self, node: &str, have: Option<(Manifest, bool)>) -> std::io::Result<Pack> {
         let begun = Instant::now();
         let record = records(&self.paths).load(&self.ws.key, node);
         // A mirror that is not what we believed may have lost its repository, too.
         let stale_repository = have.is_some() || record.repository != self.repository.as_ref().map(|r| r.id);
-        let have = have.unwrap_or(record.manifest);
-        let d = self.scan.delta(&have);
+        let again = if self.rebuilds {
+            record.missing_outputs(&self.ws.root)
+        } else {
+            Vec::new()
+        };
+        let vanished = record.vanished(&self.ws.root);
+        // Whether what is ahead there has come home, only the node can tell.
+        let must_ask = have.is_none() && record.is_behind();
+        let is_news = have.is_some() || record.unsent != self.scan.unsent;
+        let shared = have.as_ref().is_some_and(|(_, shared)| *shared);
+        let mut want = None;
+        let (have, mut d) = match have {
+            Some((have, true)) => {
+                let beside = record.beside_others(&self.scan.manifest, &have);
+                let d = delta(&have, &beside);
+                want = Some(beside);
+                (have, d)
+            }
+            other => {
+                let have = other.map_or(record.manifest, |(have, _)| have);
+                let d = self.scan.delta(&have);
+                (have, d)
+            }
+        };
+        self.spare_the_young(&mut d, &have, &mut want);
+        d.deletions
+            .extend(vanished.into_iter().filter(|p| !have.contains_key(p)));
         let size: u64 = d
             .upserts
             .iter()
@@ -124,12 +174,10 @@ impl Tree {
                 _ => 0,
             })
             .sum();
-        let from = generation(&have);
-        // One of two equal ones is enough in memory.
-        let have = if d.is_empty() {
-            self.scan.manifest.clone()
+        let from = if must_ask {
+            Generation([0; 32])
         } else {
-            have
+            generation(&have)
         };
         let repository = self.repository.as_ref().filter(|_| stale_repository);
         let repository = repository.and_then(Repository::load);
@@ -137,19 +185,23 @@ impl Tree {
             from,
             bytes: None,
             changes: (d.upserts.len() as u64, size),
-            have,
+            again,
+            delta: d,
+            want,
+            shared,
+            is_news,
             repository,
             packed: None,
             is_inline: false,
             took: Duration::ZERO,
         };
-        if size <= IN_MEMORY {
+        if size <= IN_MEMORY && !must_ask {
             let mut bytes = Vec::new();
             let repository = pack.repository.as_ref();
             pack.packed = Some(sync::write_pack_with(
                 &self.ws.root,
-                &d,
-                &self.scan.manifest,
+                &pack.delta,
+                pack.want.as_ref().unwrap_or(&self.scan.manifest),
                 repository,
                 &mut bytes,
             )?);
@@ -160,6 +212,32 @@ impl Tree {
         Ok(pack)
     }
 
+    /// Takes from the deletions what another cx brought here since the scan began; what the mirror is then to hold.
+    fn spare_the_young(&self, d: &mut Delta, have: &Manifest, want: &mut Option<Manifest>) {
+        let scanned = want.as_ref().unwrap_or(&self.scan.manifest);
+        let (mut deletions, mut spared) = (Vec::new(), BTreeMap::new());
+        // Directories before what lies in them.
+        for path in std::mem::take(&mut d.deletions).into_iter().rev() {
+            let stands = path.parent().is_none_or(|p| {
+                let wanted = spared.get(&p).map_or_else(|| scanned.get(&p), Option::as_ref);
+                matches!(wanted, Some(Entry::Dir { .. }))
+            });
+            if stands
+                && sync::is_younger(&self.ws.root, &path, self.scan.began_ns)
+                && let Some(entry) = have.get(&path)
+            {
+                spared.insert(path, Some(entry.clone()));
+            } else {
+                deletions.push(path);
+            }
+        }
+        if !spared.is_empty() {
+            *want = Some(scanned.with(spared));
+        }
+        deletions.reverse();
+        d.deletions = deletions;
+    }
+
     /// Packs into the channel; for packs that are too large for memory.
     pub fn stream(
         self: &Arc<Self>,
@@ -167,9 +245,8 @@ impl Tree {
         to: mpsc::Sender<Vec<u8>>,
     ) -> tokio::task::JoinHandle<std::io::Result<Packed>> {
         let tree = self.clone();
-        let (have, repository) = (pack.have.clone(), pack.repository.clone());
+        let (d, want, repository) = (pack.delta.clone(), pack.want.clone(), pack.repository.clone());
         tokio::task::spawn_blocking(move || {
-            let d = tree.scan.delta(&have);
             let mut out = ChannelWriter {
                 to,
                 piece: Vec::new(),
@@ -177,7 +254,7 @@ impl Tree {
             let packed = sync::write_pack_with(
                 &tree.ws.root,
                 &d,
-                &tree.scan.manifest,
+                want.as_ref().unwrap_or(&tree.scan.manifest),
                 repository.as_ref(),
                 &mut out,
             )?;
@@ -187,17 +264,26 @@ impl Tree {
     }
 
     /// Remembers that the mirror now holds what was sent.
-    pub fn synced(&self, node: &str, pack: &Pack) {
+    pub fn synced(&self, node: &str, pack: &Pack, sequence: i64) {
         if let Some(p) = &pack.packed
-            && (generation(&p.manifest) != pack.from || pack.repository.is_some())
+            && (pack.is_news || !pack.delta.is_empty() || pack.repository.is_some())
         {
             // Losing this costs one exchange of manifests.
             let _ = records(&self.paths).update(&self.ws.key, node, |r| {
-                r.manifest = p.manifest.clone();
+                r.sent(&p.manifest, pack.shared.then_some(&pack.delta), sequence);
+                r.unsent = self.scan.unsent.clone();
                 if let Some(repository) = &pack.repository {
                     r.repository = Some(repository.id);
                 }
             });
+        }
+    }
+
+    /// What stands for a sync where none took place: what was agreed on last.
+    pub fn as_sent_before(&self, node: &str) -> Packed {
+        Packed {
+            manifest: records(&self.paths).load(&self.ws.key, node).manifest,
+            ..Packed::default()
         }
     }
 
@@ -252,10 +338,11 @@ impl Incoming {
     ) -> Result<Applied, String> {
         self.tx = None;
         let staged = self.work.await.map_err(|_| "taking it in failed".to_owned())??;
-        let (node, id, want_generation) = (node.to_owned(), id.to_owned(), exit.generation);
+        let (node, id) = (node.to_owned(), id.to_owned());
+        let sequence = exit.sequence;
         let work = tokio::task::spawn_blocking(move || {
             let dir = super::run::incoming_dir(&tree.paths.cache, &id);
-            let r = tree.commit(staged, &node, &id, sent, want_generation, clock);
+            let r = tree.commit(staged, &node, &id, sent, sequence, clock);
             if r.is_ok() {
                 // After a failure it stays: the journal in it lets the next cx finish.
                 let _ = std::fs::remove_dir_all(dir);
@@ -273,34 +360,56 @@ impl Tree {
         node: &str,
         id: &str,
         sent: Manifest,
-        want: Option<Generation>,
+        sequence: i64,
         clock: i64,
     ) -> Result<Applied, String> {
-        let mirror = sync::after(&sent, staged.ops());
-        let conflicts = self.paths.state.join("conflicts").join(id);
+        // One at a time: each compares what stands here with what it may replace.
+        let lock = crate::paths::lock_file(
+            &self
+                .paths
+                .cache
+                .join("locks")
+                .join(format!("tree-{}", self.ws.key)),
+        )
+        .and_then(|f| f.lock().map(|()| f));
+        let _lock = lock.map_err(|e| format!("the workspace can't be locked: {e}"))?;
+        let record = records(&self.paths).load(&self.ws.key, node);
+        let superseded = record.superseded(staged.ops().iter().map(sync::Op::path), sequence);
+        let ops: Vec<sync::Op> = staged.ops().to_vec();
+        let mut agreed = BTreeMap::new();
+        for path in ops.iter().map(sync::Op::path) {
+            let entry = record.agreed(path);
+            if entry != sent.get(path) && !record.manifest.is_empty() {
+                agreed.insert(path.clone(), entry.cloned());
+            }
+        }
+        let conflicts = crate::conflicts::tree_dir(&self.paths, id);
         let context = BackContext {
             sent: &sent,
+            agreed: &agreed,
+            superseded: &superseded,
             withheld: &self.scan.withheld,
             began_ns: self.scan.began_ns,
-            head_moved: self.scan.head != sync::head(&self.ws.root),
+            head: (self.scan.head, sync::head(&self.ws.root)),
             clock_offset_ms: clock,
             conflicts_dir: &conflicts,
         };
         let report = sync::commit_local(&self.ws.root, staged, &context).map_err(|e| e.to_string())?;
-        // Where another run changed the mirror too, the next sync asks for its manifest.
-        let known = want == Some(generation(&mirror));
-        if !known || mirror != sent {
+        if !ops.is_empty() {
             let _ = records(&self.paths).update(&self.ws.key, node, |r| {
-                r.manifest = if known { mirror } else { Manifest::new() }
+                r.brought(&ops, &superseded, sequence);
+                r.delivered.extend(report.delivered.iter().cloned());
             });
         }
         let mut notes = Vec::new();
         if !report.conflicts.is_empty() {
             notes.push(format!(
-                "{} changed here meanwhile: the node's version is in {}",
+                "{} changed here meanwhile: the node's version is in {} (cx conflicts show {id})",
                 list(&report.conflicts),
                 conflicts.display()
             ));
+            // Without the note it is still where the line says.
+            let _ = crate::conflicts::note(&self.paths, id, &self.ws.root, node);
         }
         if !report.kept_deletions.is_empty() {
             notes.push(format!(

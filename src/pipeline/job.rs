@@ -12,7 +12,7 @@ use crate::config::{Config, DetachAt, WriteBack};
 use crate::hook::call;
 use crate::paths::{self, Paths};
 use crate::plan::{Brings, Class, Verdict};
-use crate::proto::{BackSpec, MirrorKey};
+use crate::proto::{BackSpec, Errand, MirrorKey};
 use crate::request::{Detach, Origin, Request};
 use crate::sync::{self, ScanOptions, Workspace};
 
@@ -60,6 +60,7 @@ pub(super) fn scan(
         },
         extra_ignore: scan.extra_ignore.clone(),
         exist_here: scan.unsent.clone(),
+        again: Vec::new(),
         limit: config.policy.back_limit,
         scope: 2,
     };
@@ -75,6 +76,7 @@ pub(super) fn scan(
         None
     };
     let tree = Tree {
+        rebuilds: verdict.class == Class::Heavy && verdict.workload.brings != Brings::Synced,
         key,
         dir,
         scan,
@@ -127,6 +129,7 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         back_limit: case.config.policy.back_limit,
         keep: (case.config.gc.older_ms, case.config.gc.max_bytes),
         detach: detach(request, case),
+        errand: Errand::Command,
     }
 }
 

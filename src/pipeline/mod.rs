@@ -5,6 +5,7 @@
 
 pub mod detached;
 mod door;
+mod errand;
 mod job;
 mod judge;
 mod remote;
@@ -30,6 +31,7 @@ use crate::table;
 pub use self::detached::State;
 pub use self::door::Door;
 use self::door::Terminal;
+pub use self::errand::{pull, push};
 pub use self::judge::usual_ms;
 use self::judge::{Case, forced_local, judge, learned_key};
 use self::remote::remote;

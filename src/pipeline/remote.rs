@@ -336,7 +336,7 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         .cloned()
         .collect();
     if !here.is_empty() && *n > 0 {
-        notes.push(format!("stale here: {}", tree::list(&here)));
+        notes.push(format!("stale here: {} (cx pull {})", tree::list(&here), here[0]));
     }
     if !ran.exit.over.is_empty() {
         notes.push(format!(

@@ -33,6 +33,12 @@ impl RelPath {
         &self.0
     }
 
+    /// The directory it lies in; `None` for the top.
+    pub fn parent(&self) -> Option<RelPath> {
+        let slash = self.0.iter().rposition(|b| *b == b'/')?;
+        RelPath::from_slice(&self.0[..slash])
+    }
+
     /// The last component.
     pub fn name(&self) -> &[u8] {
         self.0.rsplit(|c| *c == b'/').next().unwrap_or(&self.0)

@@ -19,7 +19,7 @@ use super::scan::hash_file;
 use super::stage::{Op, Origin, Staged};
 use super::stat::Stat;
 use super::{SyncError, TMP_PREFIX, crash_point, index, is_full, now_ns, unique};
-use crate::plan::manifest::{Entry, Manifest, RelPath};
+use crate::plan::manifest::{Entry, Hash, Manifest, RelPath};
 
 /// Version of the journal.
 const VERSION: u32 = 2;
@@ -29,13 +29,17 @@ const VERSION: u32 = 2;
 pub struct BackContext<'a> {
     /// What the mirror held before the run, i.e. the local tree as it was sent.
     pub sent: &'a Manifest,
+    /// Where this machine and the node have agreed on something else since: what another cx sent or brought is nobody's edit.
+    pub agreed: &'a BTreeMap<RelPath, Option<Entry>>,
+    /// Paths for which something newer came from the node already: passed by.
+    pub superseded: &'a BTreeSet<RelPath>,
     /// Untracked secrets that were not sent: never touched.
     pub withheld: &'a [RelPath],
     /// When the scan of the local tree began, [`super::Scan::began_ns`]: outputs that were not sent are replaced if the
     /// local ones are older.
     pub began_ns: i64,
-    /// HEAD moved during the run: everything is kept apart.
-    pub head_moved: bool,
+    /// Where HEAD was when the tree was read, and where it is now. Where it moved, everything is kept apart.
+    pub head: (Option<Hash>, Option<Hash>),
     /// The node's clock minus ours, milliseconds.
     pub clock_offset_ms: i64,
     /// Where versions are kept that cannot be put in place; made when needed.
@@ -57,6 +61,8 @@ pub struct BackReport {
     pub kept_deletions: Vec<RelPath>,
     /// Paths that were not touched, and why.
     pub refused: Vec<(RelPath, String)>,
+    /// Outputs that stand here now as they are there.
+    pub(crate) delivered: Vec<(RelPath, Stat)>,
 }
 
 /// The journal: all that the commit needs, so that another process can finish it.
@@ -65,18 +71,21 @@ struct Journal {
     root: Vec<u8>,
     conflicts_dir: Vec<u8>,
     began_ns: i64,
+    head: Option<Hash>,
     head_moved: bool,
     clock_offset_ms: i64,
     ops: Vec<Op>,
     /// What was sent at the paths that change.
     sent: BTreeMap<RelPath, Entry>,
+    /// What was agreed on there since, where that is something else.
+    agreed: BTreeMap<RelPath, Option<Entry>>,
     /// Refused before anything was done.
     refused: Vec<(RelPath, String)>,
     /// Marks the temporary files of this commit.
     mark: u64,
 }
 
-/// Fewer deletions than this are always believed.
+/// Fewer deletions than this are always agreed.
 const FEW_DELETIONS: usize = 100;
 
 /// Puts the changes in place below `root`.
@@ -101,22 +110,27 @@ pub fn commit_local(
         root: root.as_os_str().as_bytes().to_vec(),
         conflicts_dir: context.conflicts_dir.as_os_str().as_bytes().to_vec(),
         began_ns: context.began_ns,
-        head_moved: context.head_moved,
+        head: context.head.0,
+        head_moved: context.head.0 != context.head.1,
         clock_offset_ms: context.clock_offset_ms,
         ops: Vec::new(),
         sent: BTreeMap::new(),
+        agreed: BTreeMap::new(),
         refused: Vec::new(),
         mark: unique(),
     };
     for op in staged.ops() {
         let path = op.path();
+        if context.superseded.contains(path) {
+            continue;
+        }
         let refusal = if is_protected(path.as_bytes()) {
             Some("nothing from a node is put there".to_owned())
         } else if withheld.contains(path) {
             Some("it holds secrets and was not sent".to_owned())
         } else if mass && matches!(op, Op::Delete { .. }) {
             Some(format!(
-                "the node deleted {deletions} of {} paths; that many are not believed",
+                "the node deleted {deletions} of {} paths; that many are not agreed",
                 context.sent.len()
             ))
         } else {
@@ -125,8 +139,12 @@ pub fn commit_local(
         match refusal {
             Some(reason) => journal.refused.push((path.clone(), reason)),
             None => {
-                if let Some(entry) = context.sent.get(path) {
+                let sent = context.sent.get(path);
+                if let Some(entry) = sent {
                     journal.sent.insert(path.clone(), entry.clone());
+                }
+                if let Some(agreed) = context.agreed.get(path) {
+                    journal.agreed.insert(path.clone(), agreed.clone());
                 }
                 journal.ops.push(op.clone());
             }
@@ -164,7 +182,7 @@ pub fn recover(stages: &Path) -> Result<Vec<(PathBuf, BackReport)>, SyncError> {
     let mut failed = None;
     for entry in fs::read_dir(stages).into_iter().flatten().flatten() {
         let dir = entry.path();
-        let Some(journal) = index::load::<Journal>(&dir.join(JOURNAL), VERSION) else {
+        let Some(mut journal) = index::load::<Journal>(&dir.join(JOURNAL), VERSION) else {
             let age = entry
                 .metadata()
                 .and_then(|m| m.modified())
@@ -176,12 +194,15 @@ pub fn recover(stages: &Path) -> Result<Vec<(PathBuf, BackReport)>, SyncError> {
             continue;
         };
         match try_lock_stage(&dir) {
-            Ok(Some(_lock)) => match finish(&dir, &journal, true) {
-                Ok(report) => {
-                    reports.push((PathBuf::from(std::ffi::OsStr::from_bytes(&journal.root)), report));
+            // What happened here since the process died is not undone by what it left.
+            Ok(Some(_lock)) => {
+                let root = PathBuf::from(std::ffi::OsStr::from_bytes(&journal.root));
+                journal.head_moved |= journal.head != super::head(&root);
+                match finish(&dir, &journal, true) {
+                    Ok(report) => reports.push((root, report)),
+                    Err(e) => failed = failed.or(Some(e)),
                 }
-                Err(e) => failed = failed.or(Some(e)),
-            },
+            }
             Ok(None) => {}
             Err(e) => failed = failed.or(Some(SyncError::io("failed to lock", &dir, e))),
         }
@@ -312,7 +333,8 @@ impl Commit<'_> {
                     Err(e) if Errno::from_io_error(&e) == Some(Errno::NOENT) => Leave::Conflict,
                     other => other?,
                 };
-                match (leave, entry) {
+                let is_conflict = matches!(leave, Leave::Conflict);
+                let made = match (leave, entry) {
                     (Leave::Done, _) => Ok(()),
                     (Leave::Go, Entry::Dir { mode }) => self.put_dir(path, *mode),
                     (Leave::Go, Entry::Symlink { target }) => self.put_link(path, target, number),
@@ -325,7 +347,15 @@ impl Commit<'_> {
                     // A directory's mode is nothing to keep apart.
                     (Leave::Conflict, Entry::Dir { .. }) => Ok(()),
                     (Leave::Conflict, _) => self.keep_apart(path, entry, *blob),
+                };
+                if *origin != Origin::Synced
+                    && !is_conflict
+                    && matches!(entry, Entry::File { .. })
+                    && let Ok(Some(stat)) = self.tree.stat(path)
+                {
+                    self.report.delivered.push((path.clone(), stat));
                 }
+                made
             }
         }
     }
@@ -333,16 +363,20 @@ impl Commit<'_> {
     /// Compares what stands here with what was sent.
     fn leave(&mut self, path: &RelPath, wanted: Option<&Entry>, origin: Origin) -> io::Result<Leave> {
         let sent = self.journal.sent.get(path);
+        let agreed = self.journal.agreed.get(path);
         let stat = self.tree.place(path)?.stat()?;
         let Some(stat) = stat else {
             return Ok(match (sent, wanted) {
                 (_, None) => Leave::Done,
                 (None, Some(_)) if !self.journal.head_moved => Leave::Go,
+                // Another cx took it away, as its run had done.
+                (Some(_), Some(_)) if !self.journal.head_moved && agreed == Some(&None) => Leave::Go,
                 // Deleted here while it changed there.
                 _ => Leave::Conflict,
             });
         };
-        let here = self.entry(path, &stat, [sent, wanted])?;
+        let agreed = agreed.and_then(Option::as_ref);
+        let here = self.entry(path, &stat, [sent, agreed, wanted])?;
         if here.is_some() && here.as_ref() == wanted {
             return Ok(Leave::Done);
         }
@@ -351,6 +385,8 @@ impl Commit<'_> {
         }
         match (sent, here, wanted) {
             (Some(sent), Some(here), _) if *sent == here => Ok(Leave::Go),
+            // Another cx sent or brought it.
+            (_, Some(here), _) if agreed == Some(&here) => Ok(Leave::Go),
             // A directory that stands already; only its mode differs.
             (_, Some(Entry::Dir { .. }), Some(Entry::Dir { .. })) => Ok(Leave::Done),
             // An output that was not sent, and that nobody touched here during the run.
@@ -368,7 +404,7 @@ impl Commit<'_> {
         &mut self,
         path: &RelPath,
         stat: &Stat,
-        candidates: [Option<&Entry>; 2],
+        candidates: [Option<&Entry>; 3],
     ) -> io::Result<Option<Entry>> {
         if stat.is_dir() {
             return Ok(Some(Entry::Dir {
@@ -408,7 +444,7 @@ impl Commit<'_> {
             Leave::Done => Ok(()),
             Leave::Go => {
                 let place = self.tree.place(path)?;
-                if matches!(self.journal.sent.get(path), Some(Entry::Dir { .. })) {
+                if place.stat()?.is_some_and(|s| s.is_dir()) {
                     let removed = place.remove_dir();
                     self.tree.forget();
                     match removed {

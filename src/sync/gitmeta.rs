@@ -442,6 +442,30 @@ pub(crate) fn install(root: &Path, meta: &GitMeta, stage: &Path) -> io::Result<(
     fs::remove_dir_all(stage)
 }
 
+/// Tells an intact small repository from one that was damaged: its files that no ordinary command there changes, with size and
+/// modification time. `None` where it lacks what every repository has.
+pub(crate) fn signature(root: &Path) -> Option<Vec<(String, u64, i64)>> {
+    let git = root.join(".git");
+    let mut names: Vec<String> = ["HEAD", "config", "packed-refs", "shallow", "info/exclude"]
+        .map(str::to_owned)
+        .into();
+    let mut packs: Vec<String> = listed_dir(&git.join("objects/pack")).collect();
+    packs.sort_unstable();
+    names.extend(packs.into_iter().map(|p| format!("objects/pack/{p}")));
+    let stat = |name: String| {
+        let s = Stat::new(&rustix::fs::lstat(git.join(&name)).ok()?);
+        Some((name, s.size, s.mtime_ns))
+    };
+    let found: Vec<_> = names.into_iter().filter_map(stat).collect();
+    let mut head = [0u8; 4];
+    let index = fs::File::open(git.join("index")).and_then(|mut f| io::Read::read_exact(&mut f, &mut head));
+    let index_ok = match index {
+        Ok(()) => head == *b"DIRC",
+        Err(e) => e.kind() == io::ErrorKind::NotFound && !found.iter().any(|(n, ..)| n == "packed-refs"),
+    };
+    (index_ok && found.iter().any(|(n, ..)| n == "HEAD") && git.join("refs").is_dir()).then_some(found)
+}
+
 /// Only these files are ever put in a `.git`: no hooks, nothing that git would run.
 fn is_expected(path: &RelPath) -> bool {
     let bytes = path.as_bytes();

@@ -48,6 +48,13 @@ pub fn head(root: &Path) -> Option<crate::plan::manifest::Hash> {
     git::dirs(root).as_ref().and_then(git::head)
 }
 
+/// Whether something stands at `path` that came there, or changed, at `since_ns` (nanoseconds since the epoch) or later, as far as a
+/// file system's clock tells.
+pub fn is_younger(root: &Path, path: &crate::plan::manifest::RelPath, since_ns: i64) -> bool {
+    let stat = beneath::Beneath::open(root).and_then(|mut t| t.stat(path));
+    stat.is_ok_and(|s| s.is_some_and(|s| !s.is_settled(since_ns)))
+}
+
 /// Names of temporary files that cx puts beside a file it is about to replace start so; scans pass them by.
 pub const TMP_PREFIX: &str = ".cx-tmp-";
 

@@ -1,16 +1,21 @@
 //! What this machine believes each mirror holds, one file per workspace and node.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::beneath::Beneath;
 use super::index;
-use crate::plan::manifest::{Generation, Manifest, generation, with_generation};
+use super::stage::{Op, Origin, after};
+use super::stat::Stat;
+use crate::plan::delta::Delta;
+use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation, with_generation};
 
 /// Version of the files; one of another version counts as missing.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What a mirror holds, as far as known here. A wrong belief costs one more exchange: the node compares generations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,9 +25,176 @@ pub struct MirrorRecord {
     pub manifest: Manifest,
     /// Id of the repository that was last installed there, if any.
     pub repository: Option<[u8; 32]>,
+    /// Outputs outside of the manifest that came from there, as they stood here then.
+    pub(crate) delivered: BTreeMap<RelPath, Stat>,
+    /// Ignored paths that existed here and did not go, at the last sync.
+    pub(crate) unsent: Vec<RelPath>,
+    /// When the mirror held that, by its own count.
+    pub(crate) sequence: i64,
+    /// Where something else was agreed on last than what the mirror holds: other runs made that and did not bring it yet.
+    pub(crate) ahead: BTreeMap<RelPath, Option<Entry>>,
+    /// What came back lately: in which collection, and when it was put in place here (nanoseconds since the epoch).
+    pub(crate) recent: BTreeMap<RelPath, (i64, i64)>,
 }
 
 impl MirrorRecord {
+    /// Whether runs other than this process's next one left the mirror ahead of what stands here.
+    pub fn is_behind(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Of the outputs that came from there, those that are not at `root` any more as they came.
+    pub fn missing_outputs(&self, root: &Path) -> Vec<RelPath> {
+        let Ok(mut tree) = Beneath::open(root) else {
+            return Vec::new();
+        };
+        let mut missing = Vec::new();
+        for (path, stat) in &self.delivered {
+            if tree.stat(path).ok().flatten() != Some(*stat) {
+                missing.push(path.clone());
+            }
+        }
+        missing
+    }
+
+    /// What existed at `root` at the last sync, did not go, and is gone: the mirror may have one of its own.
+    pub fn vanished(&self, root: &Path) -> Vec<RelPath> {
+        let Ok(mut tree) = Beneath::open(root) else {
+            return Vec::new();
+        };
+        let gone = self.unsent.iter().filter(|p| matches!(tree.stat(p), Ok(None)));
+        gone.cloned().collect()
+    }
+
+    /// Of `paths`, those for which something later than collection `sequence` was put in place here.
+    pub fn superseded<'p>(
+        &self,
+        paths: impl Iterator<Item = &'p RelPath>,
+        sequence: i64,
+    ) -> BTreeSet<RelPath> {
+        let is_later = |p: &&RelPath| self.recent.get(*p).is_some_and(|(s, _)| *s > sequence);
+        paths.filter(is_later).cloned().collect()
+    }
+
+    /// What this machine and the mirror agreed on last at `path`: what stands here and is something else was changed here.
+    pub fn agreed(&self, path: &RelPath) -> Option<&Entry> {
+        match self.ahead.get(path) {
+            Some(agreed) => agreed.as_ref(),
+            None => self.manifest.get(path),
+        }
+    }
+
+    /// Notes that this stands here and came from there, or went there.
+    fn agree(&mut self, path: &RelPath, entry: Option<&Entry>) {
+        if self.manifest.get(path) == entry {
+            self.ahead.remove(path);
+        } else {
+            self.ahead.insert(path.clone(), entry.cloned());
+        }
+    }
+
+    /// The mirror holds `manifest`, at `sequence`; nothing is agreed on by that.
+    fn holds(&mut self, manifest: Manifest, sequence: i64) {
+        if sequence <= self.sequence {
+            return;
+        }
+        let old = std::mem::replace(&mut self.manifest, manifest);
+        for (path, entry) in &old {
+            if self.manifest.get(path) != Some(entry) {
+                self.ahead
+                    .entry(path.clone())
+                    .or_insert_with(|| Some(entry.clone()));
+            }
+        }
+        for path in self.manifest.keys().filter(|p| !old.contains_key(p)) {
+            self.ahead.entry(path.clone()).or_insert(None);
+        }
+        let manifest = &self.manifest;
+        self.ahead.retain(|p, agreed| manifest.get(p) != agreed.as_ref());
+        self.sequence = sequence;
+    }
+
+    /// Notes a sync after which the mirror held `manifest`: `sent` are the paths that went. `None` for all, where the mirror was made
+    /// what stands here.
+    pub fn sent(&mut self, manifest: &Manifest, sent: Option<&Delta>, sequence: i64) {
+        if self.ahead.is_empty() && sent.is_none() && sequence > self.sequence {
+            self.manifest = manifest.clone();
+            self.sequence = sequence;
+            return;
+        }
+        self.holds(manifest.clone(), sequence);
+        match sent {
+            Some(delta) => {
+                for path in delta.upserts.iter().chain(&delta.deletions).chain(&delta.forgets) {
+                    if self.recent.get(path).is_none_or(|(s, _)| *s < sequence) {
+                        self.agree(path, manifest.get(path));
+                    }
+                }
+            }
+            None => {
+                let recent = &self.recent;
+                self.ahead
+                    .retain(|p, _| recent.get(p).is_some_and(|(s, _)| *s > sequence));
+            }
+        }
+    }
+
+    /// Notes that the changes of collection `sequence` were put in place here, but for those that a later one had superseded.
+    pub fn brought(&mut self, ops: &[Op], superseded: &BTreeSet<RelPath>, sequence: i64) {
+        // Collections overtake each other by the time that applying one takes.
+        const LATELY_NS: i64 = 600_000_000_000;
+        let now = super::now_ns();
+        self.recent
+            .retain(|_, (_, at)| now - *at < LATELY_NS && *at <= now);
+        let ops: Vec<Op> = ops
+            .iter()
+            .filter(|op| !superseded.contains(op.path()))
+            .cloned()
+            .collect();
+        if sequence > self.sequence {
+            self.holds(after(&self.manifest, &ops), sequence);
+        }
+        let mine = after(&Manifest::new(), &ops);
+        for op in &ops {
+            let path = op.path();
+            if !matches!(
+                op,
+                Op::Put {
+                    origin: Origin::Apart,
+                    ..
+                }
+            ) {
+                self.agree(path, mine.get(path));
+            }
+            self.recent.insert(path.clone(), (sequence, now));
+        }
+    }
+
+    /// What the mirror is to hold where other runs are live in it: what changed here since both agreed goes, everything else
+    /// stays as it is `there`.
+    pub fn beside_others(&self, here: &Manifest, there: &Manifest) -> Manifest {
+        let mut changes: BTreeMap<RelPath, Option<Entry>> = BTreeMap::new();
+        let paths: BTreeSet<&RelPath> = here.keys().chain(there.keys()).collect();
+        for path in paths {
+            let (now, other) = (here.get(path), there.get(path));
+            if now == other || now != self.agreed(path) {
+                continue;
+            }
+            // What lies in it, or above it, changed here: that wins.
+            let fits = match other {
+                Some(_) => path.parent().is_none_or(|p| {
+                    let wanted = changes.get(&p).map_or_else(|| here.get(&p), Option::as_ref);
+                    matches!(wanted, Some(Entry::Dir { .. }))
+                }),
+                None => !matches!(now, Some(Entry::Dir { .. })),
+            };
+            if fits {
+                changes.insert(path.clone(), other.cloned());
+            }
+        }
+        here.with(changes)
+    }
+
     /// The generation of what it holds.
     pub fn generation(&self) -> Generation {
         generation(&self.manifest)
@@ -44,6 +216,13 @@ impl Records {
     /// What is believed of the mirror of a workspace (by its key) on a node.
     pub fn load(&self, workspace: &str, node: &str) -> MirrorRecord {
         index::load(&self.file(workspace, node), VERSION).unwrap_or_default()
+    }
+
+    /// When the mirror of a workspace on a node was last used, if this machine knows of one.
+    pub fn used(&self, workspace: &str, node: &str) -> Option<std::time::SystemTime> {
+        fs::metadata(self.file(workspace, node))
+            .and_then(|m| m.modified())
+            .ok()
     }
 
     /// Changes a record while no other process can: `change` sees the newest one.
@@ -103,7 +282,6 @@ fn key(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::manifest::{Entry, RelPath};
 
     #[test]
     fn records_are_kept_apart_and_survive() {

@@ -160,9 +160,11 @@ impl Pair {
     pub(crate) fn try_commit(&self, staged: Staged) -> Result<BackReport, SyncError> {
         let context = BackContext {
             sent: &self.believed,
+            agreed: &Default::default(),
+            superseded: &Default::default(),
             withheld: &self.scan.withheld,
             began_ns: self.scan.began_ns,
-            head_moved: false,
+            head: (None, None),
             clock_offset_ms: 0,
             conflicts_dir: &self.dir.path().join("conflicts"),
         };

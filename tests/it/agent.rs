@@ -97,6 +97,7 @@ fn run(id: &str, script: &str, start_by: Option<u64>) -> Up {
         link_grace: 60,
         keep: (u64::MAX, u64::MAX),
         tell_tools: false,
+        errand: cx::proto::Errand::Command,
     }))
 }
 

@@ -5,6 +5,7 @@
 
 mod agent;
 mod calls;
+mod copies;
 mod demo;
 mod detached;
 mod differential;
@@ -22,6 +23,7 @@ mod hook;
 mod install;
 mod learned;
 mod mcp;
+mod mended;
 mod nodes;
 mod paths;
 mod plugin;

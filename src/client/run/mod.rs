@@ -32,7 +32,8 @@ use crate::paths::Paths;
 use crate::plan::manifest::Manifest;
 use crate::progress::Step;
 use crate::proto::{
-    CHUNK, Down, Exit, Load, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal, RunStart, STDIN_WINDOW, Up,
+    CHUNK, Down, Errand, Exit, Load, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal, RunStart,
+    STDIN_WINDOW, Up,
 };
 use crate::report::Told;
 use crate::request::{Detach, Ending};
@@ -78,6 +79,8 @@ pub struct Job {
     pub back_limit: u64,
     /// What the node keeps of ours: milliseconds without use, bytes in all.
     pub keep: (u64, u64),
+    /// Whether there is a command to be run at all.
+    pub errand: Errand,
     /// When the run goes on without this process.
     pub detach: Option<Detach>,
 }
@@ -100,6 +103,7 @@ impl Job {
             link_grace: 0,
             back_limit: 0,
             keep: (u64::MAX, u64::MAX),
+            errand: Errand::Command,
             detach: None,
         }
     }
@@ -352,6 +356,10 @@ async fn send_run(
     if let Some(tree) = &job.tree {
         let mut pack = tree.pack_for(node, None).await.map_err(RunError::broken)?;
         inline = pack.is_inline;
+        if matches!(job.errand, Errand::Fetch(_)) {
+            // Nothing goes there.
+            pack.forget();
+        }
         mirror = Some(MirrorSpec {
             key: tree.key.clone(),
             expected: pack.from,
@@ -359,6 +367,7 @@ async fn send_run(
             pack: if inline { pack.bytes.take() } else { None },
             back: crate::proto::BackSpec {
                 scope: terms.scope,
+                again: pack.again.clone(),
                 ..tree.back.clone()
             },
             at: tree.ws.root.as_os_str().as_bytes().to_vec(),
@@ -389,6 +398,7 @@ async fn send_run(
         link_grace: job.link_grace,
         keep: job.keep,
         tell_tools: terms.first_failure,
+        errand: job.errand.clone(),
     }));
     // A stream that has ended is noticed by its reader.
     let _ = channel.send(&up).await;
@@ -580,22 +590,22 @@ impl Running<'_> {
                     self.go().await?;
                 }
             }
-            Down::Differs { data, last } => {
+            Down::Differs { data, last, shared } => {
                 self.differs.extend(data);
                 if self.differs.len() > 1 << 30 {
                     return Err(RunError::broken("its manifest is larger than a gigabyte"));
                 }
                 if last {
-                    self.pack_anew().await?;
+                    self.pack_anew(shared).await?;
                     self.send_pack(told).await?;
                 }
             }
-            Down::Synced { generation } => {
+            Down::Synced { generation, sequence } => {
                 if let (Some(tree), Some(pack)) = (&self.job.tree, &self.pack) {
                     if Some(generation) != pack.to() {
                         return Err(RunError::broken("the mirror there is not what was sent"));
                     }
-                    tree.synced(&self.link.node, pack);
+                    tree.synced(&self.link.node, pack, sequence);
                 }
                 self.go().await?;
             }
@@ -683,7 +693,7 @@ impl Running<'_> {
     }
 
     /// The mirror is not what we believed: compares with what it is.
-    async fn pack_anew(&mut self) -> Result<(), RunError> {
+    async fn pack_anew(&mut self, shared: bool) -> Result<(), RunError> {
         let Some(tree) = &self.job.tree else {
             return Err(RunError::broken("it asked for a tree"));
         };
@@ -693,7 +703,7 @@ impl Running<'_> {
         let manifest: Manifest = crate::sync::manifest_from_bytes(&bytes)
             .map_err(|e| RunError::broken(printable(&e.to_string(), 200)))?;
         self.pack = Some(
-            tree.pack_for(&self.link.node, Some(manifest))
+            tree.pack_for(&self.link.node, Some((manifest, shared)))
                 .await
                 .map_err(RunError::broken)?,
         );
@@ -743,10 +753,13 @@ impl Running<'_> {
             });
         }
         let mut work = self.job.tree.as_ref().map_or(Duration::ZERO, |t| t.took);
-        let packed = self.pack.take().and_then(|p| {
+        let mut packed = self.pack.take().and_then(|p| {
             work += p.took;
             p.packed
         });
+        if let (Errand::Fetch(_), Some(tree)) = (&self.job.errand, &self.job.tree) {
+            packed = Some(tree.as_sent_before(&self.link.node));
+        }
         let sent = packed.as_ref().map_or((0, 0), |p| (p.files, p.bytes));
         if let (Some(tree), Some(incoming), Some(packed)) = (&self.job.tree, self.incoming.take(), packed) {
             back = incoming

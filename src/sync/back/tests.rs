@@ -114,9 +114,11 @@ fn a_moved_head_keeps_everything_apart() {
     let before = picture(&p.here());
     let context = BackContext {
         sent: &p.believed,
+        agreed: &Default::default(),
+        superseded: &Default::default(),
         withheld: &[],
         began_ns: p.scan.began_ns,
-        head_moved: true,
+        head: (None, Some([1; 32])),
         clock_offset_ms: 0,
         conflicts_dir: &p.dir.path().join("conflicts"),
     };
@@ -327,9 +329,11 @@ fn times_are_ours_and_modes_lose_setuid() {
     let now = now_ns();
     let context = BackContext {
         sent: &p.believed,
+        agreed: &Default::default(),
+        superseded: &Default::default(),
         withheld: &[],
         began_ns: p.scan.began_ns,
-        head_moved: false,
+        head: (None, None),
         // The node is half an hour behind.
         clock_offset_ms: -1_800_000,
         conflicts_dir: &p.dir.path().join("conflicts"),

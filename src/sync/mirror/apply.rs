@@ -60,6 +60,8 @@ impl Mirror {
             // It is no part of the generation: one that got in before a crash does no harm.
             let installed = gitmeta::install(&self.root, repository, &self.stage_dir());
             installed.map_err(|e| self.failed("failed to put the repository in", e))?;
+            self.state.repository = gitmeta::signature(&self.root);
+            self.save_state()?;
         }
         let journal = Journal {
             stage: name,

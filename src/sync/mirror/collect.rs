@@ -26,6 +26,8 @@ pub struct Collected {
     pub deleted: u64,
     /// The mirror's generation now.
     pub generation: Generation,
+    /// Greater than that of every earlier collection of this mirror.
+    pub sequence: i64,
     /// Files that changed and did not come back: at most 100 of them, and how many there are.
     pub stayed: (Vec<RelPath>, u64),
     /// Files that would have come back but for the limit.
@@ -121,14 +123,63 @@ impl Mirror {
             self.state.seen = seen;
             self.save_state()?;
         }
+        let sequence = self.state.newest_ns;
         let count = plan.stayed.len() as u64;
         Ok(Collected {
             files,
             bytes,
             deleted: plan.deletions.len() as u64,
             generation,
+            sequence,
             over: plan.over.into_iter().take(NAMED).collect(),
             stayed: (plan.stayed.into_iter().take(NAMED).collect(), count),
+        })
+    }
+
+    /// Writes a pack of what stands at `paths`, and below them, whether it changed or not: at most `limit` bytes. What is not there
+    /// is named in [`Collected::stayed`].
+    ///
+    /// # Errors
+    /// As [`Mirror::collect`].
+    pub fn fetch(
+        &mut self,
+        paths: &[RelPath],
+        limit: u64,
+        out: &mut dyn Write,
+    ) -> Result<Collected, SyncError> {
+        let _lock = self.locked()?;
+        self.refresh()?;
+        let mut tree = self.tree()?;
+        let mut plan = Plan::default();
+        let mut missing = Vec::new();
+        for path in paths {
+            if path.components().any(|c| c.eq_ignore_ascii_case(b".git"))
+                || !take_all(&mut tree, path, &mut plan)
+            {
+                missing.push(path.clone());
+            }
+        }
+        plan.keep_within(limit);
+        add_parents(&mut plan, &Manifest::new(), &mut tree)
+            .map_err(|e| self.failed("failed to look at", e))?;
+        let failed = |e| self.failed("failed to send what was asked for of", e);
+        let mut pack = PackWriter::new(out).map_err(failed)?;
+        for (path, item) in &plan.puts {
+            pack.put(&mut tree, path, &item.entry, Origin::Apart)
+                .map_err(failed)?;
+        }
+        let (files, bytes) = (pack.files, pack.bytes);
+        let generation = generation(&self.state.manifest);
+        pack.end(generation).map_err(failed)?;
+        let count = missing.len() as u64;
+        Ok(Collected {
+            files,
+            bytes,
+            deleted: 0,
+            generation,
+            sequence: self.state.newest_ns,
+            over: plan.over.into_iter().take(NAMED).collect(),
+            stayed: (missing, count),
         })
     }
 
@@ -171,9 +222,11 @@ impl Mirror {
         plan: &mut Plan,
     ) -> BTreeMap<RelPath, Seen> {
         let mut seen = survey.forgotten.clone();
+        let again: BTreeSet<&RelPath> = back.again.iter().collect();
         let here: BTreeSet<&[u8]> = back.exist_here.iter().map(RelPath::as_bytes).collect();
         for (path, stat) in &survey.ignored {
             let before = self.state.seen.get(path).copied();
+            let before = before.filter(|_| !(named.wants(path, true) && again.contains(path)));
             if let Some(now) = unchanged(before, stat, tree, path) {
                 seen.insert(path.clone(), now);
                 continue;
@@ -219,12 +272,14 @@ impl Mirror {
         plan: &mut Plan,
         seen: &mut BTreeMap<RelPath, Seen>,
     ) {
+        let again: BTreeSet<&RelPath> = back.again.iter().collect();
         for (path, stat) in named.find(tree) {
             let synced = self.state.manifest.contains_key(&path) || survey.changes.contains_key(&path);
             if synced || survey.ignored.contains_key(&path) {
                 continue;
             }
             let before = self.state.seen.get(&path).copied();
+            let before = before.filter(|_| !again.contains(&path));
             if let Some(now) = unchanged(before, &stat, tree, &path) {
                 seen.insert(path, now);
                 continue;
@@ -314,6 +369,31 @@ impl Plan {
             }
         }
     }
+}
+
+/// Plans to send what stands at `path` with all below it; whether anything does.
+fn take_all(tree: &mut Beneath, path: &RelPath, plan: &mut Plan) -> bool {
+    let Ok(Some(stat)) = tree.stat(path) else {
+        return false;
+    };
+    if !stat.is_dir() {
+        let can_go = stat.is_file() || stat.is_symlink();
+        if can_go {
+            plan.put(path, &stat, Origin::Apart, tree);
+        }
+        return can_go;
+    }
+    let mode = stat.permissions();
+    let (entry, origin) = (Entry::Dir { mode }, Origin::Apart);
+    plan.puts.insert(path.clone(), Item { entry, origin });
+    for name in list(&tree.again(), tree, path.as_bytes()) {
+        let skipped = name.eq_ignore_ascii_case(b".git") || name.starts_with(TMP_PREFIX.as_bytes());
+        let below = [path.as_bytes(), b"/", &name].concat();
+        if let Some(below) = RelPath::new(below).filter(|_| !skipped) {
+            take_all(tree, &below, plan);
+        }
+    }
+    true
 }
 
 /// Adds the ignored directories above what comes back.

@@ -29,6 +29,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::beneath::Beneath;
+use super::gitmeta;
 use super::index;
 use super::stat::Stat;
 use super::{SyncError, now_ns, unique};
@@ -62,6 +63,8 @@ struct State {
     seen: BTreeMap<RelPath, Seen>,
     /// The latest time, by this machine's clock, at which cx collected or applied: what was built before is not newer.
     newest_ns: i64,
+    /// The repository that was put in, as its files stood then.
+    repository: Option<Vec<(String, u64, i64)>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,6 +172,11 @@ impl Mirror {
         }
     }
 
+    /// Orders what was applied to and collected from this mirror: the number of the last time by this process.
+    pub fn sequence(&self) -> i64 {
+        self.state.newest_ns
+    }
+
     /// A new path at which a pack can be staged for this mirror.
     pub fn stage_dir(&self) -> PathBuf {
         self.meta.join("stage").join(format!("{:016x}", unique()))
@@ -189,7 +197,14 @@ impl Mirror {
         }
         // A touch for `last_used`; only an estimate hangs on it.
         let _ = File::create(self.meta.join("used"));
-        if generation(&self.state.manifest) == expected {
+        let damaged =
+            self.state.repository.is_some() && self.state.repository != gitmeta::signature(&self.root);
+        if damaged {
+            // Whoever gets a manifest sends the repository, too.
+            self.state.repository = None;
+            self.save_state()?;
+        }
+        if generation(&self.state.manifest) == expected && !damaged {
             Ok(Check::At)
         } else {
             Ok(Check::Differs(self.state.manifest.clone()))
@@ -269,14 +284,14 @@ impl Mirror {
     /// Notes the time where the rest of the state is as it was.
     fn save_time(&mut self) -> Result<(), SyncError> {
         let path = self.meta.join("newest");
-        self.state.newest_ns = self.state.newest_ns.max(now_ns());
+        self.state.newest_ns = (self.state.newest_ns + 1).max(now_ns());
         super::write_atomic(&path, &self.state.newest_ns.to_le_bytes())
             .map_err(|e| SyncError::io("failed to write", &path, e))
     }
 
     fn save_state(&mut self) -> Result<(), SyncError> {
         let path = self.meta.join("state");
-        self.state.newest_ns = self.state.newest_ns.max(now_ns());
+        self.state.newest_ns = (self.state.newest_ns + 1).max(now_ns());
         index::save(&path, VERSION, &self.state).map_err(|e| SyncError::io("failed to write", &path, e))?;
         self.loaded = rustix::fs::stat(&path).ok().map(|s| Stat::new(&s));
         Ok(())
