@@ -126,7 +126,7 @@ const PIECES: &[&str] = &[
 ];
 
 /// Texts to start from, as real as they get.
-const SEEDS: &str = include_str!("seeds.sh");
+const SEEDS: &str = include_str!("seeds.txt");
 
 /// A small generator of random numbers: xorshift.
 struct Dice(u64);
