@@ -169,7 +169,7 @@ pub async fn attach(
     let job = Job {
         link_grace: config.policy.link_grace,
         back_limit: config.policy.back_limit,
-        ..Job::to_attach(record.id.clone(), tree.map(Arc::new))
+        ..Job::without_command(record.id.clone(), tree.map(Arc::new))
     };
     let again = Again { node, config, paths };
     let mut caller = Caller {

@@ -111,22 +111,10 @@ impl Place {
         .await
         .map_err(|e| e.to_string())?;
         let job = Job {
-            id: run_id(),
-            argv: Vec::new(),
-            env: Vec::new(),
-            path_prefix: Vec::new(),
-            stdin: false,
-            terminal: None,
-            one_pipe: false,
-            needs: Vec::new(),
-            needs_dirs: Vec::new(),
-            identity: false,
-            tree: Some(tree.clone()),
-            link_grace: 0,
             back_limit: u64::MAX,
             keep: (self.config.gc.older_ms, self.config.gc.max_bytes),
             errand,
-            detach: None,
+            ..Job::without_command(run_id(), Some(tree.clone()))
         };
         let terms = Terms {
             slots: node.slots,

@@ -86,8 +86,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// That of a run that was started earlier; only what is needed to take in its end.
-    pub fn to_attach(id: String, tree: Option<Arc<Tree>>) -> Job {
+    /// One without a command of its own: to take in the end of a run that was started earlier, or to carry an errand.
+    pub fn without_command(id: String, tree: Option<Arc<Tree>>) -> Job {
         Job {
             id,
             argv: Vec::new(),
