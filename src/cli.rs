@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::paths::Paths;
 use crate::pipeline;
+use crate::provision::trust;
 use crate::request::{Demands, Detach, Origin, Request};
 use crate::setup::change::Wish;
 use crate::shims::{self, Shell};
@@ -126,6 +127,18 @@ enum Verb {
     },
     /// Show the whole thing at work on a throw-away node on this machine.
     Demo,
+    /// Allow nodes to run this project's set-up steps: installs by its lock files, and what its .cx.toml names.
+    Trust {
+        /// List what is trusted.
+        #[arg(long, conflicts_with_all = ["remove", "yes"])]
+        list: bool,
+        /// Take it back for this project.
+        #[arg(long, conflicts_with = "yes")]
+        remove: bool,
+        /// Ask nothing.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Keep everything on this machine until `cx on`.
     Off,
     /// Undo `cx off`.
@@ -491,6 +504,12 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
             }
         }
         Verb::Demo => demo::run(out),
+        Verb::Trust { list: true, .. } => trust::list(out),
+        Verb::Trust { remove: true, .. } => trust::take_back(out),
+        Verb::Trust { yes, .. } => {
+            refuse_under_an_agent("cx trust")?;
+            trust::give(yes, out)
+        }
         Verb::Off => switch(true, out),
         Verb::On => switch(false, out),
         Verb::Hook => {

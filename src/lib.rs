@@ -28,6 +28,7 @@ pub mod probe;
 pub mod progress;
 pub mod project;
 pub mod proto;
+pub mod provision;
 pub mod report;
 pub mod request;
 pub mod runs;

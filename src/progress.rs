@@ -34,6 +34,8 @@ pub enum Step {
     Sending(String, u64, u64, u64),
     /// All slots of the node are taken.
     Waiting(String),
+    /// A set-up step goes on there: its name, and the last line that it said.
+    SettingUp(String, String, String),
     /// Everything is there, and the command is to start.
     Starting(String),
     /// The link was lost.
@@ -55,6 +57,13 @@ impl fmt::Display for Step {
                 write!(f, "{node}: sending {files} file{s}, {bytes}: {sent} gone")
             }
             Step::Waiting(node) => write!(f, "{node}: waiting for a slot"),
+            Step::SettingUp(node, name, line) => {
+                write!(f, "{node}: setting up: {name}")?;
+                if !line.is_empty() {
+                    write!(f, ": {line}")?;
+                }
+                Ok(())
+            }
             Step::Starting(node) => write!(f, "{node}: starting"),
             Step::Attaching(node) => write!(f, "{node}: attaching again"),
             Step::Running => Ok(()),

@@ -1,11 +1,14 @@
-//! A workspace's own `.cx.toml`. A repository brings it along, so it may only tighten: it says what is to stay here, and chooses
-//! neither nodes nor what may leave. What it says wrongly keeps everything here.
+//! A workspace's own `.cx.toml`. A repository brings it along, so by itself it may only tighten: it says what is to stay here, and
+//! chooses neither nodes nor what may leave. What widens (`[[setup]]`) counts once a person has said `cx trust`. What it says wrongly
+//! keeps everything here.
 
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
+
+use crate::plan::manifest::RelPath;
 
 /// The file's name, at the top of a workspace.
 pub const FILE: &str = ".cx.toml";
@@ -22,6 +25,25 @@ const RUNNERS: &[&str] = &["-m", "run", "exec", "npx", "uvx", "bunx", "dlx"];
 pub struct Project {
     /// `local = ["pytest tests/gpu", "deploy"]`: commands that begin with these words run here.
     pub local: Vec<String>,
+    /// `[[setup]]`: what a node runs once before the first command there. Needs the workspace's trust.
+    pub setup: Vec<Setup>,
+}
+
+/// One `[[setup]]` of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    /// A line of shell.
+    pub run: String,
+    /// Files of the workspace, from its top: when one of them changes, the step is done again.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// Where it runs, from the workspace's top.
+    #[serde(default)]
+    pub dir: String,
+    /// Only commands that begin with one of these words need it, as in [`Project::local`]; all, where there is none.
+    #[serde(default)]
+    pub before: Vec<String>,
 }
 
 impl Project {
@@ -48,33 +70,58 @@ impl Project {
     }
 
     fn parse(text: &str) -> Result<Project, String> {
-        toml::from_str(text).map_err(|e| {
+        let project: Project = toml::from_str(text).map_err(|e| {
             let at = e.span().map_or(0, |s| s.start).min(text.len());
             let line = text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
             let what = crate::node::printable(&e.message().replace('\n', "; "), 160);
             format!("{FILE}, line {line}: {what}")
-        })
+        })?;
+        let inside = |path: &String| RelPath::new(path.as_bytes()).is_some();
+        for step in &project.setup {
+            let bad = step.files.iter().find(|f| !inside(f));
+            let bad = bad.or_else(|| (!step.dir.is_empty() && !inside(&step.dir)).then_some(&step.dir));
+            if let Some(bad) = bad {
+                let bad = crate::node::printable(bad, 80);
+                return Err(format!(
+                    "{FILE}: {bad:?} in [[setup]] is no path inside the workspace, from its top"
+                ));
+            }
+            if step.run.trim().is_empty() {
+                return Err(format!("{FILE}: a [[setup]] runs nothing"));
+            }
+        }
+        Ok(project)
+    }
+
+    /// Whether it says anything that counts only with a person's word.
+    pub fn widens(&self) -> bool {
+        !self.setup.is_empty()
     }
 
     /// The words of the file by which a command is to run here, if it is.
     pub fn keeps(&self, argv: &[OsString]) -> Option<&str> {
-        let words: Vec<_> = argv.iter().map(|a| a.to_string_lossy()).collect();
-        let begins = |at: usize, entry: &str| {
-            let mut wanted = entry.split_whitespace();
-            let first = wanted.next();
-            let name = words[at].rsplit('/').next();
-            first.is_some()
-                && (first == name || first == Some(&*words[at]))
-                && wanted
-                    .enumerate()
-                    .all(|(i, w)| words.get(at + 1 + i).is_some_and(|have| have == w))
-        };
-        let starts = |at: usize| at == 0 || RUNNERS.contains(&words[at - 1].rsplit('/').next().unwrap_or(""));
-        self.local
-            .iter()
-            .find(|entry| (0..words.len()).any(|at| starts(at) && begins(at, entry)))
-            .map(String::as_str)
+        first_words(&self.local, argv)
     }
+}
+
+/// The first of `entries`, each the first words of a command, that `argv` begins with, also behind a runner.
+pub fn first_words<'a>(entries: &'a [String], argv: &[OsString]) -> Option<&'a str> {
+    let words: Vec<_> = argv.iter().map(|a| a.to_string_lossy()).collect();
+    let begins = |at: usize, entry: &str| {
+        let mut wanted = entry.split_whitespace();
+        let first = wanted.next();
+        let name = words[at].rsplit('/').next();
+        first.is_some()
+            && (first == name || first == Some(&*words[at]))
+            && wanted
+                .enumerate()
+                .all(|(i, w)| words.get(at + 1 + i).is_some_and(|have| have == w))
+    };
+    let starts = |at: usize| at == 0 || RUNNERS.contains(&words[at - 1].rsplit('/').next().unwrap_or(""));
+    entries
+        .iter()
+        .find(|entry| (0..words.len()).any(|at| starts(at) && begins(at, entry)))
+        .map(String::as_str)
 }
 
 /// Why the file of the workspace at `root` keeps a command here, if it does.
@@ -94,6 +141,7 @@ mod tests {
     fn kept(local: &[&str], command: &str) -> bool {
         let project = Project {
             local: local.iter().map(|&s| s.to_owned()).collect(),
+            ..Project::default()
         };
         let argv: Vec<OsString> = command.split(' ').map(OsString::from).collect();
         project.keeps(&argv).is_some()
@@ -134,6 +182,17 @@ mod tests {
         );
         assert!(Project::parse("local = \"make\"").is_err());
         assert!(Project::parse("\u{0}").is_err());
+        for bad in [
+            "files = ['../x']",
+            "dir = '/etc'",
+            "dir = 'a/../..'",
+            "files = ['']",
+        ] {
+            let why = Project::parse(&format!("[[setup]]\nrun = 'make deps'\n{bad}\n")).unwrap_err();
+            assert!(why.contains("no path inside the workspace"), "{bad}: {why}");
+        }
+        assert!(Project::parse("[[setup]]\nrun = ' '\n").is_err());
+        assert!(Project::parse("[[setup]]\nfiles = ['x']\n").is_err());
     }
 
     #[test]

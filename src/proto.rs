@@ -177,6 +177,25 @@ pub struct RunStart {
     pub keep: (u64, u64),
     /// Whether there is a command to be run at all.
     pub errand: Errand,
+    /// What must have been done in the mirror before the command, in this order.
+    pub setup: Vec<SetupStep>,
+}
+
+/// Something that a node does once in a mirror, until its key changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetupStep {
+    /// How it is told to people.
+    pub name: String,
+    /// A line of shell.
+    pub run: String,
+    /// Where it runs, relative to the mirror; empty for its top.
+    pub dir: Vec<u8>,
+    /// The directory that it makes, relative to the mirror: without it the step counts as not done.
+    pub makes: Option<Vec<u8>>,
+    /// The program that it cannot do without.
+    pub needs: Option<String>,
+    /// A hash of its text and of what it depends on: hexadecimal digits.
+    pub key: String,
 }
 
 /// What to list and collect.
@@ -340,7 +359,18 @@ pub enum Down {
         generation: Generation,
         /// As [`Exit::sequence`].
         sequence: i64,
+        /// There are set-up steps to be done first: the leave to start was dropped, and [`Down::Ready`] follows.
+        setup: bool,
     },
+    /// A set-up step goes on.
+    Setup {
+        /// Its name.
+        name: String,
+        /// The last line of its output; printable only where its sender is to be believed.
+        line: String,
+    },
+    /// All is set up; the node waits for [`Up::Go`].
+    Ready,
     /// The command started.
     Started {
         /// Process id on the node.
@@ -419,6 +449,13 @@ pub enum Refusal {
     Lacks(String),
     /// Too little disk.
     Disk(String),
+    /// A set-up step failed.
+    Setup {
+        /// Which, and how: `npm ci: exit 1`.
+        what: String,
+        /// The end of its output.
+        tail: String,
+    },
     /// The start-by time had passed.
     TooLate,
     /// Anything else.

@@ -160,6 +160,19 @@ pub fn with_prefix(prefix: &[Vec<u8>], root: &Path, path: &OsStr) -> OsString {
     out
 }
 
+/// Names the Python environment whose programs `prefix` puts in front, as its own script would.
+pub fn activate(env: &mut Vec<(OsString, OsString)>, prefix: &[Vec<u8>], root: &Path, place: &Place) {
+    let homes = prefix
+        .iter()
+        .filter_map(|dir| Some(root.join(OsStr::from_bytes(dir)).parent()?.to_owned()));
+    let Some(home) = homes.into_iter().find(|h| h.join("pyvenv.cfg").is_file()) else {
+        return;
+    };
+    let home = place.shown(&home).into_os_string();
+    env.retain(|(k, _)| k != "VIRTUAL_ENV" && k != "PYTHONHOME");
+    env.push(("VIRTUAL_ENV".into(), home));
+}
+
 /// The environment of a run: the login environment, what was set on purpose, and PATH with the mirror's own
 /// directories in front.
 pub fn run_env(

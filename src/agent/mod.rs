@@ -13,6 +13,7 @@ mod kept;
 mod locale;
 mod log;
 mod place;
+mod provision;
 mod pty;
 mod serve;
 mod supervise;

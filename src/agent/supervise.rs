@@ -25,6 +25,7 @@ use super::kept;
 use super::locale;
 use super::log::{self, Event, Log};
 use super::place::{self, Place};
+use super::provision::{self, Room};
 use super::pty::Pty;
 use crate::proto::{self, CHUNK, Down, Errand, Exit, Facts, MirrorSpec, PathMode, Refusal, RunStart, Up};
 use crate::request::Ending;
@@ -270,7 +271,11 @@ impl Supervisor {
             }
             _ => {
                 let mut mirror = Mirror::open(&self.base, &spec.key)?;
-                drop(self.sync(&mut mirror, &spec)?);
+                let place = Place::of(&self.base, &mut mirror, &spec);
+                let login = admit::login_env(&self.base);
+                let path = admit::path_of(&login).to_owned();
+                let env = admit::run_env(login, &self.run.env, &[], None, &self.run.id);
+                drop(self.sync_and_set_up(&mut mirror, &spec, &place, &env, &path, true)?);
             }
         }
         self.log.finish(back, &Down::Exit(Box::new(exit)));
@@ -338,21 +343,29 @@ impl Supervisor {
         };
         self.path.clone_from(&path);
         locale::keep_known(&self.base, &mut self.run.env, &login);
-        let env = admit::run_env(
+        let mut env = admit::run_env(
             login,
             &self.run.env,
             &self.run.path_prefix,
             root.is_some().then(|| place.root()),
             &self.run.id,
         );
-        if let Some(why) = admit::lacks(&self.base, &self.run.needs, &env, &path) {
+        // What the set-up brings is not there before it.
+        let brings = !self.run.setup.is_empty() && mirror.is_some();
+        if !brings && let Some(why) = admit::lacks(&self.base, &self.run.needs, &env, &path) {
             return Err(Stop::Refuse(why));
         }
         let mut share = None;
         if let (Some(m), Some(spec)) = (&mut mirror, &spec) {
-            share = Some(self.sync(m, spec)?);
+            share = Some(self.sync_and_set_up(m, spec, &place, &env, &path, false)?);
         } else {
             self.log.say(&Down::Admitted);
+        }
+        if let Some(root) = &root {
+            admit::activate(&mut env, &self.run.path_prefix, root, &place);
+        }
+        if brings && let Some(why) = admit::lacks(&self.base, &self.run.needs, &env, &path) {
+            return Err(Stop::Refuse(why));
         }
 
         let at = spec
@@ -414,8 +427,46 @@ impl Supervisor {
         }
     }
 
-    /// Brings the mirror to what the client has, and registers the run there.
-    fn sync(&mut self, mirror: &mut Mirror, spec: &MirrorSpec) -> Result<RunGuard, Stop> {
+    /// Brings the mirror to what the client has, and does what must be done there before the command.
+    fn sync_and_set_up(
+        &mut self,
+        mirror: &mut Mirror,
+        spec: &MirrorSpec,
+        place: &Place,
+        env: &[(OsString, OsString)],
+        path: &OsStr,
+        retry: bool,
+    ) -> Result<RunGuard, Stop> {
+        let root = mirror.root().to_owned();
+        let room = Room {
+            marks: mirror.setup_dir(),
+            root: &root,
+            place,
+            env,
+            path,
+            retry,
+        };
+        let steps = std::mem::take(&mut self.run.setup);
+        let missing = !room.missing(&steps).is_empty();
+        let guard = self.sync(mirror, spec, missing)?;
+        if missing {
+            let log = self.log.clone();
+            let did = room.set_up(&steps, &self.events, &|down| log.say(&down));
+            let did = did.map_err(|stopped| match stopped {
+                provision::Stopped::Quit => Stop::Quit,
+                provision::Stopped::Refuse(why) => Stop::Refuse(why),
+                provision::Stopped::Fail(e) => Stop::Fail(e),
+            })?;
+            if did {
+                mirror.settle(&spec.back)?;
+            }
+            self.log.say(&Down::Ready);
+        }
+        Ok(guard)
+    }
+
+    /// Brings the mirror to what the client has, and registers the run there. With `setup`, more is to be done before the start.
+    fn sync(&mut self, mirror: &mut Mirror, spec: &MirrorSpec, setup: bool) -> Result<RunGuard, Stop> {
         let mut inline = spec.pack.as_deref();
         let mut differs = match mirror.check(spec.expected, &spec.back)? {
             Check::At => None,
@@ -448,7 +499,15 @@ impl Supervisor {
             match mirror.apply(staged) {
                 Ok(generation) => {
                     let sequence = mirror.sequence();
-                    self.log.say(&Down::Synced { generation, sequence });
+                    if setup {
+                        // The leave to start would be too old; the client gives a new one.
+                        self.run.start_by = None;
+                    }
+                    self.log.say(&Down::Synced {
+                        generation,
+                        sequence,
+                        setup,
+                    });
                     return Ok(guard);
                 }
                 // Another run's sync or changes came in between.

@@ -13,6 +13,7 @@ use crate::plan::{Brings, Workload};
 use crate::probe;
 use crate::project;
 use crate::proto::NeedSpec;
+use crate::provision::{self, Setup};
 use crate::sync::Workspace;
 
 /// Absolute places that every machine has for itself.
@@ -35,6 +36,8 @@ pub struct Fit {
     pub needs_dirs: Vec<Vec<u8>>,
     /// Directories of the workspace that are in PATH here, relative to its root.
     pub path_prefix: Vec<Vec<u8>>,
+    /// What a node does before the first such command.
+    pub setup: Setup,
 }
 
 /// Whether a command that no rule knows may leave a busy machine unasked: its program, or the script it is given first, is a file
@@ -98,6 +101,23 @@ pub fn look(
             let services = cross::local_services(std::env::vars_os(), forward);
             (!services.is_empty()).then(|| format!("{} names a service on this machine", services.join(", ")))
         });
+    let mut dirs = read_dirs(work, cwd);
+    let found = work
+        .needs
+        .iter()
+        .filter_map(|n| probe::find_program(OsStr::new(&n.program), &path));
+    let envs = found
+        .filter(|f| f.starts_with(&ws.root))
+        .filter_map(|f| Some(f.parent()?.parent()?.to_owned()));
+    let reads: Vec<PathBuf> = dirs.iter().cloned().chain(envs).collect();
+    fit.setup = provision::look(argv, cwd, &reads, ws, &paths.state);
+    let set_up = |dir: &Path| fit.setup.steps.iter().find(|s| s.makes(&ws.root, dir));
+    let trusted = fit.setup.untrusted.is_none();
+    dirs.retain(|d| !(trusted && set_up(d).is_some()));
+    let hint: Vec<(PathBuf, String)> = dirs
+        .iter()
+        .filter_map(|d| Some((d.clone(), set_up(d)?.name.clone())))
+        .collect();
     for need in &work.needs {
         let mut version = None;
         if !need.program.contains('/')
@@ -118,7 +138,7 @@ pub fn look(
             version,
         });
     }
-    for full in read_dirs(work, cwd) {
+    for full in dirs {
         let above = full != cwd && cwd.starts_with(&full);
         if !full.exists() || above {
             continue;
@@ -135,8 +155,12 @@ pub fn look(
             None if is_source(&ws.root, &rel) => {}
             None => {
                 let dir = if dir.is_empty() { "what lies here" } else { &dir };
+                let how = hint.iter().find(|(d, _)| *d == full);
+                let how = how.map_or(String::new(), |(_, name)| {
+                    format!(" (cx trust lets nodes make theirs with `{name}`)")
+                });
                 fit.must_be_local
-                    .get_or_insert(format!("{dir} was made on this machine"));
+                    .get_or_insert(format!("{dir} was made on this machine{how}"));
             }
         }
     }

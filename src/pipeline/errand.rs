@@ -19,6 +19,7 @@ use crate::plan::classify::{self, Context};
 use crate::plan::manifest::RelPath;
 use crate::plan::shell::Word;
 use crate::proto::Errand;
+use crate::provision;
 use crate::request::{Demands, Origin, Request};
 use crate::sync::{self, Workspace};
 
@@ -113,6 +114,12 @@ impl Place {
         let job = Job {
             back_limit: u64::MAX,
             keep: (self.config.gc.older_ms, self.config.gc.max_bytes),
+            setup: if errand == Errand::Sync {
+                let setup = provision::all(&self.cwd, &self.ws, &self.paths.state);
+                setup.allowed().iter().map(|s| s.spec(&self.ws.root)).collect()
+            } else {
+                Vec::new()
+            },
             errand,
             ..Job::without_command(run_id(), Some(tree.clone()))
         };
@@ -187,9 +194,12 @@ pub fn push(names: &[String], all: bool, out: &mut dyn Write) -> anyhow::Result<
             match place.run(node, &tree, Errand::Sync, &mut door).await {
                 Ok(ran) => {
                     let (files, bytes) = ran.sent;
+                    let set_up = ran.set_up.map_or(String::new(), |(names, took)| {
+                        format!(", set up with {} in {:.1}s", names.join(", "), took.as_secs_f64())
+                    });
                     writeln!(
                         out,
-                        "{}: up to date, {files} files sent ({bytes} bytes)",
+                        "{}: up to date, {files} files sent ({bytes} bytes){set_up}",
                         node.name
                     )?;
                 }

@@ -130,6 +130,11 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         keep: (case.config.gc.older_ms, case.config.gc.max_bytes),
         detach: detach(request, case),
         errand: Errand::Command,
+        setup: case
+            .ws
+            .iter()
+            .flat_map(|ws| case.fit.setup.allowed().iter().map(|s| s.spec(&ws.root)))
+            .collect(),
     }
 }
 

@@ -76,6 +76,7 @@ pub(super) fn look(
         all.identity = all.identity.or(fit.identity);
         all.must_be_local = all.must_be_local.or(fit.must_be_local);
         all.owner = all.owner.or(fit.owner);
+        all.setup.join(fit.setup);
         all.path_prefix = fit.path_prefix;
         // A program by its path means another file in another directory.
         let needs = fit

@@ -44,6 +44,20 @@ pub(crate) fn dirs(root: &Path) -> Option<GitDirs> {
     Some(GitDirs { own, common })
 }
 
+/// The directory that all worktrees of the repository at `root` share, without symbolic links; `None` where there is none, or where
+/// the repository does not know this worktree.
+pub fn common_dir(root: &Path) -> Option<PathBuf> {
+    let dirs = dirs(root)?;
+    if dirs.own != dirs.common {
+        let back = std::fs::read(dirs.own.join("gitdir")).ok()?;
+        let back = dirs.own.join(OsStr::from_bytes(back.trim_ascii_end()));
+        if back.canonicalize().ok()? != root.join(".git").canonicalize().ok()? {
+            return None;
+        }
+    }
+    dirs.common.canonicalize().ok()
+}
+
 /// Names where HEAD is: another value means that a commit, a checkout or a reset happened.
 pub(crate) fn head(dirs: &GitDirs) -> Option<Hash> {
     let head = std::fs::read(dirs.own.join("HEAD")).ok()?;

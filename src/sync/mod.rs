@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 use crate::plan::manifest::Manifest;
 
 pub use back::{BackContext, BackReport, commit_local, recover};
+pub use git::common_dir;
 pub use gitmeta::{GitMeta, Repository, repository};
 pub use known::is_protected;
 pub use mirror::{Check, Collected, Mirror, MirrorLock, RunGuard, disk_use, mirrors, purge};

@@ -98,6 +98,7 @@ fn run(id: &str, script: &str, start_by: Option<u64>) -> Up {
         keep: (u64::MAX, u64::MAX),
         tell_tools: false,
         errand: cx::proto::Errand::Command,
+        setup: Vec::new(),
     }))
 }
 

@@ -28,6 +28,7 @@ mod nodes;
 mod paths;
 mod plugin;
 mod project;
+mod provision;
 mod route;
 mod runs;
 mod safety;

@@ -94,6 +94,8 @@ pub async fn attach(
         was_stopped: false,
         leaving: None,
         back: 0,
+        setting: None,
+        set_up: None,
         tail: Vec::new(),
     };
     let id = job.id.clone();

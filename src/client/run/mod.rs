@@ -33,7 +33,7 @@ use crate::plan::manifest::Manifest;
 use crate::progress::Step;
 use crate::proto::{
     CHUNK, Down, Errand, Exit, Load, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal, RunStart,
-    STDIN_WINDOW, Up,
+    STDIN_WINDOW, SetupStep, Up,
 };
 use crate::report::Told;
 use crate::request::{Detach, Ending};
@@ -83,6 +83,8 @@ pub struct Job {
     pub errand: Errand,
     /// When the run goes on without this process.
     pub detach: Option<Detach>,
+    /// What must have been done in the mirror before.
+    pub setup: Vec<SetupStep>,
 }
 
 impl Job {
@@ -105,6 +107,7 @@ impl Job {
             keep: (u64::MAX, u64::MAX),
             errand: Errand::Command,
             detach: None,
+            setup: Vec::new(),
         }
     }
 }
@@ -134,8 +137,10 @@ pub struct Ran {
     pub sent: (u64, u64),
     /// What came back.
     pub back: Applied,
-    /// From the first packet to the start.
+    /// From the first packet to the start, without the set-up.
     pub sync_time: Duration,
+    /// What was set up there for this run, and how long that took.
+    pub set_up: Option<(Vec<String>, Duration)>,
     /// How it saw its tree, where the node has said so.
     pub paths: Option<PathMode>,
     /// What scanning and packing took here.
@@ -305,6 +310,8 @@ pub async fn run(
         was_stopped: false,
         leaving: None,
         back: 0,
+        setting: None,
+        set_up: None,
     };
     if let Some(arrived) = attached {
         r.resend_stdin(arrived).await?;
@@ -399,6 +406,7 @@ async fn send_run(
         keep: job.keep,
         tell_tools: terms.first_failure,
         errand: job.errand.clone(),
+        setup: job.setup.clone(),
     }));
     // A stream that has ended is noticed by its reader.
     let _ = channel.send(&up).await;
@@ -439,6 +447,10 @@ struct Running<'a> {
     leaving: Option<Instant>,
     /// Bytes that came back so far.
     back: u64,
+    /// Set-up steps that were begun there, and since when.
+    setting: Option<(Vec<String>, Instant)>,
+    /// The same once they are done.
+    set_up: Option<(Vec<String>, Duration)>,
 }
 
 impl Running<'_> {
@@ -600,19 +612,44 @@ impl Running<'_> {
                     self.send_pack(told).await?;
                 }
             }
-            Down::Synced { generation, sequence } => {
+            Down::Synced {
+                generation,
+                sequence,
+                setup,
+            } => {
                 if let (Some(tree), Some(pack)) = (&self.job.tree, &self.pack) {
                     if Some(generation) != pack.to() {
                         return Err(RunError::broken("the mirror there is not what was sent"));
                     }
                     tree.synced(&self.link.node, pack, sequence);
                 }
+                if setup {
+                    // The node has dropped the leave to start, which would be too old when all is set up.
+                    self.start_by = None;
+                } else {
+                    self.go().await?;
+                }
+            }
+            Down::Setup { name, line } => {
+                let (name, line) = (printable(&name, 80), printable(&line, 200));
+                let (names, _) = self.setting.get_or_insert_with(|| (Vec::new(), Instant::now()));
+                if !names.contains(&name) {
+                    names.push(name.clone());
+                }
+                told.progress(Step::SettingUp(self.link.node.clone(), name, line));
+            }
+            Down::Ready => {
+                self.set_up = self.setting.take().map(|(names, since)| (names, since.elapsed()));
+                told.progress(Step::Starting(self.link.node.clone()));
                 self.go().await?;
             }
             Down::Started { paths, .. } => {
                 self.started = true;
                 self.paths = Some(paths);
                 self.sync_time = self.begun.elapsed();
+                if let Some((_, took)) = &self.set_up {
+                    self.sync_time = self.sync_time.saturating_sub(*took);
+                }
                 told.started(&self.link.node, &self.job.id);
                 told.progress(Step::Running);
                 if self.job.detach == Some(Detach::AtOnce) {
@@ -655,7 +692,12 @@ impl Running<'_> {
                 }
             }
             Down::Exit(exit) => return Ok(Some(*exit)),
-            Down::Refused { why, load } => return Err(refused(why, load)),
+            Down::Refused { why, load } => {
+                if let Refusal::Setup { what, tail } = &why {
+                    tell_failed_setup(&self.link.node, what, tail, told);
+                }
+                return Err(refused(why, load));
+            }
             Down::Failed { message, started } => {
                 let why = printable(&message, 300);
                 return Err(if started || self.started {
@@ -791,6 +833,7 @@ impl Running<'_> {
             sent,
             back,
             sync_time: self.sync_time,
+            set_up: self.set_up,
             paths: self.paths,
             work,
             tail: self.tail,
@@ -811,6 +854,7 @@ fn refused(why: Refusal, load: Load) -> RunError {
         Refusal::Full { running } => format!("all {running} slots are taken"),
         Refusal::Overloaded(s) => format!("overloaded: {}", printable(&s, 100)),
         Refusal::Lacks(s) | Refusal::Disk(s) | Refusal::Other(s) => printable(&s, 200),
+        Refusal::Setup { what, .. } => format!("set-up failed: {}", printable(&what, 160)),
         Refusal::TooLate => "it was too slow to start in time".into(),
     };
     RunError::NotStarted {
@@ -818,6 +862,18 @@ fn refused(why: Refusal, load: Load) -> RunError {
         load: Some(load),
         full,
         broken: false,
+    }
+}
+
+/// Lines of a failed step's output that are told.
+const SETUP_LINES: usize = 12;
+
+/// Tells what a set-up step said before it failed.
+fn tell_failed_setup(node: &str, what: &str, tail: &str, told: &mut dyn Told) {
+    told.line(&format!("{node}: set-up failed: {}", printable(what, 160)));
+    let lines: Vec<&str> = tail.lines().filter(|l| !l.trim().is_empty()).collect();
+    for line in &lines[lines.len().saturating_sub(SETUP_LINES)..] {
+        told.line(&format!("{node}:   {}", printable(line.trim_end(), 200)));
     }
 }
 

@@ -136,6 +136,27 @@ impl Mirror {
         })
     }
 
+    /// Takes the ignored files as they are now for what no command made: after a set-up, they do not come back.
+    ///
+    /// # Errors
+    /// As [`Mirror::collect`].
+    pub fn settle(&mut self, back: &BackSpec) -> Result<(), SyncError> {
+        let _lock = self.locked()?;
+        self.refresh()?;
+        let survey = self.survey(back)?;
+        let mut seen = survey.forgotten;
+        for (path, stat) in survey.ignored.into_iter().chain(survey.ignored_dirs) {
+            let before = self.state.seen.get(&path).filter(|s| s.stat == stat).copied();
+            seen.insert(path, before.unwrap_or(Seen { stat, hash: None }));
+        }
+        // What a rule names in caches was seen at the last collection, and stays so.
+        for (path, before) in &self.state.seen {
+            seen.entry(path.clone()).or_insert(*before);
+        }
+        self.state.seen = seen.into_iter().take(REMEMBERED).collect();
+        self.save_state()
+    }
+
     /// Writes a pack of what stands at `paths`, and below them, whether it changed or not: at most `limit` bytes. What is not there
     /// is named in [`Collected::stayed`].
     ///
@@ -253,6 +274,10 @@ impl Mirror {
         }
         // Those that hold files come with them; this is for the empty ones.
         for (path, stat) in &survey.ignored_dirs {
+            if let Some(settled) = self.state.seen.get(path).filter(|s| s.stat.is_dir()) {
+                seen.insert(path.clone(), *settled);
+                continue;
+            }
             if back.scope >= 1 && named.wants(path, true) && !is_at_or_below(&here, path.as_bytes()) {
                 let mode = stat.permissions();
                 let (entry, origin) = (Entry::Dir { mode }, Origin::Joined);

@@ -8,6 +8,7 @@
 //!                               meta/stage/   packs that were received
 //!                               meta/lock     held while applying and collecting
 //!                               meta/users    held, shared, by every run
+//!                               meta/setup/   marks of the set-up steps that were done
 //!                               meta/standing where the tree stands instead, if not here
 //! ```
 //!
@@ -180,6 +181,11 @@ impl Mirror {
     /// A new path at which a pack can be staged for this mirror.
     pub fn stage_dir(&self) -> PathBuf {
         self.meta.join("stage").join(format!("{:016x}", unique()))
+    }
+
+    /// Where marks of set-up steps are kept.
+    pub fn setup_dir(&self) -> PathBuf {
+        self.meta.join("setup")
     }
 
     /// Compares the mirror with what the client expects.

@@ -1,0 +1,215 @@
+//! Set-up: what a node runs once in a mirror before the first command there, so that the environment that stands here
+//! (`node_modules`, `.venv`) stands there too.
+//!
+//! Steps come from known lock files whose environment exists here, and from `[[setup]]` of the workspace's `.cx.toml`. Both run code that
+//! a repository chose, so both need the workspace's [`trust`]. A step is done again when its files or its text change; the node keeps a
+//! mark of each that succeeded (`agent/provision.rs`).
+
+mod known;
+pub mod trust;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::node::printable;
+use crate::project::{self, Project};
+use crate::proto::SetupStep;
+use crate::sync::Workspace;
+
+/// One step, as it was found here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// How it is told to people.
+    pub name: String,
+    /// A line of shell.
+    pub run: String,
+    /// Where it runs, from the workspace's top.
+    pub dir: PathBuf,
+    /// The files that it depends on, from the workspace's top.
+    pub files: Vec<PathBuf>,
+    /// The directory that it makes, from the workspace's top, where that is known.
+    pub makes: Option<PathBuf>,
+    /// The program that it cannot do without.
+    pub needs: Option<&'static str>,
+}
+
+impl Step {
+    /// The step for a node. Its key changes with its text and its files.
+    pub fn spec(&self, root: &Path) -> SetupStep {
+        let mut hash = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(self.run.as_bytes());
+        part(self.dir.as_os_str().as_bytes());
+        for file in &self.files {
+            part(file.as_os_str().as_bytes());
+            match std::fs::read(root.join(file)) {
+                Ok(text) => part(&text),
+                Err(_) => part(b"\0missing"),
+            }
+        }
+        let bytes = |p: &Path| p.as_os_str().as_bytes().to_vec();
+        SetupStep {
+            name: self.name.clone(),
+            run: self.run.clone(),
+            dir: bytes(&self.dir),
+            makes: self.makes.as_deref().map(bytes),
+            needs: self.needs.map(str::to_owned),
+            key: hash.finalize().to_hex()[..32].to_owned(),
+        }
+    }
+
+    /// Whether `full`, a directory of the workspace at `root`, is or lies in what this step makes.
+    pub fn makes(&self, root: &Path, full: &Path) -> bool {
+        self.makes
+            .as_ref()
+            .is_some_and(|m| full.starts_with(root.join(m)))
+    }
+}
+
+/// What a command needs done before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Setup {
+    /// In order.
+    pub steps: Vec<Step>,
+    /// Why they are not to be run, if so: one clause that says what to do.
+    pub untrusted: Option<String>,
+}
+
+impl Setup {
+    /// Adds those of another command.
+    pub fn join(&mut self, other: Setup) {
+        for step in other.steps {
+            if !self.steps.contains(&step) {
+                self.steps.push(step);
+            }
+        }
+        self.untrusted = self.untrusted.take().or(other.untrusted);
+    }
+
+    /// Those that nodes may run.
+    pub fn allowed(&self) -> &[Step] {
+        if self.untrusted.is_some() {
+            &[]
+        } else {
+            &self.steps
+        }
+    }
+}
+
+/// The steps that a command in `cwd` needs; `dirs` are the directories that it reads.
+pub fn look(argv: &[OsString], cwd: &Path, dirs: &[PathBuf], ws: &Workspace, state: &Path) -> Setup {
+    // A file that says something wrong keeps the command here, which is told elsewhere.
+    let project = Project::load(&ws.root).unwrap_or_default();
+    let program = argv.first().and_then(|a| Path::new(a).file_name());
+    let program = program.unwrap_or_default().to_string_lossy();
+    let near = dirs.iter().filter_map(|d| d.parent()).chain([cwd]);
+    let mut steps = known::near(near, &ws.root, |kind| kind.serves(&program));
+    add_own(&mut steps, &project, |s| {
+        s.before.is_empty() || project::first_words(&s.before, argv).is_some()
+    });
+    judged(steps, &project, ws, state)
+}
+
+/// All steps of a workspace that are found without a command, from `cwd` upwards: what `cx warm` does.
+pub fn all(cwd: &Path, ws: &Workspace, state: &Path) -> Setup {
+    let project = Project::load(&ws.root).unwrap_or_default();
+    let mut steps = known::near([cwd].into_iter(), &ws.root, |_| true);
+    add_own(&mut steps, &project, |_| true);
+    judged(steps, &project, ws, state)
+}
+
+/// Adds those that `.cx.toml` names; one that depends on the lock file of a built-in one takes its place.
+fn add_own(steps: &mut Vec<Step>, project: &Project, wanted: impl Fn(&project::Setup) -> bool) {
+    for own in &project.setup {
+        let files: Vec<PathBuf> = own.files.iter().map(PathBuf::from).collect();
+        steps.retain(|s| !s.files.iter().any(|f| files.contains(f)));
+        if wanted(own) {
+            steps.push(Step {
+                name: printable(&own.run, 60),
+                run: own.run.clone(),
+                dir: PathBuf::from(&own.dir),
+                files,
+                makes: None,
+                needs: None,
+            });
+        }
+    }
+}
+
+fn judged(steps: Vec<Step>, project: &Project, ws: &Workspace, state: &Path) -> Setup {
+    let mut untrusted = None;
+    if !steps.is_empty() && !trust::is_given(state, ws, project) {
+        let names: Vec<String> = steps.iter().take(3).map(|s| format!("`{}`", s.name)).collect();
+        untrusted = Some(format!(
+            "{} is not set up on nodes (cx trust allows it)",
+            names.join(", ")
+        ));
+    }
+    Setup { steps, untrusted }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(run: &str) -> Step {
+        Step {
+            name: run.into(),
+            run: run.into(),
+            dir: PathBuf::new(),
+            files: vec!["lock".into()],
+            makes: Some("web/node_modules".into()),
+            needs: None,
+        }
+    }
+
+    #[test]
+    fn a_step_is_another_when_its_text_or_its_files_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let of = |s: Step| s.spec(root).key;
+        let missing = of(step("a"));
+        std::fs::write(root.join("lock"), "1").unwrap();
+        let one = of(step("a"));
+        assert_ne!(missing, one);
+        assert_eq!(of(step("a")), one);
+        assert_ne!(of(step("b")), one);
+        std::fs::write(root.join("lock"), "2").unwrap();
+        assert_ne!(of(step("a")), one);
+    }
+
+    #[test]
+    fn what_a_step_makes_is_known() {
+        let root = Path::new("/w");
+        assert!(step("x").makes(root, Path::new("/w/web/node_modules")));
+        assert!(step("x").makes(root, Path::new("/w/web/node_modules/.bin")));
+        assert!(!step("x").makes(root, Path::new("/w/web")));
+    }
+
+    #[test]
+    fn the_projects_own_step_takes_a_built_in_ones_place() {
+        let own = project::Setup {
+            run: "make deps".into(),
+            files: vec!["lock".into()],
+            ..Default::default()
+        };
+        let project = Project {
+            setup: vec![own],
+            ..Project::default()
+        };
+        let mut steps = vec![step("npm ci")];
+        add_own(&mut steps, &project, |_| true);
+        let runs: Vec<_> = steps.iter().map(|s| s.run.as_str()).collect();
+        assert_eq!(runs, ["make deps"]);
+        let mut steps = vec![step("npm ci")];
+        add_own(&mut steps, &project, |_| false);
+        assert!(
+            steps.is_empty(),
+            "it is not needed then, and the other is not wanted"
+        );
+    }
+}
