@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -81,7 +82,8 @@ pub fn serve() -> anyhow::Result<()> {
                 }
                 Ok(Some(s)) => {
                     if let Ok(reading) = s.try_clone() {
-                        relay(run, reading, out.clone(), runs.clone());
+                        let asked = Asked::new(&base, &body);
+                        relay(run, reading, out.clone(), runs.clone(), asked);
                     }
                     if let Ok(kept) = s.try_clone() {
                         lock(&runs).insert(run, kept);
@@ -202,11 +204,50 @@ fn new_supervisor(base: &std::path::Path) -> anyhow::Result<UnixStream> {
 
 /// Whether the run that somebody wants to attach to was started, though nobody owns it any more.
 fn was_started(base: &std::path::Path, body: &[u8]) -> bool {
-    match proto::decode::<Up>(body) {
-        Ok(Up::Attach { id, .. }) => {
-            super::log::run_dir(base, &id).is_ok_and(|d| d.join(super::STARTED).exists())
+    matches!(proto::decode::<Up>(body), Ok(Up::Attach { id, .. }) if has_started(base, &id))
+}
+
+fn has_started(base: &std::path::Path, id: &str) -> bool {
+    super::log::run_dir(base, id).is_ok_and(|d| d.join(super::STARTED).exists())
+}
+
+/// What a stream to a supervisor was opened for.
+struct Asked {
+    base: PathBuf,
+    id: String,
+    /// The packet, where it attaches: a supervisor that ends just then does not answer it, and whoever keeps the run does.
+    attach: Option<Vec<u8>>,
+}
+
+impl Asked {
+    fn new(base: &std::path::Path, body: &[u8]) -> Asked {
+        let (id, attach) = match proto::decode::<Up>(body) {
+            Ok(Up::Attach { id, .. }) => (id, Some(body.to_vec())),
+            Ok(Up::Run(run)) => (run.id, None),
+            _ => (String::new(), None),
+        };
+        Asked {
+            base: base.to_owned(),
+            id,
+            attach,
         }
-        _ => false,
+    }
+
+    /// Another stream to whoever answers for the run by now.
+    fn again(&self) -> Option<UnixStream> {
+        let attach = self.attach.as_ref()?;
+        std::thread::sleep(Duration::from_millis(50));
+        let mut stream = open_supervisor(&self.base, attach).ok()??;
+        forward(&mut stream, attach).ok()?;
+        Some(stream)
+    }
+
+    /// The last word of a run whose supervisor says nothing more. A client that has heard its end does not hear this.
+    fn last_word(&self) -> Down {
+        Down::Failed {
+            message: "its supervisor there is gone, or lets somebody else attach".into(),
+            started: has_started(&self.base, &self.id),
+        }
     }
 }
 
@@ -219,17 +260,26 @@ fn forward(to: &mut UnixStream, body: &[u8]) -> io::Result<()> {
 }
 
 /// Carries a supervisor's packets to the stream, renumbered, until it closes its end.
-fn relay(run: u32, mut from: UnixStream, out: Out, runs: Runs) {
+fn relay(run: u32, mut from: UnixStream, out: Out, runs: Runs, asked: Asked) {
     std::thread::spawn(move || {
         let mut buf = vec![0; RELAY];
         let mut held = 0;
+        let mut tries = 0..ATTACH_TRIES;
+        let mut is_silent = true;
         // All that has arrived whole goes on in one piece.
         loop {
             match from.read(&mut buf[held..]) {
-                Ok(0) => break,
-                Ok(n) => held += n,
+                Ok(n) if n > 0 => (held, is_silent) = (held + n, false),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => break,
+                _ => {
+                    let next = tries.next().filter(|_| is_silent).and_then(|_| asked.again());
+                    let Some(next) = next else { break };
+                    if let Ok(kept) = next.try_clone() {
+                        lock(&runs).insert(run, kept);
+                    }
+                    from = next;
+                    continue;
+                }
             }
             let Ok(whole) = renumber(run, &mut buf[..held]) else {
                 break;
@@ -247,8 +297,12 @@ fn relay(run: u32, mut from: UnixStream, out: Out, runs: Runs) {
             }
         }
         lock(&runs).remove(&run);
+        let _ = proto::write_packet(&mut *lock(&out), run, &asked.last_word());
     });
 }
+
+/// How often a run that did not answer is asked again.
+const ATTACH_TRIES: usize = 3;
 
 /// Bytes read from a supervisor at once.
 const RELAY: usize = 256 << 10;

@@ -285,3 +285,20 @@ fn output_that_cannot_be_written_here_is_no_success() {
         .exits(1)
         .complains("can't be written here");
 }
+
+#[test]
+fn a_run_whose_supervisor_dies_is_lost_and_does_not_hang() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a", "")]);
+    let home = env.node("n1").home();
+    let script = "touch $HOME/begun; exec sleep 60";
+    let run = p
+        .start_cx(&["run", "--on", "n1", "--", "sh", "-c", script])
+        .until_exists(&home.join("begun"));
+    let all = env.node("n1").processes();
+    let supervisor = all.iter().find(|l| l.contains("--supervise")).unwrap();
+    let pid = supervisor.split(' ').next().unwrap();
+    env.command("kill", &home).args(["-KILL", pid]).status().unwrap();
+    let out = run.wait().exits(75);
+    assert!(out.stderr().contains("its supervisor there is gone"), "{out:?}");
+}
