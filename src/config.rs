@@ -25,6 +25,8 @@ pub struct Config {
     pub gc: Keep,
     /// `forward = [5432]`: ports of localhost here that a node's localhost leads to during a run.
     pub forward: Vec<u16>,
+    /// `shared = ["/net/proj"]`: directories on file systems that nodes share with this machine, at the same path.
+    pub shared: Vec<PathBuf>,
     /// `[[rule]]`: the user's own rules, first match first.
     pub rules: Vec<UserRule>,
     /// `[env] pass = ["NAME", "PREFIX_*"]`: variables that go along.
@@ -183,6 +185,7 @@ struct File {
     env: EnvTable,
     gc: GcTable,
     forward: Vec<u16>,
+    shared: Vec<PathBuf>,
     rule: Vec<UserRule>,
 }
 
@@ -377,6 +380,13 @@ impl Config {
                 "[node.{name}] is about a node that `nodes` does not name; add {name:?} there or remove the table"
             );
         }
+        let mut shared = Vec::new();
+        for dir in file.shared {
+            if !(dir.is_absolute() || dir.starts_with("~")) || dir == Path::new("/") {
+                bail!("shared: {dir:?} is no directory by its full path below /, or below ~");
+            }
+            shared.push(expand(&dir, paths));
+        }
         let p = file.policy;
         let d = Policy::default();
         let policy = Policy {
@@ -402,6 +412,7 @@ impl Config {
                 max_bytes: file.gc.max_size.map_or(Keep::default().max_bytes, |s| s.0),
             },
             forward: file.forward,
+            shared,
             rules: file.rule,
             env_pass: file.env.pass,
         })
@@ -539,6 +550,8 @@ mod tests {
             ("[policy]\nback_limit = '1XB'", "is not a size"),
             ("[gc]\nolder = '30 days'", "is not an age"),
             ("forward = [70000]", "70000"),
+            ("shared = ['net']", "full path"),
+            ("shared = ['/']", "below /"),
             ("[policy]\nwhen_full = 'never'", "unknown variant"),
         ] {
             let e = parse(text).unwrap_err();

@@ -140,6 +140,8 @@ pub struct RunStart {
     pub id: String,
     /// The mirror to run in; `None` runs in the home directory without sync.
     pub mirror: Option<MirrorSpec>,
+    /// Without a mirror: the tree on a shared file system to run in.
+    pub shared: Option<Shared>,
     /// Program and arguments, as bytes.
     pub argv: Vec<Vec<u8>>,
     /// Variables set on purpose, over the node's login environment.
@@ -179,6 +181,19 @@ pub struct RunStart {
     pub errand: Errand,
     /// What must have been done in the mirror before the command, in this order.
     pub setup: Vec<SetupStep>,
+}
+
+/// A tree that is said to lie on a file system which both sides share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Its path, the same on both.
+    pub root: Vec<u8>,
+    /// The directory to run in, relative to it; empty for its top.
+    pub dir: Vec<u8>,
+    /// The path of a file that the client has just made; the node takes it away.
+    pub mark: Vec<u8>,
+    /// What it holds.
+    pub content: String,
 }
 
 /// Something that a node does once in a mirror, until its key changes.
@@ -449,6 +464,8 @@ pub enum Refusal {
     Lacks(String),
     /// Too little disk.
     Disk(String),
+    /// The tree that is said to be shared is not the client's; why.
+    NotShared(String),
     /// A set-up step failed.
     Setup {
         /// Which, and how: `npm ci: exit 1`.

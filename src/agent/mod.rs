@@ -16,6 +16,7 @@ mod place;
 mod provision;
 mod pty;
 mod serve;
+mod shared;
 mod supervise;
 
 use std::ffi::OsString;

@@ -27,6 +27,7 @@ use super::log::{self, Event, Log};
 use super::place::{self, Place};
 use super::provision::{self, Room};
 use super::pty::Pty;
+use super::shared;
 use crate::proto::{self, CHUNK, Down, Errand, Exit, Facts, MirrorSpec, PathMode, Refusal, RunStart, Up};
 use crate::request::Ending;
 use crate::sync::{Check, Mirror, RunGuard, SyncError, stage};
@@ -318,6 +319,8 @@ impl Supervisor {
         if let Some(why) = admit::too_busy(&load, &facts, allow_overload) {
             return Err(Stop::Refuse(why));
         }
+        let in_place = self.run.shared.as_ref().map(shared::prove).transpose();
+        let in_place = in_place.map_err(|why| Stop::Refuse(Refusal::NotShared(why)))?;
         let slot = self.slot(facts.slots)?;
 
         let spec = self.run.mirror.take();
@@ -330,13 +333,14 @@ impl Supervisor {
             .unwrap_or_else(|| "/".into());
         let place = match (&mut mirror, &spec) {
             (Some(m), Some(s)) => Place::of(&self.base, m, s),
-            _ => Place::plain(&home),
+            _ => Place::plain(in_place.as_ref().map_or(&home, |(root, _)| root)),
         };
         if place.mode == PathMode::Rewrite && spec.as_ref().is_some_and(|s| s.identity) {
             let why = format!("it can't show the tree at its own path ({})", place.why_not);
             return Err(Stop::Refuse(Refusal::Lacks(why)));
         }
         let root = mirror.as_ref().map(|m| m.root().to_owned());
+        let root = root.or_else(|| Some(in_place.as_ref()?.0.clone()));
         let path = match &root {
             Some(root) => admit::with_prefix(&self.run.path_prefix, root, admit::path_of(&login)),
             None => admit::path_of(&login).to_owned(),
@@ -372,7 +376,10 @@ impl Supervisor {
             .as_ref()
             .zip(root.as_deref())
             .map(|(s, r)| (r, s.dir.as_slice()));
-        let dir = child::run_directory(at, &home);
+        let dir = match in_place {
+            Some((_, dir)) => dir,
+            None => child::run_directory(at, &home),
+        };
         if !dir.is_dir() {
             return Err(Stop::Refuse(Refusal::Lacks(format!(
                 "no directory {}",

@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::cross;
+use super::shared;
+use crate::config::Config;
 use crate::paths::Paths;
 use crate::plan::rules;
 use crate::plan::shell::Word;
@@ -38,6 +40,10 @@ pub struct Fit {
     pub path_prefix: Vec<Vec<u8>>,
     /// What a node does before the first such command.
     pub setup: Setup,
+    /// The tree lies where the configuration says that nodes share it.
+    pub shared: bool,
+    /// Why the command can only run here where the tree is not shared after all, if so.
+    pub unless_shared: Option<String>,
 }
 
 /// Whether a command that no rule knows may leave a busy machine unasked: its program, or the script it is given first, is a file
@@ -62,7 +68,7 @@ pub fn look(
     cwd: &Path,
     ws: Option<&Workspace>,
     paths: &Paths,
-    forward: &[u16],
+    config: &Config,
 ) -> Fit {
     let mut fit = Fit::default();
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -94,13 +100,18 @@ pub fn look(
             crate::node::printable(&path, 80)
         ))
     });
-    fit.must_be_local = project::stays(&ws.root, argv)
-        .or_else(|| argv.iter().find_map(|a| leaves(a, cwd, &ws.root)))
-        .or_else(|| outside_dependency(argv, cwd, &ws.root))
-        .or_else(|| {
-            let services = cross::local_services(std::env::vars_os(), forward);
-            (!services.is_empty()).then(|| format!("{} names a service on this machine", services.join(", ")))
-        });
+    fit.shared = shared::is_named(&ws.root, &config.shared);
+    fit.must_be_local = project::stays(&ws.root, argv).or_else(|| {
+        let services = cross::local_services(std::env::vars_os(), &config.forward);
+        (!services.is_empty()).then(|| format!("{} names a service on this machine", services.join(", ")))
+    });
+    let outside = argv
+        .iter()
+        .find_map(|a| leaves(a, cwd, &ws.root))
+        .or_else(|| outside_dependency(argv, cwd, &ws.root));
+    if let Some(why) = outside {
+        only_here(&mut fit, why);
+    }
     let mut dirs = read_dirs(work, cwd);
     let found = work
         .needs
@@ -110,7 +121,9 @@ pub fn look(
         .filter(|f| f.starts_with(&ws.root))
         .filter_map(|f| Some(f.parent()?.parent()?.to_owned()));
     let reads: Vec<PathBuf> = dirs.iter().cloned().chain(envs).collect();
-    fit.setup = provision::look(argv, cwd, &reads, ws, &paths.state);
+    if !fit.shared {
+        fit.setup = provision::look(argv, cwd, &reads, ws, &paths.state);
+    }
     let set_up = |dir: &Path| fit.setup.steps.iter().find(|s| s.makes(&ws.root, dir));
     let trusted = fit.setup.untrusted.is_none();
     dirs.retain(|d| !(trusted && set_up(d).is_some()));
@@ -149,7 +162,9 @@ pub fn look(
         };
         match owners::of(paths, &ws.key, &ws.root, &rel) {
             Some(node) => {
-                fit.owner = Some(node);
+                if !fit.shared {
+                    fit.owner = Some(node);
+                }
             }
             // What git does not ignore is synced like any source.
             None if is_source(&ws.root, &rel) => {}
@@ -159,12 +174,21 @@ pub fn look(
                 let how = how.map_or(String::new(), |(_, name)| {
                     format!(" (cx trust lets nodes make theirs with `{name}`)")
                 });
-                fit.must_be_local
-                    .get_or_insert(format!("{dir} was made on this machine{how}"));
+                only_here(&mut fit, format!("{dir} was made on this machine{how}"));
             }
         }
     }
     fit
+}
+
+/// Notes why a command can only run where its tree stands: on a node that shares it, it may.
+fn only_here(fit: &mut Fit, why: String) {
+    let reason = if fit.shared {
+        &mut fit.unless_shared
+    } else {
+        &mut fit.must_be_local
+    };
+    reason.get_or_insert(why);
 }
 
 /// Whether git has a directory for source: not ignored, and nothing in it says that a tool made it.

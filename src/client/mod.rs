@@ -7,6 +7,7 @@ pub mod forward;
 pub mod kept;
 pub mod reach;
 pub mod run;
+pub mod shared;
 pub mod stdio;
 pub mod terminal;
 pub mod tree;

@@ -210,7 +210,9 @@ pub async fn attach(
                 ending.shell_status()
             ))
         }
-        Err(RunError::Lost { why } | RunError::NotStarted { why, .. }) => failed(&why),
+        Err(RunError::Lost { why } | RunError::NotStarted { why, .. } | RunError::NotShared { why }) => {
+            failed(&why)
+        }
         Err(RunError::NoAgent) => failed("the node has no agent of this cx"),
     }
 }

@@ -146,9 +146,12 @@ impl Place {
         };
         match run::run(Way::Greeted(link), again, &job, &terms, &mut caller).await {
             Ok(ran) => Ok(ran),
-            Err(RunError::NotStarted { why, .. } | RunError::Lost { why } | RunError::Back { why, .. }) => {
-                Err(why)
-            }
+            Err(
+                RunError::NotStarted { why, .. }
+                | RunError::NotShared { why }
+                | RunError::Lost { why }
+                | RunError::Back { why, .. },
+            ) => Err(why),
             Err(RunError::NoAgent) => Err("the agent is not installed there".into()),
             Err(RunError::Interrupted(_)) => Err("interrupted".into()),
             Err(RunError::Detached) => Err("it goes on there without this process".into()),

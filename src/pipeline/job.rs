@@ -125,6 +125,7 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         // Who names a node gets it for a variable's sake, too.
         identity: case.fit.identity.is_some() || (names_tree && !request.demands.is_pinned()),
         tree: tree.map(Arc::new),
+        shared: None,
         link_grace: case.config.policy.link_grace,
         back_limit: case.config.policy.back_limit,
         keep: (case.config.gc.older_ms, case.config.gc.max_bytes),

@@ -52,14 +52,14 @@ pub(super) fn judge(request: &Request) -> anyhow::Result<Case> {
     let ws = ws.ok();
     let pinned = request.demands.is_pinned();
     let mut fit = match &request.script {
-        Some(_) => script::look(&parts, &request.cwd, ws.as_ref(), &paths, &config.forward),
+        Some(_) => script::look(&parts, &request.cwd, ws.as_ref(), &paths, &config),
         None => eligible::look(
             &request.argv,
             &verdict.workload,
             &request.cwd,
             ws.as_ref(),
             &paths,
-            &config.forward,
+            &config,
         ),
     };
     if request.script.is_some() && request.demands.on.is_some() {
@@ -68,7 +68,7 @@ pub(super) fn judge(request: &Request) -> anyhow::Result<Case> {
     }
     if pinned {
         // Who names a node knows what lies there.
-        fit.must_be_local = None;
+        (fit.must_be_local, fit.unless_shared) = (None, None);
     } else if ws.is_none() && verdict.class != Class::Light && !request.demands.spread {
         fit.must_be_local = no_workspace;
     }
@@ -109,14 +109,15 @@ pub(super) fn decide(
         .nodes
         .iter()
         .map(|n| {
-            let mirror = ws.is_some_and(|w| !records.load(&w.key, &n.name).manifest.is_empty());
+            let mirror = fit.shared || ws.is_some_and(|w| !records.load(&w.key, &n.name).manifest.is_empty());
             let in_flight = in_flight.get(&n.name).copied().unwrap_or(0);
             let mut view = NodeView {
                 in_flight,
                 mirror,
                 ..node_view(n, table.nodes.get(&n.name), now)
             };
-            if let Some(why) = fit.identity.as_ref().filter(|_| n.paths == PathsWish::Rewrite) {
+            let differ = n.paths == PathsWish::Rewrite && !fit.shared;
+            if let Some(why) = fit.identity.as_ref().filter(|_| differ) {
                 view.unusable
                     .get_or_insert(format!("{why}, and its paths differ"));
             }

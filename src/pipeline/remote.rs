@@ -10,7 +10,7 @@ use crate::client::reach;
 use crate::client::run::{self, Again, Caller, Job, Ran, RunError, Terms, Way};
 use crate::client::stdio::Input;
 use crate::client::tree;
-use crate::client::{differs, forward};
+use crate::client::{differs, forward, shared};
 use crate::config::{NodeConfig, WhenFull};
 use crate::inflight::Inflight;
 use crate::learned;
@@ -48,12 +48,20 @@ pub(super) async fn remote(
     if let Some(ws) = &case.ws {
         detached::fetch(&case.paths, &case.config, &ws.root, &mut *door.told).await;
     }
-    let tree = tokio::task::spawn_blocking({
-        let (ws, paths, config) = (case.ws.clone(), case.paths.clone(), case.config.clone());
-        let (cwd, verdict) = (request.cwd.clone(), case.verdict.clone());
-        move || ws.map(|ws| scan(ws, &cwd, &verdict, &config, paths)).transpose()
-    });
-    let mut tree = Some(tree);
+    let read = || {
+        tokio::task::spawn_blocking({
+            let (ws, paths, config) = (case.ws.clone(), case.paths.clone(), case.config.clone());
+            let (cwd, verdict) = (request.cwd.clone(), case.verdict.clone());
+            move || ws.map(|ws| scan(ws, &cwd, &verdict, &config, paths)).transpose()
+        })
+    };
+    let shares = |node: &str| {
+        let root = case.ws.as_ref().map(|w| &w.root).filter(|_| case.fit.shared);
+        root.is_some_and(|r| !shared::is_apart(&case.paths, node, r))
+    };
+    // What is used in place need not be read.
+    let mut tree = (!case.fit.shared).then(read);
+    let mut is_read = false;
     let mut job: Option<Job> = None;
     let mut why: BTreeMap<String, String> = BTreeMap::new();
     let mut full: Vec<NodeConfig> = Vec::new();
@@ -114,18 +122,28 @@ pub(super) async fn remote(
                 continue;
             }
         }
-        if job.is_none() {
+        let in_place = shares(&node.name);
+        if in_place && job.is_none() {
+            let j = make_job(request, case, None, door);
+            input = door.input(j.stdin);
+            job = Some(j);
+        }
+        if !in_place && let Some(reason) = &case.fit.unless_shared {
+            why.insert(node.name, reason.clone());
+            continue;
+        }
+        if !in_place && !std::mem::replace(&mut is_read, true) {
             door.told.progress(Step::Reading);
-            let tree = match tree.take() {
-                Some(t) => t.await.unwrap_or_else(|_| Err("the scan failed".into())),
-                None => Err("the scan failed".into()),
-            };
+            let tree = tree.take().unwrap_or_else(read);
+            let tree = tree.await.unwrap_or_else(|_| Err("the scan failed".into()));
             match tree {
                 Ok(scanned) => {
                     let (tree, lines) = scanned.unzip();
                     lines.iter().flatten().for_each(|l| door.told.line(l));
                     let j = make_job(request, case, tree, door);
-                    input = door.input(j.stdin);
+                    if job.is_none() {
+                        input = door.input(j.stdin);
+                    }
                     job = Some(j);
                 }
                 Err(e) if pinned || request.demands.require_remote => {
@@ -138,6 +156,20 @@ pub(super) async fn remote(
         }
         let Some(job) = &mut job else { break };
         job.id = run_id();
+        let mut mark = None;
+        job.shared = None;
+        if in_place && let Some(ws) = &case.ws {
+            match shared::Mark::make(&ws.root, &request.cwd.canonicalize().unwrap_or_default()) {
+                Ok((made, proof)) => (mark, job.shared) = (Some(made), Some(proof)),
+                Err(reason) => {
+                    apart(case, &node.name, &reason, door);
+                    open.insert(0, node);
+                    continue;
+                }
+            }
+        }
+        // It may have been read for another node.
+        let aside = if in_place { job.tree.take() } else { None };
         let _flight = Inflight::enter(&case.paths, &node.name);
         drop(reserved.take());
         let allow_overload = case.config.policy.allow_overload;
@@ -172,6 +204,10 @@ pub(super) async fn remote(
         };
         let result = run::run(way, again, job, &terms, &mut caller).await;
         forwarded.close().await;
+        drop(mark);
+        if result.is_err() && aside.is_some() {
+            job.tree = aside;
+        }
         match result {
             Ok(ran) => {
                 door.told.progress(Step::Running);
@@ -212,6 +248,11 @@ pub(super) async fn remote(
                 tries -= 1;
                 open.insert(0, node);
             }
+            Err(RunError::NotShared { why: reason }) => {
+                apart(case, &node.name, &reason, door);
+                tries -= 1;
+                open.insert(0, node);
+            }
             Err(RunError::Interrupted(n)) => return End::Interrupted(n),
             Err(RunError::Detached) => return goes_on(request, case, &node, job, &mut *door.told),
             Err(RunError::Lost { why: reason }) => {
@@ -244,6 +285,15 @@ pub(super) async fn remote(
         return not_run(&reason);
     }
     End::Here(reason)
+}
+
+/// Notes and tells that a tree which is said to be shared is not: it is synced as any other then.
+fn apart(case: &Case, node: &str, reason: &str, door: &mut Door) {
+    if let Some(ws) = &case.ws {
+        shared::note_apart(&case.paths, node, &ws.root);
+    }
+    door.told
+        .line(&format!("{node}: the tree is not shared with it ({reason})"));
 }
 
 /// The run goes on without us; says how to come back to it.
@@ -323,7 +373,9 @@ pub(super) fn away(why: &BTreeMap<String, String>) -> String {
 }
 
 pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: Ran) -> Outcome {
-    note_load(case, &node.name, ran.exit.load.clone(), ran.paths);
+    // A tree in place says nothing of how a mirror would be shown.
+    let paths = ran.paths.filter(|_| job.shared.is_none());
+    note_load(case, &node.name, ran.exit.load.clone(), paths);
     if let Some(ws) = &case.ws {
         let dirs = eligible::touched(&case.verdict.workload, &request.cwd, &ws.root);
         owners::note(&case.paths, &ws.key, &ws.root, &dirs, Some(&node.name));
@@ -352,7 +404,9 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
             tree::list(&ran.exit.over)
         ));
     }
-    if job.tree.is_none() {
+    if job.shared.is_some() {
+        notes.push("in the shared tree".into());
+    } else if job.tree.is_none() {
         notes.push("no project here: it ran in the node's home directory".into());
     }
     let failed = !matches!(ran.exit.ending, Ending::Code(0));

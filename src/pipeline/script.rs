@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::client::eligible::{self, Fit};
+use crate::config::Config;
 use crate::paths::Paths;
 use crate::plan::classify::{self, Context as RuleContext, Judged};
 use crate::plan::shell::{Dialect, Word};
@@ -63,7 +64,7 @@ pub(super) fn look(
     cwd: &Path,
     ws: Option<&Workspace>,
     paths: &Paths,
-    forward: &[u16],
+    config: &Config,
 ) -> Fit {
     let still = !moves_about(judged);
     let mut all = Fit::default();
@@ -72,11 +73,13 @@ pub(super) fn look(
         let Some(words) = words.filter(|w| !w.is_empty()) else {
             continue;
         };
-        let fit = eligible::look(&words, &j.verdict.workload, cwd, ws, paths, forward);
+        let fit = eligible::look(&words, &j.verdict.workload, cwd, ws, paths, config);
         all.identity = all.identity.or(fit.identity);
         all.must_be_local = all.must_be_local.or(fit.must_be_local);
         all.owner = all.owner.or(fit.owner);
         all.setup.join(fit.setup);
+        all.shared = fit.shared;
+        all.unless_shared = all.unless_shared.or(fit.unless_shared);
         all.path_prefix = fit.path_prefix;
         // A program by its path means another file in another directory.
         let needs = fit

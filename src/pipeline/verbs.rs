@@ -185,7 +185,7 @@ impl Bench {
             cwd,
             ws.as_ref().ok(),
             paths,
-            &config.forward,
+            config,
         );
         if let Err(why) = ws
             && verdict.class != Class::Light

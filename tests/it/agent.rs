@@ -99,6 +99,7 @@ fn run(id: &str, script: &str, start_by: Option<u64>) -> Up {
         tell_tools: false,
         errand: cx::proto::Errand::Command,
         setup: Vec::new(),
+        shared: None,
     }))
 }
 

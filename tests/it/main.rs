@@ -33,6 +33,7 @@ mod route;
 mod runs;
 mod safety;
 mod selftest;
+mod shared;
 mod shims;
 mod signals;
 mod sync;

@@ -33,7 +33,7 @@ use crate::plan::manifest::Manifest;
 use crate::progress::Step;
 use crate::proto::{
     CHUNK, Down, Errand, Exit, Load, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal, RunStart,
-    STDIN_WINDOW, SetupStep, Up,
+    STDIN_WINDOW, SetupStep, Shared, Up,
 };
 use crate::report::Told;
 use crate::request::{Detach, Ending};
@@ -73,6 +73,8 @@ pub struct Job {
     pub identity: bool,
     /// The tree that goes along; none for a command outside any workspace.
     pub tree: Option<Arc<Tree>>,
+    /// Without a tree that goes along: the one on a shared file system to run in, with the proof for this attempt.
+    pub shared: Option<Shared>,
     /// Seconds that a run outlives its link.
     pub link_grace: u32,
     /// Bytes that come back at most.
@@ -102,6 +104,7 @@ impl Job {
             needs_dirs: Vec::new(),
             identity: false,
             tree,
+            shared: None,
             link_grace: 0,
             back_limit: 0,
             keep: (u64::MAX, u64::MAX),
@@ -166,6 +169,11 @@ pub enum RunError {
     /// The agent is not installed there (any more): what was sent before it greeted was read by nobody. Or it did not answer on a
     /// borrowed stream, and had no leave to start anything. A stream of one's own may do.
     NoAgent,
+    /// The tree that was said to be shared with this node is not. Nothing was started.
+    NotShared {
+        /// One clause.
+        why: String,
+    },
     /// The command may have run and may still; its result is unknown.
     Lost {
         /// One clause.
@@ -339,7 +347,10 @@ pub async fn run(
         Ok(exit) => r.finish(exit).await,
         Err(e) => {
             // It said no, and holds nothing of this run any more.
-            if matches!(e, RunError::NotStarted { broken: false, .. }) {
+            if matches!(
+                e,
+                RunError::NotStarted { broken: false, .. } | RunError::NotShared { .. }
+            ) {
                 r.link.give_back().await;
             }
             Err(e)
@@ -388,6 +399,7 @@ async fn send_run(
     let up = Up::Run(Box::new(RunStart {
         id: job.id.clone(),
         mirror,
+        shared: job.shared.clone(),
         argv: job.argv.clone(),
         env: job.env.clone(),
         path_prefix: job.path_prefix.clone(),
@@ -849,11 +861,17 @@ fn sending(node: &str, pack: Option<&Pack>, gone: u64) -> Step {
 }
 
 fn refused(why: Refusal, load: Load) -> RunError {
+    if let Refusal::NotShared(why) = &why {
+        let why = printable(why, 200);
+        return RunError::NotShared { why };
+    }
     let full = matches!(why, Refusal::Full { .. });
     let why = match why {
         Refusal::Full { running } => format!("all {running} slots are taken"),
         Refusal::Overloaded(s) => format!("overloaded: {}", printable(&s, 100)),
-        Refusal::Lacks(s) | Refusal::Disk(s) | Refusal::Other(s) => printable(&s, 200),
+        Refusal::Lacks(s) | Refusal::Disk(s) | Refusal::Other(s) | Refusal::NotShared(s) => {
+            printable(&s, 200)
+        }
         Refusal::Setup { what, .. } => format!("set-up failed: {}", printable(&what, 160)),
         Refusal::TooLate => "it was too slow to start in time".into(),
     };
