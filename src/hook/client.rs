@@ -3,8 +3,12 @@
 /// Those arguments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientArgs {
-    /// Values of `--settings` and its like: a path or JSON.
+    /// Values of `--settings`: a path or JSON.
     pub settings: Vec<String>,
+    /// Values of `--managed-settings`: a path or JSON.
+    pub managed: Vec<String>,
+    /// The settings files that it reads, where `--setting-sources` names them: `user`, `project`, `local`.
+    pub sources: Option<Vec<String>>,
     /// Rules of `--disallowedTools`.
     pub disallowed: Vec<String>,
     /// Rules of `--allowedTools`.
@@ -13,15 +17,25 @@ pub struct ClientArgs {
     pub directories: Vec<String>,
     /// It runs without a person (`-p`), and nothing else answers its questions.
     pub headless: bool,
+    /// A person sees it on a terminal.
+    pub on_terminal: bool,
     /// Its process id, if it was found.
     pub pid: Option<u32>,
+}
+
+impl ClientArgs {
+    /// Whether the client reads the settings of `source`.
+    pub fn reads(&self, source: &str) -> bool {
+        let named = |list: &Vec<String>| list.iter().any(|s| s == source);
+        self.sources.as_ref().is_none_or(named)
+    }
 }
 
 /// Reads an argument vector, with the program in front. An option that is not known is passed over; what might be one
 /// of ours is taken for it.
 pub fn parse(argv: &[String]) -> ClientArgs {
     let mut out = ClientArgs::default();
-    let (mut print, mut answered) = (false, false);
+    let (mut print, mut answered, mut nobody, mut restricted) = (false, false, false, false);
     let mut args = argv.iter().skip(1).peekable();
     while let Some(arg) = args.next() {
         let (name, inline) = match arg.split_once('=') {
@@ -31,10 +45,21 @@ pub fn parse(argv: &[String]) -> ClientArgs {
         match name {
             "-p" | "--print" => print = true,
             "--permission-prompt-tool" => answered = true,
-            "--settings" | "--managed-settings" => {
-                if let Some(value) = inline.map(str::to_owned).or_else(|| args.next().cloned()) {
-                    out.settings.push(value);
+            "--settings" | "--managed-settings" | "--setting-sources" | "--permission-prompts" => {
+                let Some(value) = inline.map(str::to_owned).or_else(|| args.next().cloned()) else {
+                    continue;
+                };
+                match name {
+                    "--settings" => out.settings.push(value),
+                    "--managed-settings" => out.managed.push(value),
+                    "--permission-prompts" => nobody |= value == "none",
+                    _ if restricted => {}
+                    _ => out.sources = Some(value.split(',').map(|s| s.trim().to_owned()).collect()),
                 }
+            }
+            "--restricted" => {
+                restricted = true;
+                out.sources = Some(Vec::new());
             }
             "--disallowedTools" | "--disallowed-tools" | "--allowedTools" | "--allowed-tools" => {
                 let list = if name.starts_with("--d") {
@@ -57,7 +82,7 @@ pub fn parse(argv: &[String]) -> ClientArgs {
             _ => {}
         }
     }
-    out.headless = print && !answered;
+    out.headless = print && (!answered || nobody);
     out
 }
 
@@ -81,10 +106,7 @@ pub fn args(claude_pid: Option<u32>) -> Option<ClientArgs> {
     /// Processes between the hook and the client at most: a shell, `env`, a wrapper.
     const MAX_STEPS: usize = 6;
     if let Some(pid) = claude_pid {
-        return Some(ClientArgs {
-            pid: Some(pid),
-            ..parse(&cmdline(pid)?)
-        });
+        return Some(of_process(pid, &cmdline(pid)?));
     }
     let mut pid = std::os::unix::process::parent_id();
     for _ in 0..MAX_STEPS {
@@ -97,15 +119,25 @@ pub fn args(claude_pid: Option<u32>) -> Option<ClientArgs> {
             .take(2)
             .any(|a| a.to_ascii_lowercase().contains("claude"))
         {
-            return Some(ClientArgs {
-                pid: Some(pid),
-                ..parse(&argv)
-            });
+            return Some(of_process(pid, &argv));
         }
         let Some(parent) = parent_of(pid) else { break };
         pid = parent;
     }
     Some(ClientArgs::default())
+}
+
+#[cfg(target_os = "linux")]
+fn of_process(pid: u32, argv: &[String]) -> ClientArgs {
+    let parsed = parse(argv);
+    let output = std::fs::read_link(format!("/proc/{pid}/fd/1"));
+    let is_terminal = output.is_ok_and(|o| o.starts_with("/dev/pts") || o.starts_with("/dev/tty"));
+    let prints = argv.iter().any(|a| a == "-p" || a == "--print");
+    ClientArgs {
+        pid: Some(pid),
+        on_terminal: is_terminal && !prints,
+        ..parsed
+    }
 }
 
 /// Other systems show a process's arguments to `ps` only, which would be a process of its own.
@@ -169,7 +201,27 @@ mod tests {
     fn others() {
         assert_eq!(parsed(&["claude"]), ClientArgs::default());
         assert!(!parsed(&["claude", "--print", "--permission-prompt-tool", "stdio"]).headless);
+        let asks_nobody = [
+            "claude",
+            "-p",
+            "--permission-prompt-tool=x",
+            "--permission-prompts",
+            "none",
+        ];
+        assert!(parsed(&asks_nobody).headless);
         assert_eq!(parsed(&["claude", "--settings"]).settings, [""; 0]);
+        let managed = parsed(&[
+            "claude",
+            "--managed-settings",
+            "{}",
+            "--setting-sources",
+            "user,local",
+        ]);
+        assert_eq!(managed.managed, ["{}"]);
+        let read = ["user", "project", "local"].map(|s| managed.reads(s));
+        assert_eq!(read, [true, false, true]);
+        let restricted = parsed(&["claude", "--restricted", "--setting-sources", "user"]);
+        assert!(!restricted.reads("user"));
         assert_eq!(rules_of("Bash(a, b c),,X  Y)"), ["Bash(a, b c)", "X", "Y)"]);
     }
 

@@ -83,6 +83,10 @@ impl World<'_> {
             project: self.path("CLAUDE_PROJECT_DIR"),
             cwd: cwd.to_owned(),
             managed: self.managed.clone(),
+            trust: self
+                .path("CLAUDE_CONFIG_DIR")
+                .or_else(|| self.path("HOME"))
+                .map(|dir| dir.join(".claude.json")),
             client: client::args(self.text("CLAUDE_PID").and_then(|p| p.parse().ok())),
         };
         let headless = match &scopes.client {

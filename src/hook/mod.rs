@@ -69,12 +69,18 @@ pub fn judge(text: &str, cwd: &Path) -> permissions::Judgement {
 /// the client's arguments are among them where a client started this process.
 pub fn rules(client_dir: &Path, cwd: &Path) -> permissions::Rules {
     let pid = env::var("CLAUDE_PID").ok().and_then(|p| p.parse().ok());
+    // All that a session in a trusted project would have.
+    let client = client::ClientArgs {
+        on_terminal: true,
+        ..client::args(pid).unwrap_or_default()
+    };
     settings::collect(&settings::Scopes {
         user: Some(client_dir.to_owned()),
         project: env::var_os("CLAUDE_PROJECT_DIR").map(PathBuf::from),
         cwd: cwd.to_owned(),
         managed: settings::managed_dir(),
-        client: client::args(pid).or_else(|| Some(client::ClientArgs::default())),
+        trust: None,
+        client: Some(client),
     })
 }
 

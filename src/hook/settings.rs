@@ -1,5 +1,7 @@
 //! Collects the user's permission rules from every scope that a hook can read.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,8 +13,8 @@ use serde_json::value::RawValue;
 use super::client::ClientArgs;
 use super::permissions::Rules;
 
-/// The largest settings file that is read, bytes.
-const MAX_FILE: u64 = 4 << 20;
+/// The largest file that is read, bytes.
+const MAX_FILE: u64 = 16 << 20;
 
 /// Directories that are searched upward at most, where the client does not say which one the project is.
 const MAX_LEVELS: usize = 40;
@@ -28,6 +30,8 @@ pub struct Scopes {
     pub cwd: PathBuf,
     /// The administrator's directory.
     pub managed: PathBuf,
+    /// The client's `.claude.json`, which says of a project whether the user trusts it.
+    pub trust: Option<PathBuf>,
     /// The client's arguments; `None` if they could not be read.
     pub client: Option<ClientArgs>,
 }
@@ -44,22 +48,53 @@ pub fn managed_dir() -> PathBuf {
 
 /// Reads all rules. Never fails: what cannot be read is noted in [`Rules::unreadable`].
 pub fn collect(scopes: &Scopes) -> Rules {
-    let mut rules = Rules::default();
+    let mut found = Found::default();
+    let reads = |source: &str| scopes.client.as_ref().is_none_or(|c| c.reads(source));
     if let Some(user) = &scopes.user {
-        file(&mut rules, &user.join("settings.json"));
-        // The client's copy of settings that the organisation's server hands out.
-        file(&mut rules, &user.join("remote-settings.json"));
+        found.reads = reads("user");
+        file(&mut found, &user.join("settings.json"));
     }
     for project in projects(scopes) {
-        file(&mut rules, &project.join(".claude/settings.json"));
-        file(&mut rules, &project.join(".claude/settings.local.json"));
+        found.project = Some(scopes);
+        found.reads = reads("project");
+        file(&mut found, &project.join(".claude/settings.json"));
+        found.reads = reads("local");
+        file(&mut found, &project.join(".claude/settings.local.json"));
     }
-    managed(&mut rules, &scopes.managed);
+    found.reads = true;
+    found.project = None;
     match &scopes.client {
-        Some(client) => client_rules(&mut rules, client),
-        None => unreadable(&mut rules, "the client's arguments"),
+        Some(client) => client_rules(&mut found, client),
+        None => unreadable(&mut found.rules, "the client's arguments"),
     }
+    let mut rules = std::mem::take(&mut found.rules);
+    managed(&mut found, scopes);
+    let mut by_administrator = found.rules;
+    if found.only_managed {
+        rules.allow.clear();
+        rules.directories.clear();
+    }
+    rules.deny.append(&mut by_administrator.deny);
+    rules.ask.append(&mut by_administrator.ask);
+    rules.allow.append(&mut by_administrator.allow);
+    rules.directories.append(&mut by_administrator.directories);
+    rules.unreadable = rules.unreadable.or(by_administrator.unreadable);
     rules
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Found<'a> {
+    rules: Rules,
+    /// The source at hand lies in the project: what it allows counts where the user has trusted the project.
+    project: Option<&'a Scopes>,
+    /// Whether that is so, once it was looked up.
+    trusted: Option<bool>,
+    /// Whether the client itself reads the source at hand. Where it does not, what widens is left out, and what restricts
+    /// is kept: that costs an offload at most.
+    reads: bool,
+    /// The administrator lets no rules count but his own.
+    only_managed: bool,
 }
 
 fn projects(scopes: &Scopes) -> Vec<PathBuf> {
@@ -85,56 +120,122 @@ fn main_checkout(project: &Path) -> Option<PathBuf> {
     (git.file_name()? == ".git").then(|| git.parent().map(Path::to_owned))?
 }
 
-fn managed(rules: &mut Rules, dir: &Path) {
-    file(rules, &dir.join("managed-settings.json"));
+impl Found<'_> {
+    /// Whether what `permissions` allow counts, which in a project needs the user's trust: without a terminal the client asks
+    /// for none, and then passes these rules over.
+    fn widens(&mut self, permissions: &Permissions) -> bool {
+        let Some(scopes) = self.project else { return true };
+        let any = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|l| !l.is_empty());
+        if !any(&permissions.allow) && !any(&permissions.additional_directories) {
+            return false;
+        }
+        *self.trusted.get_or_insert_with(|| trusted(scopes))
+    }
+}
+
+/// Whether the user has trusted the project: a client on a terminal does not start without.
+fn trusted(scopes: &Scopes) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Project {
+        has_trust_dialog_accepted: Option<bool>,
+    }
+    #[derive(Deserialize)]
+    struct Known<'a> {
+        #[serde(borrow)]
+        projects: HashMap<Cow<'a, str>, &'a RawValue>,
+    }
+    if scopes.client.as_ref().is_some_and(|c| c.on_terminal) {
+        return true;
+    }
+    let Some(project) = scopes.project.as_deref() else {
+        return false;
+    };
+    // The client notes it under the repository's own directory. Which one it is for a worktree is not sure: both, then.
+    let top = project
+        .ancestors()
+        .take(MAX_LEVELS)
+        .find(|d| d.join(".git").exists())
+        .unwrap_or(project);
+    let places: Vec<PathBuf> = std::iter::once(top.to_owned())
+        .chain(main_checkout(top))
+        .collect();
+    let Some(Ok(Some(text))) = scopes.trust.as_deref().map(read) else {
+        return false;
+    };
+    let Ok(known) = serde_json::from_str::<Known<'_>>(&text) else {
+        return false;
+    };
+    places.iter().all(|place| {
+        let noted = place.to_str().and_then(|p| known.projects.get(p));
+        noted
+            .and_then(|p| serde_json::from_str::<Project>(p.get()).ok())
+            .is_some_and(|p| p.has_trust_dialog_accepted == Some(true))
+    })
+}
+
+/// The administrator's settings.
+fn managed(found: &mut Found<'_>, scopes: &Scopes) {
+    let dir = &scopes.managed;
+    if let Some(user) = &scopes.user {
+        // The client's copy of settings that the organisation's server hands out.
+        file(found, &user.join("remote-settings.json"));
+    }
+    for value in scopes.client.iter().flat_map(|c| &c.managed) {
+        value_of_argument(found, value, scopes.client.as_ref().and_then(|c| c.pid));
+    }
+    file(found, &dir.join("managed-settings.json"));
     match dir.join("managed-settings.d").read_dir() {
         Ok(list) => {
             for entry in list.flatten() {
                 if entry.path().extension().is_some_and(|e| e == "json") {
-                    file(rules, &entry.path());
+                    file(found, &entry.path());
                 }
             }
         }
         Err(e) if is_missing(&e) => {}
-        Err(_) => unreadable(rules, "the managed settings"),
+        Err(_) => unreadable(&mut found.rules, "the managed settings"),
     }
     // Settings that a device manager sets are a binary plist: there, anything may be forbidden.
     if cfg!(target_os = "macos")
         && Path::new("/Library/Managed Preferences/com.anthropic.claudecode.plist").exists()
     {
-        unreadable(rules, "the managed preferences");
+        unreadable(&mut found.rules, "the managed preferences");
     }
 }
 
-fn client_rules(rules: &mut Rules, client: &ClientArgs) {
-    rules.deny.extend(client.disallowed.iter().cloned());
-    rules.allow.extend(client.allowed.iter().cloned());
-    rules.directories.extend(client.directories.iter().cloned());
+fn client_rules(found: &mut Found<'_>, client: &ClientArgs) {
+    found.rules.deny.extend(client.disallowed.iter().cloned());
+    found.rules.allow.extend(client.allowed.iter().cloned());
+    found.rules.directories.extend(client.directories.iter().cloned());
     for value in &client.settings {
-        if value.trim_start().starts_with('{') {
-            take(rules, value, "--settings");
-            continue;
-        }
-        let mut path = PathBuf::from(value);
-        if path.is_relative() {
-            // Relative to where the client was started, as far as that is known.
-            let pid = client
-                .pid
-                .map_or(OsString::from("self"), |p| OsString::from(p.to_string()));
-            path = Path::new("/proc").join(pid).join("cwd").join(path);
-        }
-        match read(&path) {
-            Ok(Some(text)) => take(rules, &text, "the file of --settings"),
-            _ => unreadable(rules, "the file of --settings"),
-        }
+        value_of_argument(found, value, client.pid);
     }
 }
 
-fn file(rules: &mut Rules, path: &Path) {
+/// A value of `--settings` or its like: a path or JSON.
+fn value_of_argument(found: &mut Found<'_>, value: &str, client: Option<u32>) {
+    if value.trim_start().starts_with('{') {
+        take(found, value, "--settings");
+        return;
+    }
+    let mut path = PathBuf::from(value);
+    if path.is_relative() {
+        // Relative to where the client was started, as far as that is known.
+        let pid = client.map_or(OsString::from("self"), |p| OsString::from(p.to_string()));
+        path = Path::new("/proc").join(pid).join("cwd").join(path);
+    }
+    match read(&path) {
+        Ok(Some(text)) => take(found, &text, "the file of --settings"),
+        _ => unreadable(&mut found.rules, "the file of --settings"),
+    }
+}
+
+fn file(found: &mut Found<'_>, path: &Path) {
     match read(path) {
-        Ok(Some(text)) => take(rules, &text, &path.to_string_lossy()),
+        Ok(Some(text)) => take(found, &text, &path.to_string_lossy()),
         Ok(None) => {}
-        Err(_) => unreadable(rules, &path.to_string_lossy()),
+        Err(_) => unreadable(&mut found.rules, &path.to_string_lossy()),
     }
 }
 
@@ -163,9 +264,12 @@ fn unreadable(rules: &mut Rules, what: &str) {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Document<'a> {
     #[serde(borrow)]
     permissions: Option<&'a RawValue>,
+    #[serde(borrow)]
+    allow_managed_permission_rules_only: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
@@ -178,7 +282,7 @@ struct Permissions {
 }
 
 /// Adds the rules of one settings document.
-fn take(rules: &mut Rules, text: &str, what: &str) {
+fn take(found: &mut Found<'_>, text: &str, what: &str) {
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.is_empty() {
         return;
@@ -188,20 +292,30 @@ fn take(rules: &mut Rules, text: &str, what: &str) {
     let document = serde_json::from_str::<Document<'_>>(text)
         .ok()
         .filter(|_| object(text));
-    let parsed = document.and_then(|d| match d.permissions {
-        None => Some(Permissions::default()),
-        Some(p) => serde_json::from_str(p.get()).ok().filter(|_| object(p.get())),
+    let parsed = document.and_then(|d| {
+        // It counts in the administrator's settings only; elsewhere it costs a question at most.
+        found.only_managed |= d
+            .allow_managed_permission_rules_only
+            .is_some_and(|v| v.get() == "true");
+        match d.permissions {
+            None => Some(Permissions::default()),
+            Some(p) => serde_json::from_str(p.get()).ok().filter(|_| object(p.get())),
+        }
     });
     match parsed {
         Some(p) => {
+            let widens = found.reads && found.widens(&p);
+            let rules = &mut found.rules;
             rules.deny.extend(p.deny.into_iter().flatten());
             rules.ask.extend(p.ask.into_iter().flatten());
-            rules.allow.extend(p.allow.into_iter().flatten());
-            rules
-                .directories
-                .extend(p.additional_directories.into_iter().flatten());
+            if widens {
+                rules.allow.extend(p.allow.into_iter().flatten());
+                rules
+                    .directories
+                    .extend(p.additional_directories.into_iter().flatten());
+            }
         }
-        None => unreadable(rules, what),
+        None => unreadable(&mut found.rules, what),
     }
 }
 
@@ -226,7 +340,11 @@ mod tests {
                 project: Some(at("project")),
                 cwd: at("project/deep/er"),
                 managed: at("etc"),
-                client: Some(ClientArgs::default()),
+                trust: Some(at("home/.claude.json")),
+                client: Some(ClientArgs {
+                    on_terminal: true,
+                    ..ClientArgs::default()
+                }),
             };
             Tree { dir, scopes }
         }
@@ -269,12 +387,13 @@ mod tests {
             ],
             disallowed: vec!["argument".into()],
             allowed: vec!["Edit".into()],
+            on_terminal: true,
             ..ClientArgs::default()
         });
         let rules = collect(&tree.scopes);
         assert_eq!(rules.unreadable, None);
         let want = [
-            "user", "remote", "local", "main", "managed", "drop-in", "argument", "flag", "inline",
+            "user", "local", "main", "argument", "flag", "inline", "remote", "managed", "drop-in",
         ];
         assert_eq!(rules.deny, want);
         assert_eq!(rules.ask, ["project"]);
@@ -288,6 +407,122 @@ mod tests {
         tree.put("project/.claude/settings.json", &deny("above"));
         tree.put("project/deep/er/.claude/settings.local.json", &deny("here"));
         assert_eq!(collect(&tree.scopes).deny, ["here", "above"]);
+    }
+
+    #[test]
+    fn what_the_client_does_not_read_allows_nothing() {
+        let both = |name: &str| {
+            format!(
+                r#"{{"permissions":{{"allow":["{name}"],"ask":["{name}"],"additionalDirectories":["/{name}"]}}}}"#
+            )
+        };
+        let mut tree = Tree::new();
+        for (path, name) in [
+            ("home/.claude/settings.json", "user"),
+            ("project/.claude/settings.json", "project"),
+            ("project/.claude/settings.local.json", "local"),
+            ("etc/managed-settings.json", "managed"),
+        ] {
+            tree.put(path, &both(name));
+        }
+        for (arguments, want) in [
+            (&[][..], &["user", "project", "local", "managed"][..]),
+            (&["--setting-sources", "user"], &["user", "managed"]),
+            (
+                &["--setting-sources=project, local"],
+                &["project", "local", "managed"],
+            ),
+            (&["--setting-sources", ""], &["managed"]),
+            (&["--restricted"], &["managed"]),
+        ] {
+            let argv: Vec<String> = std::iter::once(&"claude")
+                .chain(arguments)
+                .map(|s| (*s).to_owned())
+                .collect();
+            tree.scopes.client = Some(ClientArgs {
+                on_terminal: true,
+                ..crate::hook::client::parse(&argv)
+            });
+            let rules = collect(&tree.scopes);
+            assert_eq!(rules.allow, want, "{arguments:?}");
+            assert_eq!(rules.directories.len(), want.len(), "{arguments:?}");
+            assert_eq!(rules.ask.len(), 4, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_terminal_an_untrusted_project_allows_nothing() {
+        let mut tree = Tree::new();
+        let wide = r#"{"permissions":{"allow":["Bash"],"ask":["x"],"additionalDirectories":["/"]}}"#;
+        tree.put(
+            "home/.claude/settings.json",
+            r#"{"permissions":{"allow":["user"]}}"#,
+        );
+        tree.put("project/.claude/settings.json", wide);
+        tree.put("project/.claude/settings.local.json", wide);
+        tree.scopes.client = Some(ClientArgs::default());
+        let project = tree.dir.path().join("project").display().to_string();
+        let says = |key: &str, value: &str| {
+            format!(
+                r#"{{"x":[{{}}],"projects":{{"/a\n":{{}},"{key}":{{"a":1,"hasTrustDialogAccepted":{value}}}}}}}"#
+            )
+        };
+        for (text, trusted) in [
+            (None, false),
+            (Some("{".to_owned()), false),
+            (Some("{}".to_owned()), false),
+            (Some(says(&project, "false")), false),
+            (Some(says(&project, "null")), false),
+            (Some(says("/other", "true")), false),
+            (Some(says(&project, "true")), true),
+        ] {
+            if let Some(text) = &text {
+                tree.put("home/.claude.json", text);
+            }
+            let rules = collect(&tree.scopes);
+            let want: &[&str] = if trusted {
+                &["user", "Bash", "Bash"]
+            } else {
+                &["user"]
+            };
+            assert_eq!(rules.allow, want, "{text:?}");
+            assert_eq!(rules.directories.is_empty(), !trusted, "{text:?}");
+            assert_eq!((rules.ask.len(), rules.unreadable), (2, None), "{text:?}");
+        }
+        // Within a repository the client notes it for the whole.
+        tree.scopes.project = Some(tree.dir.path().join("project/deep"));
+        tree.put("project/deep/.claude/settings.json", wide);
+        assert_eq!(collect(&tree.scopes).allow.len(), 1);
+        tree.put("project/.git/HEAD", "");
+        assert_eq!(collect(&tree.scopes).allow.len(), 2);
+    }
+
+    #[test]
+    fn where_only_the_administrator_s_rules_count_no_other_allows() {
+        let only = r#"{"allowManagedPermissionRulesOnly":true,"permissions":{"allow":["managed"]}}"#;
+        for place in [
+            "etc/managed-settings.json",
+            "etc/managed-settings.d/1.json",
+            "home/.claude/remote-settings.json",
+        ] {
+            let mut tree = Tree::new();
+            tree.put(
+                "project/.claude/settings.json",
+                r#"{"permissions":{"allow":["Bash"]}}"#,
+            );
+            tree.put("home/.claude/settings.json", &deny("user"));
+            tree.scopes.client = Some(ClientArgs {
+                allowed: vec!["Bash".into()],
+                directories: vec!["/x".into()],
+                on_terminal: true,
+                ..ClientArgs::default()
+            });
+            assert_eq!(collect(&tree.scopes).allow, ["Bash", "Bash"]);
+            tree.put(place, only);
+            let rules = collect(&tree.scopes);
+            assert_eq!(rules.allow, ["managed"], "{place}");
+            assert_eq!((rules.deny.len(), rules.directories.len()), (1, 0), "{place}");
+        }
     }
 
     #[test]
