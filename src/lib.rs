@@ -35,6 +35,7 @@ pub mod runs;
 pub mod setup;
 pub mod shims;
 pub mod signals;
+pub mod squeeze;
 pub mod status;
 pub mod sync;
 pub mod table;

@@ -401,6 +401,14 @@ pub enum Down {
         #[serde(with = "bytes")]
         data: Vec<u8>,
     },
+    /// Much output at once, as one compressed block: see [`crate::squeeze`].
+    Packed {
+        /// Descriptors as in [`Down::Output`] and how many bytes of the whole are theirs, in order.
+        pieces: Vec<(u8, u32)>,
+        /// The block.
+        #[serde(with = "bytes")]
+        data: Vec<u8>,
+    },
     /// The stream is attached to the run; output goes on from where it was asked for.
     Attached {
         /// Bytes of standard input that have arrived in all.

@@ -17,6 +17,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::proto::{self, CHUNK, Down, Up};
+use crate::squeeze::{LEAST, MOST, Squeezer};
+
+/// Bytes of a record before its content.
+const HEAD: usize = 5;
 
 /// Bytes that may wait for an attached stream before the command is held back.
 const WINDOW: u64 = 1 << 20;
@@ -68,7 +72,7 @@ struct State {
     base: u64,
     /// Bytes of output in all.
     total: u64,
-    /// Packets of the latest records, by their positions in the file: a stream that keeps up gets these.
+    /// The latest records, by their positions in the file: a stream that keeps up gets these.
     fresh: VecDeque<(u64, Vec<u8>)>,
     /// Bytes of the record at `sent` that the attached stream already has.
     skip: usize,
@@ -218,7 +222,7 @@ impl Log {
         if s.stream.is_none() && s.len > KEEP_DETACHED && s.detached {
             self.restart(&mut s);
         }
-        let mut record = Vec::with_capacity(data.len() + 5);
+        let mut record = Vec::with_capacity(data.len() + HEAD);
         record.push(fd);
         record.extend_from_slice(&(data.len() as u32).to_le_bytes());
         record.extend_from_slice(data);
@@ -227,9 +231,11 @@ impl Log {
         }
         if s.stream.is_some() {
             let at = s.len;
-            s.fresh.push_back((at, proto::encode_output(1, fd, data)));
+            s.len += record.len() as u64;
+            s.fresh.push_back((at, record));
+        } else {
+            s.len += record.len() as u64;
         }
-        s.len += record.len() as u64;
         s.total += data.len() as u64;
         drop(s);
         self.0.changed.notify_all();
@@ -291,6 +297,14 @@ impl Log {
         }
         drop(s);
         self.0.changed.notify_all();
+    }
+
+    /// The same, where something else is said right after it: both then go in one piece.
+    pub fn say_later(&self, message: &Down) {
+        let mut s = self.state();
+        if s.stream.is_some() {
+            s.control.push_back(proto::encode(1, message));
+        }
     }
 
     /// Bytes of output so far.
@@ -374,6 +388,7 @@ impl Log {
     }
 
     fn send_loop(&self) {
+        let mut squeezer = Squeezer::default();
         loop {
             let mut s = self.state();
             let stream = loop {
@@ -385,22 +400,27 @@ impl Log {
                 s = self.wait(s);
             };
             let attachment = s.attachment;
-            let result = if let Some(packet) = s.control.front().cloned() {
+            let result = if !s.control.is_empty() {
+                let packets = s.control.len();
+                let bytes = s.control.make_contiguous().concat();
                 drop(s);
-                let r = (&*stream).write_all(&packet);
+                let r = (&*stream).write_all(&bytes);
                 let mut s = self.state();
                 if s.attachment == attachment {
-                    s.control.pop_front();
+                    // Gone altogether where the stream was lost meanwhile.
+                    let sent = packets.min(s.control.len());
+                    s.control.drain(..sent);
                 }
                 r
             } else if s.sent < s.len {
+                let fresh = s.take_fresh();
                 let (at, skip) = (s.sent, s.skip);
-                while s.fresh.front().is_some_and(|(a, _)| *a < at) {
-                    s.fresh.pop_front();
-                }
-                let fresh = s.fresh.pop_front_if(|(a, _)| *a == at && skip == 0);
                 drop(s);
-                self.send_record(&stream, at, skip, fresh.map(|(_, packet)| packet), attachment)
+                if fresh.is_empty() {
+                    self.send_record(&stream, at, skip, attachment)
+                } else {
+                    self.send_fresh(&stream, at, &fresh, &mut squeezer, attachment)
+                }
             } else {
                 let tail = s.tail.clone();
                 drop(s);
@@ -418,27 +438,43 @@ impl Log {
         }
     }
 
-    fn send_record(
+    /// Sends records that are still in memory, which lie in the file from `at` on.
+    fn send_fresh(
         &self,
         mut stream: &UnixStream,
         at: u64,
-        skip: usize,
-        fresh: Option<Vec<u8>>,
+        records: &[Vec<u8>],
+        squeezer: &mut Squeezer,
         attachment: u64,
     ) -> io::Result<()> {
-        let (fd, len) = self.record_head(at)?;
-        let packet = match fresh {
-            Some(packet) => packet,
+        match squeezed(records, squeezer) {
+            Some(packet) => stream.write_all(&packet)?,
             None => {
-                let mut data = vec![0; len.saturating_sub(skip)];
-                self.0.file.read_exact_at(&mut data, at + 5 + skip as u64)?;
-                proto::encode_output(1, fd, &data)
+                for record in records {
+                    stream.write_all(&proto::encode_output(1, record[0], &record[HEAD..]))?;
+                }
             }
-        };
-        stream.write_all(&packet)?;
+        }
+        let len: usize = records.iter().map(Vec::len).sum();
+        self.has_sent(at + len as u64, attachment);
+        Ok(())
+    }
+
+    /// Sends the record that lies at `at` in the file, but for its first `skip` bytes.
+    fn send_record(&self, mut stream: &UnixStream, at: u64, skip: usize, attachment: u64) -> io::Result<()> {
+        let (fd, len) = self.record_head(at)?;
+        let mut data = vec![0; len.saturating_sub(skip)];
+        self.0.file.read_exact_at(&mut data, at + (HEAD + skip) as u64)?;
+        stream.write_all(&proto::encode_output(1, fd, &data))?;
+        self.has_sent(at + (HEAD + len) as u64, attachment);
+        Ok(())
+    }
+
+    /// The attached stream has everything before `to`, or will have.
+    fn has_sent(&self, to: u64, attachment: u64) {
         let mut s = self.state();
         if s.attachment == attachment {
-            s.sent = at + 5 + len as u64;
+            s.sent = to;
             s.skip = 0;
             // What is under way is not there yet: a link that breaks now would lose it.
             let most = if s.detached { KEEP_DETACHED } else { RESTART };
@@ -447,23 +483,74 @@ impl Log {
                 s.control.push_back(proto::encode(1, &Down::Mark));
             }
         }
-        Ok(())
     }
 }
 
+impl State {
+    /// The records that come next, as far as they are in memory: at most one block's worth, or a single one.
+    fn take_fresh(&mut self) -> Vec<Vec<u8>> {
+        while self.fresh.front().is_some_and(|(at, _)| *at < self.sent) {
+            self.fresh.pop_front();
+        }
+        let (mut records, mut next, mut bytes) = (Vec::new(), self.sent, 0);
+        while self.skip == 0
+            && let Some((at, record)) = self.fresh.front()
+            && *at == next
+            && (records.is_empty() || bytes + record.len() <= MOST)
+            && let Some((_, record)) = self.fresh.pop_front()
+        {
+            next += record.len() as u64;
+            bytes += record.len();
+            records.push(record);
+        }
+        records
+    }
+}
+
+/// The packet that holds these records as one block, where that is worth it.
+fn squeezed(records: &[Vec<u8>], squeezer: &mut Squeezer) -> Option<Vec<u8>> {
+    let mut pieces: Vec<(u8, u32)> = Vec::new();
+    let mut bytes = 0;
+    for record in records {
+        let (fd, len) = (record[0], record.len() - HEAD);
+        bytes += len;
+        match pieces.last_mut() {
+            Some((last, n)) if *last == fd => *n += len as u32,
+            _ => pieces.push((fd, len as u32)),
+        }
+    }
+    if bytes < LEAST {
+        return None;
+    }
+    let block = if let [one] = records {
+        squeezer.squeeze(&one[HEAD..])
+    } else {
+        let parts: Vec<&[u8]> = records.iter().map(|r| &r[HEAD..]).collect();
+        squeezer.squeeze(&parts.concat())
+    };
+    Some(proto::encode(1, &Down::Packed { pieces, data: block? }))
+}
+
 fn send_tail(mut stream: &UnixStream, tail: &Tail) -> io::Result<()> {
+    // What is small goes in one piece.
+    let mut out = Vec::new();
     if let Some(path) = &tail.back {
         let mut file = File::open(path)?;
         loop {
-            let mut piece = Vec::with_capacity(CHUNK);
+            let mut piece = Vec::with_capacity(CHUNK.min(8 << 10));
             (&mut file).take(CHUNK as u64).read_to_end(&mut piece)?;
             if piece.is_empty() {
                 break;
             }
-            stream.write_all(&proto::encode(1, &Down::Back(piece)))?;
+            out.extend_from_slice(&proto::encode(1, &Down::Back(piece)));
+            if out.len() >= CHUNK {
+                stream.write_all(&out)?;
+                out.clear();
+            }
         }
     }
-    stream.write_all(&tail.exit)
+    out.extend_from_slice(&tail.exit);
+    stream.write_all(&out)
 }
 
 /// The directory of the run `id`, if that is a run's id at all.

@@ -483,6 +483,8 @@ impl Supervisor {
         let guard = mirror.join_run()?;
         loop {
             match differs.take() {
+                // A pack that is here already is not asked for.
+                None if inline.is_some() => {}
                 None => self.log.say(&Down::Admitted),
                 Some(manifest) => {
                     inline = None;
@@ -510,11 +512,17 @@ impl Supervisor {
                         // The leave to start would be too old; the client gives a new one.
                         self.run.start_by = None;
                     }
-                    self.log.say(&Down::Synced {
+                    let synced = Down::Synced {
                         generation,
                         sequence,
                         setup,
-                    });
+                    };
+                    if self.run.start_by.is_some() {
+                        // Nobody waits for it: what follows at once takes it along.
+                        self.log.say_later(&synced);
+                    } else {
+                        self.log.say(&synced);
+                    }
                     return Ok(guard);
                 }
                 // Another run's sync or changes came in between.
@@ -766,7 +774,12 @@ impl Supervisor {
                 Ok(collected) => {
                     (generation, sequence) = (Some(collected.generation), collected.sequence);
                     (stayed, over) = (collected.stayed, collected.over);
-                    back = Some(path);
+                    if collected.is_empty {
+                        // Nothing is taken in there either, then.
+                        let _ = std::fs::remove_file(path);
+                    } else {
+                        back = Some(path);
+                    }
                 }
                 Err(e) => {
                     uncollected = Some(format!("{e:#}"));

@@ -215,6 +215,7 @@ pub fn tree(paths: &Arc<Paths>, record: &Record) -> Option<(Tree, Manifest)> {
         repository: None,
         rebuilds: false,
         paths: paths.clone(),
+        records: super::tree::records(paths),
         took: std::time::Duration::ZERO,
     };
     Some((tree, sent.manifest))

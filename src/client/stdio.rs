@@ -22,7 +22,8 @@ pub struct Output {
 }
 
 enum Piece {
-    Data(u8, Vec<u8>),
+    /// Descriptors, how many of the bytes are theirs, and the bytes.
+    Data(Vec<(u8, usize)>, Vec<u8>),
     Flush(tokio::sync::oneshot::Sender<()>),
 }
 
@@ -36,6 +37,22 @@ struct Closed {
     /// Why writing failed, where it was not that the reader had gone.
     error: Mutex<Option<String>>,
     told: Notify,
+}
+
+impl Closed {
+    /// Nothing more can be written to `fd`.
+    fn failed(&self, fd: u8, e: &std::io::Error) {
+        if e.kind() != std::io::ErrorKind::BrokenPipe {
+            let what = if fd == 2 { "stderr" } else { "stdout" };
+            let told = format!("its {what} can't be written here: {e}");
+            self.error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(told);
+        }
+        self.fds.lock().unwrap_or_else(PoisonError::into_inner).push(fd);
+        self.told.notify_one();
+    }
 }
 
 impl Output {
@@ -63,37 +80,33 @@ impl Output {
                     Piece::Flush(done) => {
                         let _ = done.send(());
                     }
-                    Piece::Data(fd, data) => {
+                    Piece::Data(pieces, data) => {
                         let _written = Written(&tell.waiting);
-                        let (to, slot): (&mut dyn Write, usize) = match fd {
-                            2 => (&mut err, 2),
-                            3 => {
-                                let open = || File::options().write(true).open("/dev/tty").ok();
-                                let Some(tty) = terminal.get_or_insert_with(open) else {
-                                    continue;
-                                };
-                                (tty, 3)
+                        let mut rest = &data[..];
+                        for (fd, len) in pieces {
+                            let (data, later) = rest.split_at(len.min(rest.len()));
+                            rest = later;
+                            let (to, slot): (&mut dyn Write, usize) = match fd {
+                                2 => (&mut err, 2),
+                                3 => {
+                                    let open = || File::options().write(true).open("/dev/tty").ok();
+                                    let Some(tty) = terminal.get_or_insert_with(open) else {
+                                        continue;
+                                    };
+                                    (tty, 3)
+                                }
+                                _ => (&mut out, 1),
+                            };
+                            if on_terminal[slot] && !data.is_empty() {
+                                tell.mid_line.store(!data.ends_with(b"\n"), Ordering::Relaxed);
                             }
-                            _ => (&mut out, 1),
-                        };
-                        if on_terminal[slot] && !data.is_empty() {
-                            tell.mid_line.store(!data.ends_with(b"\n"), Ordering::Relaxed);
-                        }
-                        if dead[slot] {
-                            continue;
-                        }
-                        if let Err(e) = to.write_all(&data).and_then(|()| to.flush()) {
-                            dead[slot] = true;
-                            if e.kind() != std::io::ErrorKind::BrokenPipe {
-                                let what = if fd == 2 { "stderr" } else { "stdout" };
-                                let told = format!("its {what} can't be written here: {e}");
-                                tell.error
-                                    .lock()
-                                    .unwrap_or_else(PoisonError::into_inner)
-                                    .get_or_insert(told);
+                            if dead[slot] {
+                                continue;
                             }
-                            tell.fds.lock().unwrap_or_else(PoisonError::into_inner).push(fd);
-                            tell.told.notify_one();
+                            if let Err(e) = to.write_all(data).and_then(|()| to.flush()) {
+                                dead[slot] = true;
+                                tell.failed(fd, &e);
+                            }
                         }
                     }
                 }
@@ -109,12 +122,20 @@ impl Output {
 
     /// Writes a piece to descriptor 1 or 2; waits while the reader is behind.
     pub async fn write(&self, fd: u8, data: Vec<u8>) {
+        self.write_all(vec![(fd, data.len())], data).await;
+    }
+
+    /// The same for pieces to one descriptor and the other, in order: so many bytes of `data` each.
+    pub async fn write_all(&self, pieces: Vec<(u8, usize)>, data: Vec<u8>) {
         self.closed.waiting.fetch_add(1, Ordering::Relaxed);
-        let _ = self.tx.send(Piece::Data(fd, data)).await;
+        let _ = self.tx.send(Piece::Data(pieces, data)).await;
     }
 
     /// Waits until all is written.
     pub async fn flush(&self) {
+        if self.closed.waiting.load(Ordering::Acquire) == 0 {
+            return;
+        }
         let (tx, rx) = tokio::sync::oneshot::channel();
         if self.tx.send(Piece::Flush(tx)).await.is_ok() {
             let _ = rx.await;
@@ -163,7 +184,7 @@ pub struct Unwritten(Arc<Closed>);
 impl Unwritten {
     /// Neither is the case.
     pub fn is_clear(&self) -> bool {
-        self.0.waiting.load(Ordering::Relaxed) == 0 && !self.0.mid_line.load(Ordering::Relaxed)
+        self.0.waiting.load(Ordering::Acquire) == 0 && !self.0.mid_line.load(Ordering::Relaxed)
     }
 }
 
@@ -172,7 +193,7 @@ struct Written<'a>(&'a AtomicUsize);
 
 impl Drop for Written<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Tree {
     pub rebuilds: bool,
     /// cx's own directories.
     pub paths: Arc<Paths>,
+    /// What the mirrors are believed to hold.
+    pub records: Records,
     /// How long the scan took.
     pub took: Duration,
 }
@@ -136,7 +138,7 @@ impl Tree {
 
     fn pack_now(&self, node: &str, have: Option<(Manifest, bool)>) -> std::io::Result<Pack> {
         let begun = Instant::now();
-        let record = records(&self.paths).load(&self.ws.key, node);
+        let record = self.records.load(&self.ws.key, node);
         // A mirror that is not what we believed may have lost its repository, too.
         let stale_repository = have.is_some() || record.repository != self.repository.as_ref().map(|r| r.id);
         let again = if self.rebuilds {
@@ -269,7 +271,7 @@ impl Tree {
             && (pack.is_news || !pack.delta.is_empty() || pack.repository.is_some())
         {
             // Losing this costs one exchange of manifests.
-            let _ = records(&self.paths).update(&self.ws.key, node, |r| {
+            let _ = self.records.update(&self.ws.key, node, |r| {
                 r.sent(&p.manifest, pack.shared.then_some(&pack.delta), sequence);
                 r.unsent = self.scan.unsent.clone();
                 if let Some(repository) = &pack.repository {
@@ -282,7 +284,7 @@ impl Tree {
     /// What stands for a sync where none took place: what was agreed on last.
     pub fn as_sent_before(&self, node: &str) -> Packed {
         Packed {
-            manifest: records(&self.paths).load(&self.ws.key, node).manifest,
+            manifest: self.records.load(&self.ws.key, node).manifest,
             ..Packed::default()
         }
     }
@@ -373,7 +375,7 @@ impl Tree {
         )
         .and_then(|f| f.lock().map(|()| f));
         let _lock = lock.map_err(|e| format!("the workspace can't be locked: {e}"))?;
-        let record = records(&self.paths).load(&self.ws.key, node);
+        let record = self.records.load(&self.ws.key, node);
         let superseded = record.superseded(staged.ops().iter().map(sync::Op::path), sequence);
         let ops: Vec<sync::Op> = staged.ops().to_vec();
         let mut agreed = BTreeMap::new();
@@ -396,7 +398,7 @@ impl Tree {
         };
         let report = sync::commit_local(&self.ws.root, staged, &context).map_err(|e| e.to_string())?;
         if !ops.is_empty() {
-            let _ = records(&self.paths).update(&self.ws.key, node, |r| {
+            let _ = self.records.update(&self.ws.key, node, |r| {
                 r.brought(&ops, &superseded, sequence);
                 r.delivered.extend(report.delivered.iter().cloned());
             });

@@ -363,8 +363,14 @@ async fn serve(held: &mut Held, listener: &UnixListener, mut client: UnixStream,
         }
     };
     let down = async {
-        while let Some(packet) = packets.recv().await {
+        while let Some(mut packet) = packets.recv().await {
             *heard_ms = steady_ms();
+            // What has come meanwhile goes along.
+            while packet.len() < link::READ
+                && let Ok(more) = packets.try_recv()
+            {
+                packet.extend_from_slice(&more);
+            }
             if to_client.write_all(&packet).await.is_err() {
                 break;
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::run::Job;
-use crate::client::tree::Tree;
+use crate::client::tree::{self, Tree};
 use crate::client::{cross, eligible};
 use crate::config::{Config, DetachAt, WriteBack};
 use crate::hook::call;
@@ -82,6 +82,7 @@ pub(super) fn scan(
         scan,
         back,
         repository,
+        records: tree::records(&paths),
         paths,
         ws,
         took: begun.elapsed(),

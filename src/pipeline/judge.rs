@@ -109,7 +109,7 @@ pub(super) fn decide(
         .nodes
         .iter()
         .map(|n| {
-            let mirror = fit.shared || ws.is_some_and(|w| !records.load(&w.key, &n.name).manifest.is_empty());
+            let mirror = fit.shared || ws.is_some_and(|w| records.is_known(&w.key, &n.name));
             let in_flight = in_flight.get(&n.name).copied().unwrap_or(0);
             let mut view = NodeView {
                 in_flight,

@@ -1,9 +1,8 @@
 //! What a mirror lacks: the difference of two manifests.
 
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use super::manifest::{Manifest, RelPath};
+use super::manifest::{Manifest, RelPath, differences};
 
 /// What turns one tree into another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,27 +31,11 @@ pub fn delta(have: &Manifest, want: &Manifest) -> Delta {
 pub fn delta_keeping(have: &Manifest, want: &Manifest, keep: impl Fn(&RelPath) -> bool) -> Delta {
     let mut gone = Vec::new();
     let mut upserts = BTreeSet::new();
-    let (mut old, mut new) = (have.iter().peekable(), want.iter().peekable());
-    loop {
-        let order = match (old.peek(), new.peek()) {
-            (Some((a, _)), Some((b, _))) => a.cmp(b),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (None, None) => break,
-        };
-        if order == Ordering::Less {
-            gone.extend(old.next().map(|(p, _)| p.clone()));
-            continue;
-        }
-        let before = if order == Ordering::Equal {
-            old.next()
-        } else {
-            None
-        };
-        if let Some((path, entry)) = new.next()
-            && before.is_none_or(|(_, e)| e != entry)
-        {
+    for (path, _, wanted) in differences(have, want) {
+        if wanted.is_some() {
             upserts.insert(path.clone());
+        } else {
+            gone.push(path.clone());
         }
     }
     let (forgets, deletions) = gone.into_iter().rev().partition(|p| keep(p));

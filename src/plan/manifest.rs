@@ -1,5 +1,6 @@
 //! The manifest: what a tree holds, as values that two machines can compare.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -26,6 +27,30 @@ impl RelPath {
             && b.split(|c| *c == b'/')
                 .all(|part| !part.is_empty() && part != b"." && part != b"..");
         ok.then(|| RelPath(b.into()))
+    }
+
+    /// The path of `name` in the directory `dir` (`None` for the top), if that is a safe one.
+    pub fn below(dir: Option<&RelPath>, name: &[u8]) -> Option<Self> {
+        let plain = !name.is_empty() && name != b"." && name != b"..";
+        let len = dir.map_or(0, |d| d.0.len() + 1) + name.len();
+        if !plain || len > 4096 || name.iter().any(|b| matches!(b, b'/' | 0)) {
+            return None;
+        }
+        let Some(dir) = dir else {
+            return Some(RelPath(name.into()));
+        };
+        // Most are short: nothing is allocated but the path itself.
+        let (mut short, mut long) = ([0u8; 256], Vec::new());
+        let text = if len <= short.len() {
+            &mut short[..len]
+        } else {
+            long.resize(len, 0);
+            &mut long[..]
+        };
+        text[..dir.0.len()].copy_from_slice(&dir.0);
+        text[dir.0.len()] = b'/';
+        text[dir.0.len() + 1..].copy_from_slice(name);
+        Some(RelPath((&*text).into()))
     }
 
     /// The bytes.
@@ -256,6 +281,42 @@ impl Manifest {
     }
 }
 
+/// What differs between two manifests, by path and in order: what stands there in the first and in the second.
+pub fn differences<'m>(
+    old: &'m Manifest,
+    new: &'m Manifest,
+) -> impl Iterator<Item = (&'m RelPath, Option<&'m Entry>, Option<&'m Entry>)> {
+    // Clones of one need no look.
+    let same = Arc::ptr_eq(&old.0, &new.0);
+    let mut a = old.0.entries[if same { old.len() } else { 0 }..]
+        .iter()
+        .peekable();
+    let mut b = new.0.entries[if same { new.len() } else { 0 }..]
+        .iter()
+        .peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let order = match (a.peek(), b.peek()) {
+                (Some((p, _)), Some((q, _))) if Arc::ptr_eq(&p.0, &q.0) => Ordering::Equal,
+                (Some((p, _)), Some((q, _))) => p.cmp(q),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => return None,
+            };
+            match order {
+                Ordering::Less => return a.next().map(|(p, e)| (p, Some(e), None)),
+                Ordering::Greater => return b.next().map(|(p, e)| (p, None, Some(e))),
+                Ordering::Equal => {
+                    let ((path, before), (_, now)) = (a.next()?, b.next()?);
+                    if before != now {
+                        return Some((path, Some(before), Some(now)));
+                    }
+                }
+            }
+        }
+    })
+}
+
 /// See [`Manifest::iter`].
 type Iter<'m> = std::iter::Map<
     std::slice::Iter<'m, (RelPath, Entry)>,
@@ -457,6 +518,23 @@ mod tests {
             assert!(RelPath::new(good).is_some(), "{good:?}");
         }
         assert!(RelPath::new(vec![0xff, b'/', 0xfe]).is_some());
+        let dir = RelPath::new("d".repeat(300)).unwrap();
+        for name in ["", ".", "..", "a/b", "a\0b", &"n".repeat(4000)] {
+            assert!(RelPath::below(Some(&dir), name.as_bytes()).is_none(), "{name:?}");
+        }
+        for (dir, name) in [
+            ("a", "b"),
+            ("a/b", "..c"),
+            (&"d".repeat(300)[..], "e"),
+            ("d", &"e".repeat(254)),
+        ] {
+            let dir = RelPath::new(dir).unwrap();
+            assert_eq!(
+                RelPath::below(Some(&dir), name.as_bytes()),
+                RelPath::new(format!("{dir}/{name}"))
+            );
+        }
+        assert_eq!(RelPath::below(None, b"x"), RelPath::new("x"));
     }
 
     #[test]

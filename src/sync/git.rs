@@ -116,8 +116,12 @@ impl Tracked {
         &rest[..rest.iter().position(|b| *b == 0).unwrap_or(rest.len())]
     }
 
-    pub(crate) fn contains(&self, path: &[u8]) -> bool {
-        self.starts.binary_search_by(|s| self.at(*s).cmp(path)).is_ok()
+    /// For looking paths up that come in ascending order.
+    pub(crate) fn in_order(&self) -> InOrder<'_> {
+        InOrder {
+            tracked: self,
+            rest: &self.starts,
+        }
     }
 
     /// The tracked paths below the directory `dir`.
@@ -129,6 +133,25 @@ impl Tracked {
             .iter()
             .map(|s| self.at(*s))
             .take_while(move |p| p.starts_with(&prefix))
+    }
+}
+
+/// Those of the tracked paths that are still to come.
+pub(crate) struct InOrder<'a> {
+    tracked: &'a Tracked,
+    rest: &'a [u32],
+}
+
+impl InOrder<'_> {
+    /// Whether `path` is tracked.
+    pub(crate) fn has(&mut self, path: &[u8]) -> bool {
+        while let Some((first, rest)) = self.rest.split_first() {
+            match self.tracked.at(*first).cmp(path) {
+                std::cmp::Ordering::Less => self.rest = rest,
+                order => return order.is_eq(),
+            }
+        }
+        false
     }
 }
 
@@ -300,8 +323,10 @@ mod tests {
     #[test]
     fn tracked_paths_are_found_by_name_and_by_directory() {
         let t = Tracked::new(b"b\0a/x\0a/y\0a.c\0a/z/w\0".to_vec());
-        assert!(t.contains(b"a/x") && t.contains(b"a.c") && t.contains(b"b"));
-        assert!(!t.contains(b"a") && !t.contains(b"a/"));
+        let mut in_order = t.in_order();
+        let paths: [&[u8]; 8] = [b"a", b"a.c", b"a/", b"a/x", b"a/x/y", b"a/z/w", b"b", b"c"];
+        let found = paths.map(|p| in_order.has(p));
+        assert_eq!(found, [false, true, false, true, false, true, true, false]);
         let below: Vec<&[u8]> = t.below(b"a").collect();
         assert_eq!(below, [&b"a/x"[..], b"a/y", b"a/z/w"]);
         assert_eq!(t.below(b"c").count(), 0);

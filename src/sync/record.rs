@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ use super::index;
 use super::stage::{Op, Origin, after};
 use super::stat::Stat;
 use crate::plan::delta::Delta;
-use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation, with_generation};
+use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, differences, generation, with_generation};
 
 /// Version of the files; one of another version counts as missing.
 const VERSION: u32 = 3;
@@ -99,15 +100,8 @@ impl MirrorRecord {
             return;
         }
         let old = std::mem::replace(&mut self.manifest, manifest);
-        for (path, entry) in &old {
-            if self.manifest.get(path) != Some(entry) {
-                self.ahead
-                    .entry(path.clone())
-                    .or_insert_with(|| Some(entry.clone()));
-            }
-        }
-        for path in self.manifest.keys().filter(|p| !old.contains_key(p)) {
-            self.ahead.entry(path.clone()).or_insert(None);
+        for (path, before, _) in differences(&old, &self.manifest) {
+            self.ahead.entry(path.clone()).or_insert_with(|| before.cloned());
         }
         let manifest = &self.manifest;
         self.ahead.retain(|p, agreed| manifest.get(p) != agreed.as_ref());
@@ -174,10 +168,8 @@ impl MirrorRecord {
     /// stays as it is `there`.
     pub fn beside_others(&self, here: &Manifest, there: &Manifest) -> Manifest {
         let mut changes: BTreeMap<RelPath, Option<Entry>> = BTreeMap::new();
-        let paths: BTreeSet<&RelPath> = here.keys().chain(there.keys()).collect();
-        for path in paths {
-            let (now, other) = (here.get(path), there.get(path));
-            if now == other || now != self.agreed(path) {
+        for (path, now, other) in differences(here, there) {
+            if now != self.agreed(path) {
                 continue;
             }
             // What lies in it, or above it, changed here: that wins.
@@ -201,21 +193,52 @@ impl MirrorRecord {
     }
 }
 
-/// The directory of these records.
+/// The directory of these records. Clones share the record that was read or written last, which a large tree's takes a while to
+/// read.
 #[derive(Clone, Debug)]
 pub struct Records {
     dir: PathBuf,
+    last: Arc<Mutex<Option<Last>>>,
 }
+
+/// A record, the file it stands in, and that file's stat.
+type Last = (PathBuf, Stat, MirrorRecord);
 
 impl Records {
     /// The records in `dir`, which is made when the first one is written.
     pub fn new(dir: impl Into<PathBuf>) -> Records {
-        Records { dir: dir.into() }
+        Records {
+            dir: dir.into(),
+            last: Arc::default(),
+        }
     }
 
     /// What is believed of the mirror of a workspace (by its key) on a node.
     pub fn load(&self, workspace: &str, node: &str) -> MirrorRecord {
-        index::load(&self.file(workspace, node), VERSION).unwrap_or_default()
+        self.read(&self.file(workspace, node)).unwrap_or_default()
+    }
+
+    /// Whether the mirror of a workspace on a node is believed to hold anything. Only the beginning of the record is read.
+    pub fn is_known(&self, workspace: &str, node: &str) -> bool {
+        // The generation, and how many entries follow.
+        let mut head = [0; 33];
+        let head = index::peek(&self.file(workspace, node), VERSION, &mut head);
+        head.is_some_and(|h| h.get(32).is_some_and(|entries| *entries != 0))
+    }
+
+    fn read(&self, path: &Path) -> Option<MirrorRecord> {
+        // Each is a new file: what is written while it is read is the next one's.
+        let stat = stat(path)?;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((p, s, record)) = &*last
+            && p == path
+            && *s == stat
+        {
+            return Some(record.clone());
+        }
+        let record: MirrorRecord = index::load(path, VERSION)?;
+        *last = Some((path.to_owned(), stat, record.clone()));
+        Some(record)
     }
 
     /// When the mirror of a workspace on a node was last used, if this machine knows of one.
@@ -239,11 +262,13 @@ impl Records {
         let path = self.file(workspace, node);
         let lock = File::create(path.with_extension("lock"))?;
         lock.lock()?;
-        let old = index::load::<MirrorRecord>(&path, VERSION);
+        let old = self.read(&path);
         let mut new = old.clone().unwrap_or_default();
         let result = change(&mut new);
         if old.as_ref() != Some(&new) {
             index::save(&path, VERSION, &new)?;
+            let last = stat(&path).map(|stat| (path, stat, new));
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
         }
         Ok(result)
     }
@@ -275,6 +300,10 @@ impl Records {
     }
 }
 
+fn stat(path: &Path) -> Option<Stat> {
+    rustix::fs::stat(path).ok().map(|s| Stat::new(&s))
+}
+
 fn key(name: &str) -> String {
     blake3::hash(name.as_bytes()).to_hex()[..16].to_owned()
 }
@@ -295,6 +324,13 @@ mod tests {
             })
             .unwrap();
         assert!(records.load("w", "n").manifest.contains_key(&path));
+        assert!(records.is_known("w", "n") && !records.is_known("w", "m"));
+        // Another process's change is seen by those who have read it before.
+        let other = Records::new(dir.path().join("new"));
+        other.update("w", "n", |r| r.sequence = 7).unwrap();
+        assert_eq!(records.load("w", "n").sequence, 7);
+        other.update("w", "empty", |r| r.sequence = 7).unwrap();
+        assert!(!records.is_known("w", "empty"));
         assert_eq!(records.load("w", "../n"), MirrorRecord::default());
         records
             .update("w", "other/../n", |r| r.repository = Some([1; 32]))

@@ -13,7 +13,7 @@ use rustix::fs::FileType;
 
 use super::beneath::{self, Beneath};
 use super::git;
-use super::index::{Index, Known, Lookup};
+use super::index::{Index, Writer};
 use super::known;
 use super::stat::Stat;
 use super::walk::{Class, Found, WalkOptions, Walked, walk};
@@ -167,9 +167,15 @@ fn choose(
     // Directories of which only tracked files go.
     let mut closed: Vec<Vec<u8>> = Vec::new();
     let mut secret_dirs: Vec<Vec<u8>> = Vec::new();
-    for Found { path, stat, class } in walked.found {
-        let Some(rel) = RelPath::new(path) else { continue };
+    let mut in_order = tracked.in_order();
+    for Found {
+        path: rel,
+        stat,
+        class,
+    } in walked.found
+    {
         let path = rel.as_bytes();
+        let is_tracked = in_order.has(path);
         let unit = match class {
             Class::Shut => continue,
             Class::Cache => {
@@ -190,11 +196,11 @@ fn choose(
                 }
             }
             FileType::RegularFile | FileType::Symlink => {
-                if unit.is_some() && tracked.contains(path) {
+                if unit.is_some() && is_tracked {
                     goes.push((rel, stat));
                     continue;
                 }
-                if is_withheld(&rel, &stat, options, tree) && !tracked.contains(path) {
+                if !is_tracked && is_withheld(&rel, &stat, options, tree) {
                     scan.withheld.push(rel);
                     continue;
                 }
@@ -308,57 +314,74 @@ fn is_withheld(path: &RelPath, stat: &Stat, options: &ScanOptions, tree: &mut Be
 }
 
 /// Turns what goes into manifest entries, reading what the index does not know.
-fn fill(tree: &Beneath, goes: Vec<(RelPath, Stat)>, options: &ScanOptions, scan: &mut Scan) {
+fn fill(tree: &Beneath, mut goes: Vec<(RelPath, Stat)>, options: &ScanOptions, scan: &mut Scan) {
     let index = options.index.as_deref().map(Index::load).unwrap_or_default();
-    let mut lookup = Lookup::new(&index);
-    let mut known = Vec::with_capacity(goes.len());
-    let mut entries = Vec::with_capacity(goes.len());
+    let mut lookup = index.lookup();
+    // `None`: what is not there any more, or can't be read.
+    let mut entries: Vec<Option<Entry>> = Vec::with_capacity(goes.len());
     let mut unread = Vec::new();
     let mut links = tree.again();
-    for (path, stat) in goes {
-        if stat.is_dir() {
-            entries.push((
-                path,
-                Entry::Dir {
-                    mode: stat.permissions(),
-                },
-            ));
+    for (i, (path, stat)) in goes.iter().enumerate() {
+        entries.push(if stat.is_dir() {
+            let mode = stat.permissions();
+            Some(Entry::Dir { mode })
         } else if stat.is_symlink() {
-            match links.read_link(&path) {
-                Ok(target) => entries.push((path, Entry::Symlink { target })),
-                Err(e) if beneath::is_absent(&e) => {}
-                Err(_) => scan.unreadable.push(path),
+            match links.read_link(path) {
+                Ok(target) => Some(Entry::Symlink { target }),
+                Err(e) => {
+                    if !beneath::is_absent(&e) {
+                        scan.unreadable.push(path.clone());
+                    }
+                    None
+                }
             }
-        } else if let Some(hash) = lookup.get(path.as_bytes(), &stat) {
-            entries.push((path.clone(), file_entry(&stat, hash)));
-            known.push(Known { path, stat, hash });
         } else {
-            unread.push(path);
-        }
+            let known = lookup.get(path, stat).map(|hash| file_entry(stat, hash));
+            if known.is_none() {
+                unread.push(i);
+            }
+            known
+        });
     }
-    let unchanged = unread.is_empty() && known.len() == index.known.len();
-    for (path, read_ns, read) in hash_all(tree, unread, options.threads.max(1)) {
+    let unchanged = unread.is_empty() && lookup.found_all();
+    drop(index);
+    // Files whose stat does not vouch for what was read, in order.
+    let mut unsettled = Vec::new();
+    let paths: Vec<RelPath> = unread.iter().map(|i| goes[*i].0.clone()).collect();
+    let read = hash_all(tree, &paths, options.threads.max(1));
+    for (i, (read_ns, read)) in unread.into_iter().zip(read) {
         match read {
             Ok((stat, hash)) => {
-                entries.push((path.clone(), file_entry(&stat, hash)));
-                if stat.is_settled(read_ns) {
-                    known.push(Known { path, stat, hash });
+                goes[i].1 = stat;
+                entries[i] = Some(file_entry(&stat, hash));
+                if !stat.is_settled(read_ns) {
+                    unsettled.push(i);
                 }
             }
             Err(e) if beneath::is_absent(&e) => {}
-            Err(_) => scan.unreadable.push(path),
+            Err(_) => scan.unreadable.push(goes[i].0.clone()),
         }
     }
-    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    scan.manifest = entries.into_iter().collect();
     scan.unreadable.sort_unstable();
     if let Some(path) = &options.index
         && !unchanged
     {
-        known.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        let mut writer = Writer::new(goes.len());
+        let mut unsettled = unsettled.into_iter().peekable();
+        for (i, ((path, stat), entry)) in goes.iter().zip(&entries).enumerate() {
+            if let Some(Entry::File { hash, .. }) = entry
+                && unsettled.next_if_eq(&i).is_none()
+            {
+                writer.push(path, stat, hash);
+            }
+        }
         // Without it the next scan only takes longer.
-        let _ = Index { known }.save(path);
+        let _ = writer.save(path);
     }
+    let all = goes.into_iter().zip(entries);
+    scan.manifest = all
+        .filter_map(|((path, _), entry)| Some((path, entry?)))
+        .collect();
 }
 
 fn file_entry(stat: &Stat, hash: Hash) -> Entry {
@@ -369,30 +392,35 @@ fn file_entry(stat: &Stat, hash: Hash) -> Entry {
     }
 }
 
-type Hashed = (RelPath, i64, io::Result<(Stat, Hash)>);
+/// When the reading of a file began, and what was read.
+type Hashed = (i64, io::Result<(Stat, Hash)>);
 
-/// Reads files in parallel; with each comes the time when its reading began.
-pub(crate) fn hash_all(tree: &Beneath, paths: Vec<RelPath>, threads: usize) -> Vec<Hashed> {
+/// Reads files in parallel.
+pub(crate) fn hash_all(tree: &Beneath, paths: &[RelPath], threads: usize) -> Vec<Hashed> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut tree = tree.again();
         let mut done = Vec::new();
-        while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(path) = paths.get(i) else { break };
             let read_ns = super::now_ns();
-            done.push((path.clone(), read_ns, hash_file(&mut tree, path)));
+            done.push((i, (read_ns, hash_file(&mut tree, path))));
         }
         done
     };
     // A thread costs more than a few small files.
     let helpers = if paths.len() < 16 { 0 } else { threads - 1 };
-    std::thread::scope(|scope| {
+    let mut all = std::thread::scope(|scope| {
         let others: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
         let mut all = work();
         for o in others {
             all.extend(o.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
         all
-    })
+    });
+    all.sort_unstable_by_key(|(i, _)| *i);
+    all.into_iter().map(|(_, hashed)| hashed).collect()
 }
 
 /// The content of a regular file as one hash, with a stat under which it was whole: a file that changes while it is

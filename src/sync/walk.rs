@@ -6,16 +6,17 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use rustix::fs::{Dir, FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
 use super::TMP_PREFIX;
 use super::beneath::{self, Beneath};
 use super::known;
 use super::rules::{Level, Rules, Says};
 use super::stat::Stat;
+use crate::plan::manifest::RelPath;
 
 /// How a path stands to the ignore rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub(crate) enum Class {
 /// One path.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    pub path: Vec<u8>,
+    pub path: RelPath,
     pub stat: Stat,
     pub class: Class,
 }
@@ -70,8 +71,8 @@ pub(crate) struct WalkOptions<'a> {
 
 struct Task {
     parent: Arc<OwnedFd>,
-    /// Empty for the top.
-    path: Vec<u8>,
+    /// `None` for the top.
+    path: Option<RelPath>,
     level: Arc<Level>,
     class: Class,
     unit: Option<Arc<LiveUnit>>,
@@ -88,14 +89,18 @@ struct LiveUnit {
 struct Shared<'a> {
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// Threads that wait for tasks.
+    hungry: AtomicUsize,
     units: Mutex<Vec<Arc<LiveUnit>>>,
     options: &'a WalkOptions<'a>,
 }
 
+/// Tasks that a thread gave away because another had none. Otherwise each keeps its own: two threads that take turns at a lock
+/// wake each other more often than they list directories.
 #[derive(Default)]
 struct Queue {
     tasks: Vec<Task>,
-    /// Threads that work on a directory now and may yet add tasks.
+    /// Threads that have tasks of their own and may yet give some away.
     working: usize,
 }
 
@@ -106,7 +111,7 @@ struct Queue {
 pub(crate) fn walk(tree: &Beneath, options: &WalkOptions<'_>) -> io::Result<Walked> {
     let top = Task {
         parent: tree.root_fd(),
-        path: Vec::new(),
+        path: None,
         level: Level::outer(options.extra_ignore),
         class: Class::Plain,
         unit: None,
@@ -117,6 +122,7 @@ pub(crate) fn walk(tree: &Beneath, options: &WalkOptions<'_>) -> io::Result<Walk
             working: 0,
         }),
         wake: Condvar::new(),
+        hungry: AtomicUsize::new(0),
         units: Mutex::default(),
         options,
     };
@@ -132,7 +138,8 @@ pub(crate) fn walk(tree: &Beneath, options: &WalkOptions<'_>) -> io::Result<Walk
         }
         all
     });
-    walked.found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    // Not the unstable sort: it does not see that most of them are in order already.
+    walked.found.sort_by(|a, b| a.path.cmp(&b.path));
     walked.unreadable.sort_unstable();
     let units = shared.units.into_inner().unwrap_or_else(PoisonError::into_inner);
     walked.units = units
@@ -154,23 +161,35 @@ pub(crate) fn walk(tree: &Beneath, options: &WalkOptions<'_>) -> io::Result<Walk
 /// One thread's part of the walk.
 fn work(shared: &Shared<'_>) -> Walked {
     let mut out = Walked::default();
-    let mut names = Vec::new();
+    let mut lister = Lister::default();
+    let mut own: Vec<Task> = Vec::new();
     let mut queue = lock(&shared.queue);
     loop {
         if let Some(task) = queue.tasks.pop() {
             queue.working += 1;
             drop(queue);
-            let tasks = list(&task, shared, &mut names, &mut out);
+            own.push(task);
+            while let Some(task) = own.pop() {
+                let first = own.len();
+                list(&task, shared, &mut lister, &mut out, &mut own);
+                // The next one is the first by name, so that most of what is found is in order.
+                own[first..].sort_unstable_by(|a, b| b.path.cmp(&a.path));
+                if own.len() > 1 && shared.hungry.load(Ordering::Relaxed) > 0 {
+                    // The oldest are the nearest to the top, with the most below them.
+                    let given = own.len() / 2;
+                    lock(&shared.queue).tasks.extend(own.drain(..given));
+                    shared.wake.notify_one();
+                }
+            }
             queue = lock(&shared.queue);
             queue.working -= 1;
-            queue.tasks.extend(tasks);
-            if queue.tasks.len() > 1 || queue.working == 0 {
-                shared.wake.notify_all();
-            }
         } else if queue.working == 0 {
+            shared.wake.notify_all();
             return out;
         } else {
+            shared.hungry.fetch_add(1, Ordering::Relaxed);
             queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            shared.hungry.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -179,49 +198,41 @@ fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lists one directory: its entries go to `out`, the directories in it come back as tasks.
-fn list(
-    task: &Task,
-    shared: &Shared<'_>,
-    names: &mut Vec<(Vec<u8>, FileType)>,
-    out: &mut Walked,
-) -> Vec<Task> {
+/// Lists one directory: its entries go to `out`, the directories in it to `tasks`.
+fn list(task: &Task, shared: &Shared<'_>, lister: &mut Lister, out: &mut Walked, tasks: &mut Vec<Task>) {
     if task.unit.as_ref().is_some_and(|u| u.over.load(Ordering::Relaxed)) {
-        return Vec::new();
+        return;
     }
-    let name = task.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    let opened = if task.path.is_empty() {
-        read_dir(task, b".", names)
-    } else {
-        read_dir(task, name, names)
-    };
+    let dir = task.path.as_ref().map_or(&b""[..], RelPath::as_bytes);
+    let name = task.path.as_ref().map_or(&b""[..], RelPath::name);
+    let opened = lister.read(task, if name.is_empty() { b"." } else { name });
     let (fd, stat) = match opened {
         Ok(o) => o,
         Err(e) => {
             if !beneath::is_absent(&e) {
-                out.unreadable.push(task.path.clone());
+                out.unreadable.push(dir.to_vec());
             }
-            return Vec::new();
+            return;
         }
     };
     let mut class = task.class;
-    if !task.path.is_empty() {
-        if names.iter().any(|(n, _)| known::marks_cache(n)) {
+    if let Some(path) = &task.path {
+        if lister.names().any(|(n, _)| known::marks_cache(n)) {
             class = Class::Cache;
         }
         out.found.push(Found {
-            path: task.path.clone(),
+            path: path.clone(),
             stat,
             class,
         });
         if class == Class::Cache {
-            return Vec::new();
+            return;
         }
     }
     let fd = Arc::new(fd);
     let file = |name: &[u8]| {
-        let there = names
-            .iter()
+        let there = lister
+            .names()
             .any(|(n, t)| n == name && matches!(t, FileType::RegularFile | FileType::Unknown));
         there.then(|| read_rules(&fd, name)).flatten()
     };
@@ -231,22 +242,18 @@ fn list(
     } else {
         None
     };
-    let level = task.level.enter(&task.path, git, file(b".cxignore"));
-    let cargo = names.iter().any(|(n, _)| n == b"Cargo.toml");
+    let level = task.level.enter(dir, git, file(b".cxignore"));
+    let cargo = lister.names().any(|(n, _)| n == b"Cargo.toml");
 
-    let mut tasks = Vec::new();
-    for (child, kind) in names.drain(..) {
-        let mut path = Vec::with_capacity(task.path.len() + 1 + child.len());
-        if !task.path.is_empty() {
-            path.extend_from_slice(&task.path);
-            path.push(b'/');
-        }
-        path.extend_from_slice(&child);
+    for (child, kind) in lister.names() {
+        let Some(path) = RelPath::below(task.path.as_ref(), child) else {
+            continue;
+        };
         let mut stat = None;
         let is_dir = match kind {
             FileType::Directory => true,
             FileType::Unknown => {
-                stat = beneath::stat_at(fd.as_fd(), &child).ok().flatten();
+                stat = beneath::stat_at(fd.as_fd(), child).ok().flatten();
                 match stat {
                     Some(s) => s.is_dir(),
                     None => continue,
@@ -254,13 +261,13 @@ fn list(
             }
             _ => false,
         };
-        let said = level.cx(&path, is_dir);
+        let said = level.cx(path.as_bytes(), is_dir);
         let mut unit = task.unit.clone();
         let class = if said == Some(Says::Ignore) {
             Class::Shut
         } else if is_dir
             && said != Some(Says::Keep)
-            && known::is_cache(&child, name, cargo, shared.options.also_caches)
+            && known::is_cache(child, name, cargo, shared.options.also_caches)
         {
             Class::Cache
         } else if said == Some(Says::Keep) {
@@ -268,8 +275,8 @@ fn list(
             Class::Plain
         } else if let Some(u) = &unit {
             Class::Ignored(u.index)
-        } else if level.git(&path, is_dir) == Some(Says::Ignore) {
-            let u = new_unit(shared, &path);
+        } else if level.git(path.as_bytes(), is_dir) == Some(Says::Ignore) {
+            let u = new_unit(shared, path.as_bytes());
             let index = u.index;
             unit = Some(u);
             Class::Ignored(index)
@@ -280,7 +287,7 @@ fn list(
             let (parent, level) = (Arc::clone(&fd), Arc::clone(&level));
             tasks.push(Task {
                 parent,
-                path,
+                path: Some(path),
                 level,
                 class,
                 unit,
@@ -288,7 +295,7 @@ fn list(
             continue;
         }
         if stat.is_none() {
-            stat = beneath::stat_at(fd.as_fd(), &child).ok().flatten();
+            stat = beneath::stat_at(fd.as_fd(), child).ok().flatten();
         }
         // It vanished.
         let Some(stat) = stat else { continue };
@@ -301,7 +308,6 @@ fn list(
         }
         out.found.push(Found { path, stat, class });
     }
-    tasks
 }
 
 fn new_unit(shared: &Shared<'_>, path: &[u8]) -> Arc<LiveUnit> {
@@ -317,23 +323,73 @@ fn new_unit(shared: &Shared<'_>, path: &[u8]) -> Arc<LiveUnit> {
     unit
 }
 
-/// Opens a directory and reads its names, without those that no walk reports.
-fn read_dir(task: &Task, name: &[u8], names: &mut Vec<(Vec<u8>, FileType)>) -> io::Result<(OwnedFd, Stat)> {
-    names.clear();
-    let fd = beneath::open_dir(task.parent.as_fd(), name)?;
-    let stat = Stat::new(&rustix::fs::fstat(&fd)?);
-    for entry in Dir::read_from(&fd)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." || name.eq_ignore_ascii_case(b".git") {
-            continue;
+/// Reads the names in directories, in memory that is used again and again.
+#[derive(Default)]
+struct Lister {
+    text: Vec<u8>,
+    /// Where each name begins in `text`, which it ends in a zero, and what stands there.
+    names: Vec<(usize, FileType)>,
+    #[cfg(target_os = "linux")]
+    buf: Vec<u8>,
+}
+
+impl Lister {
+    /// Opens a directory and reads its names, without those that no walk reports; in their order.
+    fn read(&mut self, task: &Task, name: &[u8]) -> io::Result<(OwnedFd, Stat)> {
+        self.text.clear();
+        self.names.clear();
+        let fd = beneath::open_dir(task.parent.as_fd(), name)?;
+        let stat = Stat::new(&rustix::fs::fstat(&fd)?);
+        self.read_names(&fd)?;
+        let mut names = std::mem::take(&mut self.names);
+        if !names.is_sorted_by(|a, b| self.at(a.0) <= self.at(b.0)) {
+            names.sort_unstable_by(|a, b| self.at(a.0).cmp(self.at(b.0)));
         }
-        if name.starts_with(TMP_PREFIX.as_bytes()) {
-            continue;
-        }
-        names.push((name.to_vec(), entry.file_type()));
+        self.names = names;
+        Ok((fd, stat))
     }
-    Ok((fd, stat))
+
+    /// Reading the descriptor itself spares what the portable way costs: a second descriptor of the same directory.
+    #[cfg(target_os = "linux")]
+    fn read_names(&mut self, fd: &OwnedFd) -> io::Result<()> {
+        let mut buf = std::mem::take(&mut self.buf);
+        buf.reserve(32 << 10);
+        let mut dir = rustix::fs::RawDir::new(fd, buf.spare_capacity_mut());
+        while let Some(entry) = dir.next() {
+            let entry = entry?;
+            self.take(entry.file_name().to_bytes(), entry.file_type());
+        }
+        self.buf = buf;
+        Ok(())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read_names(&mut self, fd: &OwnedFd) -> io::Result<()> {
+        for entry in rustix::fs::Dir::read_from(fd)? {
+            let entry = entry?;
+            self.take(entry.file_name().to_bytes(), entry.file_type());
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, name: &[u8], kind: FileType) {
+        let skipped = name == b"." || name == b".." || name.eq_ignore_ascii_case(b".git");
+        if !skipped && !name.starts_with(TMP_PREFIX.as_bytes()) {
+            self.names.push((self.text.len(), kind));
+            self.text.extend_from_slice(name);
+            // No name holds it.
+            self.text.push(0);
+        }
+    }
+
+    fn at(&self, start: usize) -> &[u8] {
+        let rest = &self.text[start..];
+        &rest[..rest.iter().position(|b| *b == 0).unwrap_or(rest.len())]
+    }
+
+    fn names(&self) -> impl Iterator<Item = (&[u8], FileType)> {
+        self.names.iter().map(|(start, kind)| (self.at(*start), *kind))
+    }
 }
 
 /// Larger ignore files are cut: nobody writes them by hand.

@@ -157,7 +157,9 @@ def make_tree(root, files, total, seed):
             at += 1
         (directory / f"file{i}.c").write_text(f"/* {i} */\n" + "".join(text))
     (root / ".gitignore").write_text("*.o\n/build/\n")
-    git = ["git", "-c", "user.name=b", "-c", "user.email=b@example.org", "-c", "init.defaultBranch=main"]
+    # No collection of garbage in the background, which would go on while something is measured.
+    git = ["git", "-c", "user.name=b", "-c", "user.email=b@example.org", "-c", "init.defaultBranch=main", "-c", "gc.auto=0",
+           "-c", "maintenance.auto=false"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
         subprocess.run([*git, *command], cwd=root, check=True, stdout=subprocess.DEVNULL)
 

@@ -674,6 +674,15 @@ impl Running<'_> {
                 self.keep_tail(&data);
                 self.output.write(fd, data).await;
             }
+            Down::Packed { pieces, data } => {
+                let data = crate::squeeze::unfold(&pieces, &data).map_err(|e| RunError::Lost {
+                    why: format!("its output can't be read: {e}"),
+                })?;
+                self.got += data.len() as u64;
+                self.keep_tail(&data);
+                let pieces = pieces.into_iter().map(|(fd, len)| (fd, len as usize)).collect();
+                self.output.write_all(pieces, data).await;
+            }
             Down::Attached { stdin } => {
                 told.progress(Step::Running);
                 self.resend_stdin(stdin).await?;

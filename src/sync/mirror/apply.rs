@@ -111,21 +111,15 @@ impl Mirror {
                 tree: self.tree()?,
                 opened: BTreeMap::new(),
             };
-            let mut known = Vec::new();
+            let mut known = BTreeMap::new();
             for (i, (op, time)) in journal.ops.iter().zip(&journal.times).enumerate() {
                 let stat = crash_point().and_then(|()| work.make(op, *time, &stage, i));
                 let stat =
                     stat.map_err(|e| SyncError::io("failed to change", &work.tree.display(op.path()), e))?;
-                known.push((op.path().clone(), stat));
+                known.insert(op.path().clone(), stat);
             }
             work.close(&journal.ops, &want)
                 .map_err(|e| self.failed("failed to set modes in", e))?;
-            for (path, stat) in known {
-                match stat {
-                    Some(stat) => self.state.known.insert(path, stat),
-                    None => self.state.known.remove(&path),
-                };
-            }
             for op in &journal.ops {
                 self.state.seen.remove(op.path());
                 // Until it changes there, nobody asks for it.
@@ -137,7 +131,7 @@ impl Mirror {
                 }
             }
             self.state.manifest = want;
-            self.state.drop_unknown();
+            self.state.known.learn(known, &self.state.manifest);
             crash_point().map_err(|e| self.failed("failed to write the state of", e))?;
             self.save_state()?;
         }

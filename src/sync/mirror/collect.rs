@@ -24,6 +24,8 @@ pub struct Collected {
     pub bytes: u64,
     /// Paths in the pack that were deleted.
     pub deleted: u64,
+    /// The pack changes nothing.
+    pub is_empty: bool,
     /// The mirror's generation now.
     pub generation: Generation,
     /// Greater than that of every earlier collection of this mirror.
@@ -119,7 +121,7 @@ impl Mirror {
             self.save_time()?;
         } else {
             self.state.manifest = manifest;
-            self.state.learn(learned);
+            self.state.known.learn(learned, &self.state.manifest);
             self.state.seen = seen;
             self.save_state()?;
         }
@@ -129,6 +131,7 @@ impl Mirror {
             files,
             bytes,
             deleted: plan.deletions.len() as u64,
+            is_empty: plan.deletions.is_empty() && plan.puts.is_empty(),
             generation,
             sequence,
             over: plan.over.into_iter().take(NAMED).collect(),
@@ -197,6 +200,7 @@ impl Mirror {
             files,
             bytes,
             deleted: 0,
+            is_empty: plan.puts.is_empty(),
             generation,
             sequence: self.state.newest_ns,
             over: plan.over.into_iter().take(NAMED).collect(),

@@ -18,6 +18,7 @@
 mod apply;
 mod collect;
 mod standing;
+mod stats;
 mod survey;
 
 use std::collections::BTreeMap;
@@ -34,13 +35,15 @@ use super::gitmeta;
 use super::index;
 use super::stat::Stat;
 use super::{SyncError, now_ns, unique};
-use crate::plan::manifest::{Generation, Hash, Manifest, RelPath, generation, with_generation};
+use crate::plan::manifest::{Generation, Hash, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, MirrorKey};
+
+use stats::Stats;
 
 pub use collect::Collected;
 
 /// Version of the state and the journal; those of another version count as missing.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// A mirror.
 #[derive(Debug)]
@@ -53,13 +56,12 @@ pub struct Mirror {
 }
 
 /// What the tree held when cx last looked.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 struct State {
     /// What client and mirror agree on.
-    #[serde(with = "with_generation")]
     manifest: Manifest,
     /// Stats of the files and links in the manifest, as far as they can be trusted.
-    known: BTreeMap<RelPath, Stat>,
+    known: Stats,
     /// Ignored files outside of the manifest that were already reported.
     seen: BTreeMap<RelPath, Seen>,
     /// The latest time, by this machine's clock, at which cx collected or applied: what was built before is not newer.

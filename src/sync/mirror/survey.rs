@@ -1,9 +1,9 @@
 //! What the tree holds now, against what it held when cx last looked.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeMap;
 use std::iter::Peekable;
 
-use super::{Mirror, Seen, State};
+use super::{Mirror, Seen, State, stats};
 use crate::plan::manifest::{Entry, RelPath};
 use crate::proto::BackSpec;
 use crate::sync::beneath::Beneath;
@@ -40,7 +40,7 @@ impl Mirror {
             return Ok(());
         }
         self.state.manifest = self.state.manifest.with(survey.changes);
-        self.state.learn(survey.known);
+        self.state.known.learn(survey.known, &self.state.manifest);
         self.save_state()
     }
 
@@ -64,9 +64,7 @@ impl Mirror {
         };
         let mut rest = self.state.manifest.iter().peekable();
         for found in walked.found {
-            let Some(path) = RelPath::new(found.path) else {
-                continue;
-            };
+            let path = found.path;
             // Manifest paths that the walk did not come to.
             while let Some((missed, entry)) = rest.next_if(|(p, _)| **p < path) {
                 look.missed(missed, entry)
@@ -116,32 +114,10 @@ impl Mirror {
     }
 }
 
-impl State {
-    pub(super) fn learn(&mut self, known: BTreeMap<RelPath, Option<Stat>>) {
-        for (path, stat) in known {
-            match stat {
-                Some(stat) => self.known.insert(path, stat),
-                None => self.known.remove(&path),
-            };
-        }
-        self.drop_unknown();
-    }
-
-    /// Forgets stats of paths that are not in the manifest any more.
-    pub(super) fn drop_unknown(&mut self) {
-        let mut paths = self.manifest.keys().peekable();
-        // In order, too.
-        self.known.retain(|path, _| {
-            while paths.next_if(|p| *p < path).is_some() {}
-            paths.peek() == Some(&path)
-        });
-    }
-}
-
 struct Look<'a> {
     state: &'a State,
     /// Those of the stats that are still to come: paths are compared in their order.
-    known: Peekable<btree_map::Iter<'a, RelPath, Stat>>,
+    known: Peekable<stats::Iter<'a>>,
     tree: Beneath,
     survey: Survey,
     /// Files whose content must be read to know.
@@ -187,9 +163,9 @@ impl Look<'_> {
 
     /// Whether the path was last seen with this very stat.
     fn is_known(&mut self, path: &RelPath, stat: &Stat) -> bool {
-        while self.known.next_if(|(p, _)| *p < path).is_some() {}
+        while self.known.next_if(|(p, _)| p < path).is_some() {}
         self.known
-            .next_if(|(p, _)| *p == path)
+            .next_if(|(p, _)| p == path)
             .is_some_and(|(_, s)| s == stat)
     }
 
@@ -231,7 +207,8 @@ impl Look<'_> {
 
     fn read(mut self, tree: &Beneath, threads: usize) -> Survey {
         let unread = std::mem::take(&mut self.unread);
-        for (path, read_ns, read) in hash_all(tree, unread, threads) {
+        let read = hash_all(tree, &unread, threads);
+        for (path, (read_ns, read)) in unread.into_iter().zip(read) {
             match read {
                 Ok((stat, hash)) => {
                     self.survey
