@@ -203,6 +203,13 @@ pub fn reap(pid: u32, events: Sender<Event>) {
     });
 }
 
+/// Whether this process has children at all, or had some that nobody has reaped yet.
+pub fn any_lives() -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let only_look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::All, only_look), Err(rustix::io::Errno::CHILD))
+}
+
 /// Makes orphans below this process its own children, so that none escapes [`end_all`].
 pub fn adopt_orphans() {
     #[cfg(target_os = "linux")]

@@ -328,6 +328,9 @@ impl Supervisor {
             Some(m) => Some(Mirror::open(&self.base, &m.key)?),
             None => None,
         };
+        if let Some(m) = &mut mirror {
+            m.watch();
+        }
         let home = std::env::var_os("HOME")
             .map(PathBuf::from)
             .unwrap_or_else(|| "/".into());
@@ -764,6 +767,10 @@ impl Supervisor {
                 .write(true)
                 .mode(0o600)
                 .open(&path)?;
+            if child::any_lives() {
+                // It may write to memory that it shares with a file, which nothing tells of before it lets go of it.
+                mirror.look_at_all();
+            }
             match mirror
                 .collect(&spec.back, &spec.dir, &mut file)
                 .map_err(anyhow::Error::from)

@@ -23,6 +23,7 @@ mod stat;
 #[cfg(test)]
 mod testing;
 mod walk;
+mod watch;
 mod wild;
 mod wire;
 mod workspace;

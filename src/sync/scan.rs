@@ -133,6 +133,7 @@ pub fn scan(root: &Path, is_git: bool, options: &ScanOptions) -> io::Result<Scan
             unit_bytes: options.ignored_limit,
             unit_files: UNIT_FILES,
             threads: options.threads.max(1),
+            watch: None,
         },
     )?;
     let mut scan = Scan {

@@ -65,6 +65,8 @@ pub(crate) struct Pair {
     pub believed: Manifest,
     pub scan: Scan,
     pub back: BackSpec,
+    /// The mirror as the last sync left it, watched: whoever collects next uses it, as a run does.
+    synced: std::cell::RefCell<Option<Mirror>>,
 }
 
 impl Pair {
@@ -87,6 +89,7 @@ impl Pair {
             believed: Manifest::new(),
             scan: Scan::default(),
             back,
+            synced: Default::default(),
         }
     }
 
@@ -131,19 +134,23 @@ impl Pair {
     /// One sync as client and agent do it.
     pub(crate) fn sync(&mut self) -> Generation {
         let mut mirror = self.mirror();
+        mirror.watch();
         let expected = crate::plan::manifest::generation(&self.believed);
         if let Check::Differs(has) = mirror.check(expected, &self.back).unwrap() {
             self.believed = has;
         }
         let pack = self.pack();
         let staged = stage(&mut &pack[..], &mirror.stage_dir(), 1 << 30).unwrap();
-        mirror.apply(staged).unwrap()
+        let generation = mirror.apply(staged).unwrap();
+        *self.synced.get_mut() = Some(mirror);
+        generation
     }
 
     /// Collects there and stages here.
     pub(crate) fn collect(&self) -> (Collected, Staged) {
         let mut pack = Vec::new();
-        let collected = self.mirror().collect(&self.back, b"", &mut pack).unwrap();
+        let mut mirror = self.synced.take().unwrap_or_else(|| self.mirror());
+        let collected = mirror.collect(&self.back, b"", &mut pack).unwrap();
         let staged = stage(
             &mut &pack[..],
             &self.dir.path().join(format!("stages/{}", unique())),

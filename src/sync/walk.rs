@@ -9,13 +9,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::TMP_PREFIX;
 use super::beneath::{self, Beneath};
 use super::known;
 use super::rules::{Level, Rules, Says};
 use super::stat::Stat;
+use super::watch::Watch;
 use crate::plan::manifest::RelPath;
 
 /// How a path stands to the ignore rules.
@@ -54,6 +55,35 @@ pub(crate) struct Walked {
     pub units: Vec<Unit>,
     /// Directories that could not be listed.
     pub unreadable: Vec<Vec<u8>>,
+    /// The directories that were listed, where the walk was watched.
+    pub listed: Vec<Listed>,
+    /// Files that have another name somewhere, where the walk was watched.
+    pub linked: Vec<RelPath>,
+}
+
+/// A directory that was listed, and is watched since before that.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    /// What the watch calls it.
+    pub number: i32,
+    /// `None` for the top.
+    pub path: Option<RelPath>,
+    level: Arc<Level>,
+    class: Class,
+}
+
+impl Listed {
+    /// How a file or link in it stands to the ignore rules. The unit of an ignored one is not told.
+    pub(crate) fn classify(&self, path: &RelPath) -> Class {
+        let path = path.as_bytes();
+        match self.level.cx(path, false) {
+            Some(Says::Ignore) => Class::Shut,
+            Some(Says::Keep) => Class::Plain,
+            None if matches!(self.class, Class::Ignored(_)) => self.class,
+            None if self.level.git(path, false) == Some(Says::Ignore) => Class::Ignored(usize::MAX),
+            None => Class::Plain,
+        }
+    }
 }
 
 /// How to walk.
@@ -67,6 +97,8 @@ pub(crate) struct WalkOptions<'a> {
     /// Past this many files an ignored unit is not listed further.
     pub unit_files: u64,
     pub threads: usize,
+    /// What is to notice the changes in each directory from before it is listed.
+    pub watch: Option<&'a Watch>,
 }
 
 struct Task {
@@ -135,6 +167,8 @@ pub(crate) fn walk(tree: &Beneath, options: &WalkOptions<'_>) -> io::Result<Walk
             let more = h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             all.found.extend(more.found);
             all.unreadable.extend(more.unreadable);
+            all.listed.extend(more.listed);
+            all.linked.extend(more.linked);
         }
         all
     });
@@ -205,8 +239,9 @@ fn list(task: &Task, shared: &Shared<'_>, lister: &mut Lister, out: &mut Walked,
     }
     let dir = task.path.as_ref().map_or(&b""[..], RelPath::as_bytes);
     let name = task.path.as_ref().map_or(&b""[..], RelPath::name);
-    let opened = lister.read(task, if name.is_empty() { b"." } else { name });
-    let (fd, stat) = match opened {
+    let watch = shared.options.watch;
+    let opened = lister.read(task, if name.is_empty() { b"." } else { name }, watch);
+    let (fd, stat, number) = match opened {
         Ok(o) => o,
         Err(e) => {
             if !beneath::is_absent(&e) {
@@ -226,6 +261,9 @@ fn list(task: &Task, shared: &Shared<'_>, lister: &mut Lister, out: &mut Walked,
             class,
         });
         if class == Class::Cache {
+            if let (Some(watch), Some(number)) = (watch, number) {
+                watch.leave(number);
+            }
             return;
         }
     }
@@ -243,6 +281,14 @@ fn list(task: &Task, shared: &Shared<'_>, lister: &mut Lister, out: &mut Walked,
         None
     };
     let level = task.level.enter(dir, git, file(b".cxignore"));
+    if let Some(number) = number {
+        out.listed.push(Listed {
+            number,
+            path: task.path.clone(),
+            level: Arc::clone(&level),
+            class,
+        });
+    }
     let cargo = lister.names().any(|(n, _)| n == b"Cargo.toml");
 
     for (child, kind) in lister.names() {
@@ -295,7 +341,15 @@ fn list(task: &Task, shared: &Shared<'_>, lister: &mut Lister, out: &mut Walked,
             continue;
         }
         if stat.is_none() {
-            stat = beneath::stat_at(fd.as_fd(), child).ok().flatten();
+            let found = rustix::fs::statat(&fd, child, AtFlags::SYMLINK_NOFOLLOW).ok();
+            stat = found.as_ref().map(Stat::new);
+            if number.is_some()
+                && let Some(found) = &found
+                && found.st_nlink > 1
+                && stat.is_some_and(|s| s.is_file())
+            {
+                out.linked.push(path.clone());
+            }
         }
         // It vanished.
         let Some(stat) = stat else { continue };
@@ -335,10 +389,16 @@ struct Lister {
 
 impl Lister {
     /// Opens a directory and reads its names, without those that no walk reports; in their order.
-    fn read(&mut self, task: &Task, name: &[u8]) -> io::Result<(OwnedFd, Stat)> {
+    fn read(
+        &mut self,
+        task: &Task,
+        name: &[u8],
+        watch: Option<&Watch>,
+    ) -> io::Result<(OwnedFd, Stat, Option<i32>)> {
         self.text.clear();
         self.names.clear();
         let fd = beneath::open_dir(task.parent.as_fd(), name)?;
+        let number = watch.and_then(|w| w.enter(&fd));
         let stat = Stat::new(&rustix::fs::fstat(&fd)?);
         self.read_names(&fd)?;
         let mut names = std::mem::take(&mut self.names);
@@ -346,7 +406,7 @@ impl Lister {
             names.sort_unstable_by(|a, b| self.at(a.0).cmp(self.at(b.0)));
         }
         self.names = names;
-        Ok((fd, stat))
+        Ok((fd, stat, number))
     }
 
     /// Reading the descriptor itself spares what the portable way costs: a second descriptor of the same directory.

@@ -115,7 +115,10 @@ fn a_rule_that_denies_the_original_is_left_to_the_client() {
     p.write(".claude/settings.json", allow);
     // Where nobody has trusted the project, the client passes by what its files allow.
     let out = call(&p, "make test", "default");
-    assert!(!out.stdout().contains(r#""permissionDecision":"allow""#), "{out:?}");
+    assert!(
+        !out.stdout().contains(r#""permissionDecision":"allow""#),
+        "{out:?}"
+    );
     fs::create_dir_all(env.home().join(".claude")).unwrap();
     fs::write(env.home().join(".claude/settings.json"), allow).unwrap();
     let out = call(&p, "make test", "default");

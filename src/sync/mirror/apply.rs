@@ -120,6 +120,10 @@ impl Mirror {
             }
             work.close(&journal.ops, &want)
                 .map_err(|e| self.failed("failed to set modes in", e))?;
+            if journal.ops.iter().any(|op| matches!(op, Op::Forget { .. })) {
+                // Nothing happens to them, and yet they count otherwise from now on.
+                self.watched = None;
+            }
             for op in &journal.ops {
                 self.state.seen.remove(op.path());
                 // Until it changes there, nobody asks for it.

@@ -53,6 +53,10 @@ pub struct Mirror {
     state: State,
     /// The stat of the state file from which `state` was read.
     loaded: Option<Stat>,
+    /// Whether the tree is to be watched from [`Mirror::check`] to [`Mirror::collect`].
+    wanted: bool,
+    /// The tree as it was found then, while nobody else has changed the state.
+    watched: Option<survey::Watched>,
 }
 
 /// What the tree held when cx last looked.
@@ -124,6 +128,8 @@ impl Mirror {
             meta,
             state: State::default(),
             loaded: None,
+            wanted: false,
+            watched: None,
         };
         let lock = mirror
             .lock()
@@ -160,6 +166,17 @@ impl Mirror {
         let file = open_lock(&self.meta.join("users"))?;
         file.lock_shared()?;
         Ok(RunGuard(file))
+    }
+
+    /// Lets the next [`Mirror::check`] go on watching the tree where it can, so that [`Mirror::collect`] need not look at all of it
+    /// again.
+    pub fn watch(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Something may have changed the tree without being noticed.
+    pub fn look_at_all(&mut self) {
+        self.watched = None;
     }
 
     /// Whether no run uses the mirror.
@@ -280,6 +297,7 @@ impl Mirror {
         if now.is_none() || now != self.loaded {
             self.state = index::load(&path, VERSION).unwrap_or_default();
             self.loaded = now;
+            self.watched = None;
         }
         if let Ok(bytes) = fs::read(self.meta.join("newest"))
             && let Ok(newest) = bytes.try_into()

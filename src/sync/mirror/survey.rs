@@ -1,6 +1,6 @@
 //! What the tree holds now, against what it held when cx last looked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::iter::Peekable;
 
 use super::{Mirror, Seen, State, stats};
@@ -9,11 +9,12 @@ use crate::proto::BackSpec;
 use crate::sync::beneath::Beneath;
 use crate::sync::scan::hash_all;
 use crate::sync::stat::Stat;
-use crate::sync::walk::{Class, WalkOptions, walk};
+use crate::sync::walk::{Class, Listed, WalkOptions, walk};
+use crate::sync::watch::Watch;
 use crate::sync::{SyncError, beneath};
 
 /// The differences.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Survey {
     /// What changed among what is synced: what stands there now, `None` where it is gone.
     pub changes: BTreeMap<RelPath, Option<Entry>>,
@@ -35,7 +36,12 @@ const UNIT_FILES: u64 = 200_000;
 impl Mirror {
     /// Takes the tree as it is for what it holds, as far as it differs.
     pub(super) fn mend(&mut self, back: &BackSpec) -> Result<(), SyncError> {
-        let survey = self.survey(back)?;
+        let watch = self
+            .wanted
+            .then(|| Watch::new(self.tree().ok()?.root_fd()))
+            .flatten();
+        let (survey, watched) = self.survey(back, watch)?;
+        self.watched = watched;
         if survey.changes.is_empty() && survey.known.is_empty() {
             return Ok(());
         }
@@ -44,74 +50,107 @@ impl Mirror {
         self.save_state()
     }
 
-    /// Compares the tree with the state. Needs the lock.
-    pub(super) fn survey(&self, back: &BackSpec) -> Result<Survey, SyncError> {
+    /// Compares the tree with the state, and goes on watching it with `watch`. Needs the lock.
+    pub(super) fn survey(
+        &self,
+        back: &BackSpec,
+        watch: Option<Watch>,
+    ) -> Result<(Survey, Option<Watched>), SyncError> {
         let tree = self.tree()?;
         let options = WalkOptions {
             extra_ignore: &back.extra_ignore,
             also_caches: &[],
             unit_bytes: u64::MAX,
             unit_files: UNIT_FILES,
-            threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(2)),
+            threads: threads(),
+            watch: watch.as_ref(),
         };
         let walked = walk(&tree, &options).map_err(|e| self.failed("failed to list", e))?;
-        let mut look = Look {
-            state: &self.state,
-            known: self.state.known.iter().peekable(),
-            tree: tree.again(),
-            survey: Survey::default(),
-            unread: Vec::new(),
-        };
+        let failed = |e| self.failed("failed to look at", e);
+        let is_whole = walked.unreadable.is_empty() && !walked.units.iter().any(|u| u.over);
+        let mut aside = walked.linked;
+        let mut look = Look::new(&self.state, &tree, Survey::default());
         let mut rest = self.state.manifest.iter().peekable();
         for found in walked.found {
             let path = found.path;
             // Manifest paths that the walk did not come to.
             while let Some((missed, entry)) = rest.next_if(|(p, _)| **p < path) {
-                look.missed(missed, entry)
-                    .map_err(|e| self.failed("failed to look at", e))?;
+                aside.push(missed.clone());
+                look.missed(missed, entry).map_err(failed)?;
             }
             let entry = rest.next_if(|(p, _)| **p == path).map(|(_, e)| e);
-            let is_ignored = matches!(found.class, Class::Ignored(_));
-            match (entry, found.class) {
-                (Some(entry), class) => {
-                    let shut = matches!(class, Class::Cache | Class::Shut);
-                    look.compare(&path, entry, &found.stat, is_ignored || shut)
-                        .map_err(|e| self.failed("failed to look at", e))?;
-                }
-                (None, Class::Cache | Class::Shut) => {}
-                (None, Class::Ignored(_)) => {
-                    if found.stat.is_file() || found.stat.is_symlink() {
-                        look.survey.ignored.insert(path, found.stat);
-                    } else if found.stat.is_dir() {
-                        look.survey.ignored_dirs.insert(path, found.stat);
-                    }
-                }
-                (None, Class::Plain) if self.is_seen(&path, &found.stat) => {
-                    look.survey.forgotten.insert(
-                        path,
-                        Seen {
-                            stat: found.stat,
-                            hash: None,
-                        },
-                    );
-                }
-                (None, Class::Plain) => {
-                    look.read_later(&path, &found.stat)
-                        .map(drop)
-                        .map_err(|e| self.failed("failed to look at", e))?;
-                }
-            }
+            look.found(path, entry, found.stat, found.class).map_err(failed)?;
         }
         for (missed, entry) in rest {
-            look.missed(missed, entry)
-                .map_err(|e| self.failed("failed to look at", e))?;
+            aside.push(missed.clone());
+            look.missed(missed, entry).map_err(failed)?;
         }
-        Ok(look.read(&tree, options.threads))
+        let survey = look.read(&tree, options.threads);
+        let watched = watch.filter(|w| is_whole && w.is_whole()).map(|watch| Watched {
+            watch,
+            dirs: walked.listed.into_iter().map(|d| (d.number, d)).collect(),
+            aside,
+            before: Survey {
+                ignored: survey.ignored.clone(),
+                ignored_dirs: survey.ignored_dirs.clone(),
+                forgotten: survey.forgotten.clone(),
+                ..Survey::default()
+            },
+        });
+        Ok((survey, watched))
     }
 
-    fn is_seen(&self, path: &RelPath, stat: &Stat) -> bool {
-        self.state.seen.get(path).is_some_and(|s| s.stat == *stat)
+    /// The same for a tree that was watched since `watched` was made: only what was touched is looked at. `None` where that would
+    /// not do. Needs the lock.
+    pub(super) fn survey_touched(&self, watched: &Watched) -> Result<Option<Survey>, SyncError> {
+        let failed = |e| self.failed("failed to look at", e);
+        let Some(mut paths) = watched.watch.touched(&watched.dirs) else {
+            return Ok(None);
+        };
+        paths.extend(watched.aside.iter().cloned());
+        let dirs: HashMap<Option<&RelPath>, &Listed> =
+            watched.dirs.values().map(|d| (d.path.as_ref(), d)).collect();
+        let mut tree = self.tree()?;
+        let mut look = Look::new(&self.state, &tree, watched.before.clone());
+        for path in paths {
+            look.survey.ignored.remove(&path);
+            look.survey.forgotten.remove(&path);
+            let entry = self.state.manifest.get(&path);
+            let parent = path.parent();
+            let Some(dir) = dirs.get(&parent.as_ref()) else {
+                // In a cache, or otherwise shut out: only what is synced counts.
+                if let Some(entry) = entry {
+                    look.missed(&path, entry).map_err(failed)?;
+                }
+                continue;
+            };
+            match (tree.stat(&path).map_err(failed)?, entry) {
+                (Some(stat), _) if stat.is_dir() => return Ok(None),
+                (Some(stat), _) => {
+                    let class = dir.classify(&path);
+                    look.found(path, entry, stat, class).map_err(failed)?;
+                }
+                (None, Some(_)) => look.change(&path, None, false),
+                (None, None) => {}
+            }
+        }
+        Ok(Some(look.read(&tree, threads())))
     }
+}
+
+/// A tree that was looked at, and is watched since.
+#[derive(Debug)]
+pub(super) struct Watched {
+    watch: Watch,
+    dirs: HashMap<i32, Listed>,
+    /// Paths that are looked at whatever the watch says: it does not see them, or not all that happens to them.
+    aside: Vec<RelPath>,
+    /// What was found then, as far as that is no change.
+    before: Survey,
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(2))
 }
 
 struct Look<'a> {
@@ -124,7 +163,47 @@ struct Look<'a> {
     unread: Vec<RelPath>,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    fn new(state: &'a State, tree: &Beneath, survey: Survey) -> Look<'a> {
+        Look {
+            state,
+            known: state.known.iter().peekable(),
+            tree: tree.again(),
+            survey,
+            unread: Vec::new(),
+        }
+    }
+
+    /// Looks at what stands at `path`, where `entry` is expected; paths come in ascending order.
+    fn found(
+        &mut self,
+        path: RelPath,
+        entry: Option<&Entry>,
+        stat: Stat,
+        class: Class,
+    ) -> std::io::Result<()> {
+        match (entry, class) {
+            (Some(entry), class) => self.compare(&path, entry, &stat, class != Class::Plain)?,
+            (None, Class::Cache | Class::Shut) => {}
+            (None, Class::Ignored(_)) => {
+                if stat.is_file() || stat.is_symlink() {
+                    self.survey.ignored.insert(path, stat);
+                } else if stat.is_dir() {
+                    self.survey.ignored_dirs.insert(path, stat);
+                }
+            }
+            (None, Class::Plain) if self.is_seen(&path, &stat) => {
+                self.survey.forgotten.insert(path, Seen { stat, hash: None });
+            }
+            (None, Class::Plain) => drop(self.read_later(&path, &stat)?),
+        }
+        Ok(())
+    }
+
+    fn is_seen(&self, path: &RelPath, stat: &Stat) -> bool {
+        self.state.seen.get(path).is_some_and(|s| s.stat == *stat)
+    }
+
     fn missed(&mut self, path: &RelPath, entry: &Entry) -> std::io::Result<()> {
         match self.tree.stat(path)? {
             Some(stat) => self.compare(path, entry, &stat, true),

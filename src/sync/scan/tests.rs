@@ -392,7 +392,7 @@ proptest! {
         let scan = scan(&p.here(), true, &options).unwrap();
         let tree = Beneath::open(&p.here()).unwrap();
         let walked = walk(&tree, &WalkOptions {
-            extra_ignore: &scan.extra_ignore, also_caches: &[], unit_bytes: 0, unit_files: 0, threads: 1,
+            extra_ignore: &scan.extra_ignore, also_caches: &[], unit_bytes: 0, unit_files: 0, threads: 1, watch: None,
         }).unwrap();
         let plain = |f: &Found| f.class == Class::Plain && f.stat.is_file();
         let ours: Vec<String> =
