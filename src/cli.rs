@@ -50,7 +50,7 @@ enum Verb {
         /// The run: the beginning of its id, or of the last part of it.
         id: String,
     },
-    /// Wait for such a run: its output, its exit status, and what it changed.
+    /// Wait for such a run: its output, its exit status, and what it changed. Signals (Ctrl-C) go to the command.
     Attach {
         /// The run: the beginning of its id, or of the last part of it.
         id: String,

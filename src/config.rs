@@ -27,6 +27,8 @@ pub struct Config {
     pub forward: Vec<u16>,
     /// `shared = ["/net/proj"]`: directories on file systems that nodes share with this machine, at the same path.
     pub shared: Vec<PathBuf>,
+    /// `include = [".env.test"]`: untracked secrets that go along all the same: names, or with a slash paths from a workspace's top.
+    pub include: Vec<String>,
     /// `[[rule]]`: the user's own rules, first match first.
     pub rules: Vec<UserRule>,
     /// `[env] pass = ["NAME", "PREFIX_*"]`: variables that go along.
@@ -186,6 +188,7 @@ struct File {
     gc: GcTable,
     forward: Vec<u16>,
     shared: Vec<PathBuf>,
+    include: Vec<String>,
     rule: Vec<UserRule>,
 }
 
@@ -413,6 +416,7 @@ impl Config {
             },
             forward: file.forward,
             shared,
+            include: file.include,
             rules: file.rule,
             env_pass: file.env.pass,
         })

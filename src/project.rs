@@ -27,6 +27,9 @@ pub struct Project {
     pub local: Vec<String>,
     /// `[[setup]]`: what a node runs once before the first command there. Needs the workspace's trust.
     pub setup: Vec<Setup>,
+    /// `include = [".env.test"]`: secrets that go along all the same: names, or with a slash paths from the top. Needs the workspace's
+    /// trust.
+    pub include: Vec<String>,
 }
 
 /// One `[[setup]]` of the file.
@@ -95,7 +98,7 @@ impl Project {
 
     /// Whether it says anything that counts only with a person's word.
     pub fn widens(&self) -> bool {
-        !self.setup.is_empty()
+        !(self.setup.is_empty() && self.include.is_empty())
     }
 
     /// The words of the file by which a command is to run here, if it is.

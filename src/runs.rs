@@ -170,7 +170,7 @@ pub fn attach(id: &str) -> anyhow::Result<i32> {
             &record,
             &w.config,
             &w.paths,
-            false,
+            None,
             &door.output,
             &mut door.orders,
             &mut *door.told,

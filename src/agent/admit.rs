@@ -116,8 +116,8 @@ pub fn too_busy(load: &Load, facts: &Facts, allow_overload: bool) -> Option<Refu
         .map(Refusal::Overloaded)
 }
 
-/// Whether every need that does not lie in the mirror is met in `env`, with the programs in `path`.
-pub fn lacks(base: &Path, needs: &[NeedSpec], env: &[(OsString, OsString)], path: &OsStr) -> Option<Refusal> {
+/// Whether every program that does not lie in the mirror is in `path`, in the right version.
+pub fn lacks(base: &Path, needs: &[NeedSpec], path: &OsStr) -> Option<Refusal> {
     for spec in needs.iter().filter(|n| !n.need.program.contains('/')) {
         let name = &spec.need.program;
         let Some(program) = probe::find_program(OsStr::new(name), path) else {
@@ -129,9 +129,30 @@ pub fn lacks(base: &Path, needs: &[NeedSpec], env: &[(OsString, OsString)], path
         {
             return Some(Refusal::Lacks(format!("{name} is {found}, here {wanted}")));
         }
-        if let Some(module) = &spec.need.module
-            && !probe::has_module(&program, module, env)
-        {
+    }
+    None
+}
+
+/// Whether the Pythons that the run needs have their modules: in the run's environment and directory, where the command will see its
+/// tree.
+pub fn lacks_module(
+    needs: &[NeedSpec],
+    env: &[(OsString, OsString)],
+    dir: &Path,
+    path: &OsStr,
+    place: &Place,
+) -> Option<Refusal> {
+    for spec in needs {
+        let (name, Some(module)) = (&spec.need.program, &spec.need.module) else {
+            continue;
+        };
+        let Some(program) = find(name.as_bytes(), dir, path, place) else {
+            continue;
+        };
+        let mut command = std::process::Command::new(place.shown(&program));
+        command.env_clear().envs(env.iter().cloned());
+        // One that can't be entered is refused for that when the command starts.
+        if place.enter(&mut command, dir).is_ok() && !probe::has_module(&mut command, module) {
             return Some(Refusal::Lacks(format!("{name} has no module `{module}`")));
         }
     }

@@ -359,7 +359,7 @@ impl Supervisor {
         );
         // What the set-up brings is not there before it.
         let brings = !self.run.setup.is_empty() && mirror.is_some();
-        if !brings && let Some(why) = admit::lacks(&self.base, &self.run.needs, &env, &path) {
+        if !brings && let Some(why) = admit::lacks(&self.base, &self.run.needs, &path) {
             return Err(Stop::Refuse(why));
         }
         let mut share = None;
@@ -371,7 +371,7 @@ impl Supervisor {
         if let Some(root) = &root {
             admit::activate(&mut env, &self.run.path_prefix, root, &place);
         }
-        if brings && let Some(why) = admit::lacks(&self.base, &self.run.needs, &env, &path) {
+        if brings && let Some(why) = admit::lacks(&self.base, &self.run.needs, &path) {
             return Err(Stop::Refuse(why));
         }
 
@@ -390,6 +390,9 @@ impl Supervisor {
             ))));
         }
         self.check_inside(&dir, &path, &place)?;
+        if let Some(why) = admit::lacks_module(&self.run.needs, &env, &dir, &path, &place) {
+            return Err(Stop::Refuse(why));
+        }
         let program = self.run.argv.first().map_or(&[][..], Vec::as_slice);
         let program = admit::find(program, &dir, &path, &place).ok_or_else(|| {
             Stop::Refuse(Refusal::Lacks(format!(

@@ -69,6 +69,12 @@ pub fn look(
     let mut found = other_tools(tools, here);
     found.extend(unpassed(&names, &text));
     found.extend(refused(&text, forward::is_served));
+    found.extend(unimported(&text, |module| {
+        let python = ["python3", "python"]
+            .iter()
+            .find_map(|p| probe::find_program(OsStr::new(p), &path));
+        python.is_some_and(|p| probe::has_module(&mut std::process::Command::new(p), module))
+    }));
     found.truncate(MOST);
     found
 }
@@ -101,6 +107,23 @@ fn unpassed(names: &[String], text: &str) -> Vec<String> {
                 printable(n, 60)
             )
         })
+        .collect()
+}
+
+/// Python modules that the output says are missing, and that can be imported here.
+fn unimported(text: &str, is_here: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    for (at, mark) in text.match_indices("No module named ") {
+        let rest = text[at + mark.len()..].trim_start_matches(['\'', '"']);
+        let name: String = rest
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .take(80)
+            .collect();
+        names.extend(Some(name).filter(|n| !n.is_empty()));
+    }
+    let here = names.into_iter().take(3).filter(|n| is_here(n));
+    here.map(|n| format!("the Python module `{n}` is here, not there"))
         .collect()
 }
 
@@ -161,6 +184,16 @@ mod tests {
         let names = ["API_URL", "HOME", "OTHER", "X"].map(str::to_owned);
         let said = unpassed(&names, "KeyError: 'API_URL' in $HOME X MOTHER OTHER_2");
         assert_eq!(said, ["API_URL is set here and did not go along ([env] pass)"]);
+
+        let text = "E   ModuleNotFoundError: No module named 'numpy.core'\n/usr/bin/python3: No module named pytest\n\
+                    No module named 'gone'";
+        assert_eq!(
+            unimported(text, |m| m != "gone"),
+            [
+                "the Python module `numpy` is here, not there",
+                "the Python module `pytest` is here, not there"
+            ]
+        );
 
         let text = "could not connect to localhost:5432: Connection refused; ('127.0.0.1', 6379) port 80";
         let said = refused(text, |p| p != 80);

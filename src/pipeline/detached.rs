@@ -18,8 +18,11 @@ use crate::proto::{Down, Seen, Up};
 use crate::report::{self, Told};
 use crate::request::{Ending, Outcome};
 
-/// How long a node may take to say what became of its runs when nobody asked for that.
+/// How long the nodes may take, all together, to say what became of their runs when nobody asked for that.
 const BRIEFLY: Duration = Duration::from_secs(3);
+
+/// What is said of a run whose changes are not ready yet.
+const GOES_ON: &str = "it has not ended";
 
 /// How a run that is known here stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,13 +138,13 @@ async fn look(link: &Link, ids: &[String], limit: Duration) -> Result<Vec<Seen>,
     }
 }
 
-/// Attaches to a run: its output goes to `output` (from its beginning, or not at all with `quietly`), and when it ends what it
+/// Attaches to a run: its output goes to `output` (from its beginning, or not at all with `quietly`, which is also how long the node may take to answer), and when it ends what it
 /// changed comes home. `own_status` of the outcome is 75 where its end can't be known.
 pub async fn attach(
     record: &Record,
     config: &Config,
     paths: &Arc<Paths>,
-    quietly: bool,
+    quietly: Option<Duration>,
     output: &Output,
     orders: &mut mpsc::Receiver<Order>,
     told: &mut dyn Told,
@@ -151,7 +154,7 @@ pub async fn attach(
         o.run_id.clone_from(&record.id);
         o
     };
-    let limit = if quietly { BRIEFLY } else { Duration::from_secs(10) };
+    let limit = quietly.unwrap_or(Duration::from_secs(10));
     let node = match node_of(&record.node, config) {
         Ok(node) => node,
         Err(why) => return failed(&why),
@@ -160,10 +163,10 @@ pub async fn attach(
         Ok(link) => link,
         Err(why) => return failed(&why),
     };
-    if quietly
-        && !matches!(look(&link, std::slice::from_ref(&record.id), BRIEFLY).await, Ok(s) if matches!(s[..], [Seen::Ended { .. }]))
+    if quietly.is_some()
+        && !matches!(look(&link, std::slice::from_ref(&record.id), limit).await, Ok(s) if matches!(s[..], [Seen::Ended { .. }]))
     {
-        return failed("it has not ended");
+        return failed(GOES_ON);
     }
     let (tree, sent) = kept::tree(paths, record).unzip();
     let job = Job {
@@ -179,7 +182,7 @@ pub async fn attach(
         terminal: &mut Terminal::look(false),
         told,
     };
-    let have = if quietly { u64::MAX } else { 0 };
+    let have = if quietly.is_some() { u64::MAX } else { 0 };
     match run::attach(link, again, &job, sent, have, &mut caller).await {
         Ok(ran) => {
             kept::ended(paths, record, Some(ran.exit.ending), true);
@@ -219,10 +222,21 @@ pub async fn attach(
 
 /// Brings home what detached runs of this workspace changed that have ended meanwhile, and tells of each in one line.
 pub(super) async fn fetch(paths: &Arc<Paths>, config: &Config, root: &std::path::Path, told: &mut dyn Told) {
-    for record in kept::pending(paths, root) {
+    let pending = kept::pending(paths, root);
+    // Of all nodes together: the command waits for this.
+    let deadline = Instant::now() + BRIEFLY;
+    let mut silent: Vec<String> = Vec::new();
+    for record in pending {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if silent.contains(&record.node) || left.is_zero() {
+            continue;
+        }
         let (_tx, mut orders) = mpsc::channel(1);
         let nowhere = Output::to(Box::new(std::io::sink()), Box::new(std::io::sink()));
-        let outcome = attach(&record, config, paths, true, &nowhere, &mut orders, told).await;
+        let outcome = attach(&record, config, paths, Some(left), &nowhere, &mut orders, told).await;
+        if outcome.ending.is_none() && outcome.reason != GOES_ON {
+            silent.push(record.node.clone());
+        }
         if let Some(ending) = outcome.ending {
             let files = match outcome.back.0 {
                 0 => String::new(),

@@ -13,6 +13,7 @@ use crate::hook::call;
 use crate::paths::{self, Paths};
 use crate::plan::{Brings, Class, Verdict};
 use crate::proto::{BackSpec, Errand, MirrorKey};
+use crate::provision;
 use crate::request::{Detach, Origin, Request};
 use crate::sync::{self, ScanOptions, Workspace};
 
@@ -38,6 +39,7 @@ pub(super) fn scan(
     let options = ScanOptions {
         index: Some(paths.cache.join("index").join(&ws.key)),
         ignored_limit: config.policy.ignored_limit,
+        include: [config.include.clone(), provision::included(&ws, &paths.state)].concat(),
         ..ScanOptions::default()
     };
     paths::private_dir(&paths.cache.join("index")).map_err(|e| e.to_string())?;

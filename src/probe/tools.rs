@@ -1,7 +1,7 @@
 //! Programs: where they are, which version they have, which modules they can import.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -83,15 +83,12 @@ fn major_minor(text: &str) -> Option<String> {
         })
 }
 
-/// Whether a Python can import `module` in this environment. Nothing of the module is run but the packages above it.
-pub fn has_module(python: &Path, module: &str, env: &[(OsString, OsString)]) -> bool {
+/// Whether the Python that `command` starts can import `module` where and as `command` would run. Nothing of the module is run but the
+/// packages above it.
+pub fn has_module(command: &mut Command, module: &str) -> bool {
     let code = "import importlib.util,sys\ntry:\n s=importlib.util.find_spec(sys.argv[1])\nexcept Exception:\n s=None\nprint('yes' if s else 'no')";
-    let mut command = Command::new(python);
-    command
-        .args(["-c", code, module])
-        .env_clear()
-        .envs(env.iter().cloned());
-    output(&mut command, Duration::from_secs(5)).is_some_and(|o| o.trim() == "yes")
+    command.args(["-c", code, module]);
+    output(command, Duration::from_secs(5)).is_some_and(|o| o.trim() == "yes")
 }
 
 /// What a program prints on both its outputs, if it ends within `limit`; it gets a process group of its own and is killed with it.

@@ -75,8 +75,16 @@ impl Step {
 pub struct Setup {
     /// In order.
     pub steps: Vec<Step>,
-    /// Why they are not to be run, if so: one clause that says what to do.
+    /// What else `.cx.toml` wants and a person has not allowed, or why its steps are not to be run: one clause that says what to do.
     pub untrusted: Option<String>,
+}
+
+/// Secrets that `.cx.toml` of this workspace lets go along, if a person has said so.
+pub fn included(ws: &Workspace, state: &Path) -> Vec<String> {
+    match Project::load(&ws.root) {
+        Ok(p) if !p.include.is_empty() && trust::is_given(state, ws, &p) => p.include,
+        _ => Vec::new(),
+    }
 }
 
 impl Setup {
@@ -142,12 +150,16 @@ fn add_own(steps: &mut Vec<Step>, project: &Project, wanted: impl Fn(&project::S
 
 fn judged(steps: Vec<Step>, project: &Project, ws: &Workspace, state: &Path) -> Setup {
     let mut untrusted = None;
-    if !steps.is_empty() && !trust::is_given(state, ws, project) {
+    if !(steps.is_empty() && project.include.is_empty()) && !trust::is_given(state, ws, project) {
         let names: Vec<String> = steps.iter().take(3).map(|s| format!("`{}`", s.name)).collect();
-        untrusted = Some(format!(
-            "{} is not set up on nodes (cx trust allows it)",
-            names.join(", ")
-        ));
+        let mut whats = Vec::new();
+        if !names.is_empty() {
+            whats.push(format!("{} is not set up on nodes", names.join(", ")));
+        }
+        if let Some(first) = project.include.first() {
+            whats.push(format!("{} does not go along", printable(first, 60)));
+        }
+        untrusted = Some(format!("{} (cx trust allows it)", whats.join(", ")));
     }
     Setup { steps, untrusted }
 }

@@ -150,6 +150,10 @@ pub fn give(yes: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
         };
         writeln!(out, "  {}{at}", printable(&step.run, 400))?;
     }
+    if !project.include.is_empty() {
+        let names: Vec<String> = project.include.iter().map(|i| printable(i, 80)).collect();
+        writeln!(out, "  and get these secrets: {}", names.join(", "))?;
+    }
     if steps.is_empty() {
         writeln!(
             out,

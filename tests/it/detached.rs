@@ -119,3 +119,25 @@ fn a_detached_run_needs_a_node_and_a_known_id() {
     }
     p.cx(&["runs"]).ok();
 }
+
+#[test]
+fn many_runs_on_a_dead_node_are_asked_for_once() {
+    let tries = |runs: usize| {
+        let mut env = TestEnv::with_nodes(&["n1"]);
+        {
+            let p = env.project(&[("Makefile", "test:\n\t@echo $$HOME\n")]);
+            for _ in 0..runs {
+                p.cx(&["run", "--on", "n1", "--detach", "--", "true"]).ok();
+            }
+        }
+        env.end_clients();
+        // Every connection from now on hangs.
+        env.program("ssh", "#!/bin/sh\necho x >> $HOME/tries\nexec sleep 60\n");
+        let p = env.plain_project("app", &[]);
+        let out = p.cx(&["make", "test"]).ok();
+        assert_eq!(env.place(&out.stdout()), "local");
+        let tries = std::fs::read_to_string(env.home().join("tries")).unwrap();
+        tries.lines().count()
+    };
+    assert_eq!(tries(1), tries(4));
+}

@@ -272,3 +272,82 @@ fn a_mirror_that_was_lost_is_made_again() {
     assert_eq!(on_n1(&p, "cat a b").ok().stdout(), "1\n2\n");
     assert!(p.has("a") && p.has("b"), "{:?}", p.list());
 }
+
+#[test]
+fn what_comes_back_is_as_wide_as_the_node_is_trusted() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let makefile =
+        "build:\n\t@echo 2 > src; echo new > new; mkdir -p dist && echo app > dist/app; echo 2 > app.log\n";
+    for (write_back, comes) in [
+        ("all", &["src", "new", "dist/app", "app.log"][..]),
+        ("outputs", &["dist/app"]),
+        ("none", &[]),
+    ] {
+        env.write_config(&format!(
+            "[node.n1]\nwrite_back = \"{write_back}\"\n[[rule]]\nname = \"b\"\nmatch = [\"make build\"]\nclass = \"heavy\"\noutputs = [\"dist/**\"]\n"
+        ));
+        let p = env.named_project(
+            write_back,
+            &[
+                ("Makefile", makefile),
+                ("src", "1\n"),
+                (".gitignore", "dist/\n*.log\n"),
+            ],
+        );
+        p.write("app.log", "1\n");
+        let before = p.list();
+        let out = p.cx(&["make", "build"]).ok().says("[cx] n1 ");
+        let after = p.list();
+        let changed: Vec<&str> = ["src", "new", "dist/app", "app.log"]
+            .into_iter()
+            .filter(|f| {
+                let of = |list: &[String]| list.iter().find(|l| l.starts_with(&format!("{f} "))).cloned();
+                of(&before) != of(&after)
+            })
+            .collect();
+        assert_eq!(changed, comes, "{write_back}: {out:?}");
+        // What stayed there is no change here: the next run meets the tree as it is here, and this one says what is old.
+        assert_eq!(out.line().contains("stale here"), write_back != "all", "{out:?}");
+        let seen = p.cx(&["run", "--on", "n1", "--", "cat", "src"]).ok().stdout();
+        assert_eq!(seen, p.read("src"), "{write_back}");
+    }
+}
+
+#[test]
+fn secrets_go_along_where_a_person_named_them() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a", "")]);
+    for (path, text) in [
+        (".env", "1\n"),
+        ("sub/.env.test", "2\n"),
+        ("sub/deploy.key", "3\n"),
+    ] {
+        p.write(path, text);
+    }
+    let there = || on_n1(&p, "cat .env sub/.env.test sub/deploy.key 2>/dev/null; true").ok();
+    assert_eq!(there().stdout(), "");
+    // By the project, once it is trusted.
+    p.write(".cx.toml", "include = [\".env.test\"]\n");
+    let out = there();
+    assert_eq!(out.stdout(), "");
+    assert!(
+        out.line()
+            .contains(".env.test does not go along (cx trust allows it)"),
+        "{out:?}"
+    );
+    let shown = p.cx(&["trust", "--yes"]).ok().stdout();
+    assert!(shown.contains("get these secrets: .env.test"), "{shown}");
+    assert_eq!(there().stdout(), "2\n");
+    // By the user's own configuration.
+    let old = fs::read_to_string(env.config_path()).unwrap();
+    fs::write(
+        env.config_path(),
+        format!("include = [\"sub/deploy.key\"]\n{old}"),
+    )
+    .unwrap();
+    assert_eq!(there().stdout(), "2\n3\n");
+    assert_eq!(
+        (p.read(".env"), p.read("sub/deploy.key")),
+        ("1\n".into(), "3\n".into())
+    );
+}
