@@ -150,7 +150,8 @@ fn add_own(steps: &mut Vec<Step>, project: &Project, wanted: impl Fn(&project::S
 
 fn judged(steps: Vec<Step>, project: &Project, ws: &Workspace, state: &Path) -> Setup {
     let mut untrusted = None;
-    if !(steps.is_empty() && project.include.is_empty()) && !trust::is_given(state, ws, project) {
+    let wants = !steps.is_empty() || !project.include.is_empty();
+    if wants && !trust::is_given(state, ws, project) {
         let names: Vec<String> = steps.iter().take(3).map(|s| format!("`{}`", s.name)).collect();
         let mut whats = Vec::new();
         if !names.is_empty() {
