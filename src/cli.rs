@@ -368,7 +368,11 @@ pub fn main() -> ExitCode {
         }
         Some(a) if a == "shim" => return shims::start(args.collect()),
         Some(a) if a == "mcp" => {
-            if let Some(options) = mcp::options(args) {
+            let rest: Vec<OsString> = args.collect();
+            if rest == ["keep"] {
+                return mcp::keep();
+            }
+            if let Some(options) = mcp::options(rest.into_iter()) {
                 return served(mcp::run(options));
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use serde_json::json;
 
-use crate::client::kept::{self, Record};
+use crate::client::kept::{self, Record, here};
 use crate::client::stdio::Output;
 use crate::config::Config;
 use crate::node::printable;
@@ -122,6 +122,10 @@ fn as_value(r: &Record, state: &State) -> serde_json::Value {
 pub fn logs(id: &str, follow: bool) -> anyhow::Result<i32> {
     let w = World::new()?;
     let record = kept::find(&w.paths, id)?;
+    if record.node == here::HERE {
+        print_log(&w.paths, &record, follow)?;
+        return Ok(0);
+    }
     w.runtime.block_on(async {
         let link = detached::link(&record.node, &w.config, &w.paths, ANSWER)
             .await
@@ -146,6 +150,24 @@ pub fn logs(id: &str, follow: bool) -> anyhow::Result<i32> {
     })
 }
 
+/// Prints the output of a run on this machine; with `follow`, until it ends.
+fn print_log(paths: &Paths, record: &Record, follow: bool) -> anyhow::Result<()> {
+    let gone = || format!("the output of run {} is gone", record.id);
+    let path = record.log.as_ref().with_context(gone)?;
+    let mut log = std::fs::File::open(path).with_context(gone)?;
+    let mut out = std::io::stdout().lock();
+    loop {
+        // Asked first: what comes before its end is in the log by then.
+        let goes_on = follow && here::is_going(paths, &record.id);
+        std::io::copy(&mut log, &mut out)?;
+        out.flush()?;
+        if !goes_on {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Goes on with a run as if it had never been left.
 ///
 /// # Errors
@@ -153,6 +175,14 @@ pub fn logs(id: &str, follow: bool) -> anyhow::Result<i32> {
 pub fn attach(id: &str) -> anyhow::Result<i32> {
     let w = World::new()?;
     let record = kept::find(&w.paths, id)?;
+    if record.node == here::HERE {
+        print_log(&w.paths, &record, true)?;
+        return Ok(match kept::find(&w.paths, &record.id)?.ending {
+            Some(Ending::Code(c)) => c,
+            Some(Ending::Signal(n)) => crate::local::die_by(n),
+            None => report::LOST,
+        });
+    }
     let request = Request {
         origin: if crate::cli::under_an_agent() {
             Origin::Agent
@@ -202,6 +232,17 @@ pub fn attach(id: &str) -> anyhow::Result<i32> {
 pub fn cancel(id: &str, out: &mut dyn Write) -> anyhow::Result<i32> {
     let w = World::new()?;
     let record = kept::find(&w.paths, id)?;
+    if record.node == here::HERE {
+        let told =
+            here::stop(&w.paths, &record.id).with_context(|| format!("run {} can't be told", record.id))?;
+        let how = if told {
+            "was told to end"
+        } else {
+            "has ended already"
+        };
+        writeln!(out, "run {} on this machine {how}", record.short())?;
+        return Ok(0);
+    }
     let told = w.runtime.block_on(async {
         let link = detached::link(&record.node, &w.config, &w.paths, ANSWER)
             .await

@@ -1,7 +1,9 @@
 //! Runs that go on without a cx that waits for them: one record each on disk here, so that any later cx can come for them.
 //!
 //! `STATE/runs/ID.json` says what it is and how it ended; `ID.sent`, while something may still come back, what the mirror had when
-//! it started, against which what comes back is judged.
+//! it started, against which what comes back is judged; `ID.lock`, while it goes on on this machine, that it does.
+
+pub mod here;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,6 +44,9 @@ pub struct Record {
     pub ending: Option<Ending>,
     /// Whether what it changed was brought back.
     pub fetched: bool,
+    /// Its output, where that lies on this machine.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
 }
 
 impl Record {
@@ -119,6 +124,7 @@ pub fn keep(
             started_ms: now_ms(),
             ending: None,
             fetched: false,
+            log: None,
         },
     )?;
     sweep(paths);
@@ -228,7 +234,7 @@ fn sweep(paths: &Paths) {
         .filter(|r| r.fetched || now.saturating_sub(r.started_ms) > OLD_MS);
     for (i, r) in ended.enumerate() {
         if i >= MOST || now.saturating_sub(r.started_ms) > OLD_MS {
-            for end in ["json", "sent"] {
+            for end in ["json", "sent", "lock"] {
                 let _ = fs::remove_file(dir(paths).join(format!("{}.{end}", r.id)));
             }
         }

@@ -62,7 +62,7 @@ pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended) {
         let (live, ended) = (live.clone(), ended.clone());
         tasks.spawn(async move {
             let command = &live.commands[i];
-            let ran = on_node(&request, placed, command, live.timeout(), ended).await;
+            let ran = on_node(&request, placed, command, live.limits(), ended).await;
             command.set_ran(ran);
             drop(permit);
         });
@@ -84,30 +84,40 @@ pub fn summary(ran: &[Ran]) -> String {
         .filter(|r| r.state == State::Ended(Ending::Code(0)))
         .count();
     let running = ran.iter().filter(|r| r.state == State::Detached).count();
+    let waiting = ran.iter().filter(|r| r.state == State::Waiting).count();
     let not_run = ran.iter().filter(|r| r.state == State::NotRun).count();
-    let failed = ran.len() - ok - running - not_run;
+    let failed = ran.len() - ok - running - waiting - not_run;
     let took = ran.iter().map(|r| r.took).max().unwrap_or_default();
     let mut counts = vec![format!("{ok} ok")];
-    for (n, what) in [(failed, "failed"), (running, "running"), (not_run, "not run")] {
+    for (n, what) in [
+        (failed, "failed"),
+        (running, "running"),
+        (waiting, "waiting"),
+        (not_run, "not run"),
+    ] {
         if n > 0 {
             counts.push(format!("{n} {what}"));
         }
     }
     let mut places: Vec<(&str, usize)> = Vec::new();
-    for r in ran {
+    for r in ran.iter().filter(|r| r.state != State::Waiting) {
         match places.iter_mut().find(|(p, _)| *p == r.place) {
             Some((_, n)) => *n += 1,
             None => places.push((&r.place, 1)),
         }
     }
     let places: Vec<String> = places.iter().map(|(p, n)| format!("{p} {n}")).collect();
-    format!(
-        "{} commands: {}; {}; {}",
+    let mut summary = format!(
+        "{} commands: {}; {}",
         ran.len(),
         counts.join(", "),
-        text::seconds(took),
-        places.join(", ")
-    )
+        text::seconds(took)
+    );
+    if !places.is_empty() {
+        summary.push_str("; ");
+        summary.push_str(&places.join(", "));
+    }
+    summary
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const HEAD: usize = 64 << 10;
 const TAIL: usize = 192 << 10;
 
 /// A log grows to this many bytes at most; a command that prints for ever must not fill the disk.
-const MAX_LOG: u64 = 256 << 20;
+pub const MAX_LOG: u64 = 256 << 20;
 
 /// Logs are kept this long.
 const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -69,6 +69,13 @@ impl Capture {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Leaves the log to another process, which is told where it lies.
+    pub fn leave_log(&self) -> Option<PathBuf> {
+        let mut kept = self.kept();
+        kept.log = None;
+        kept.path.clone()
+    }
+
     /// Takes in a piece of output.
     pub fn add(&self, data: &[u8]) {
         let mut kept = self.kept();
@@ -93,7 +100,10 @@ impl Capture {
         Raw {
             head: kept.head.clone(),
             gap: kept.total - (kept.head.len() + kept.tail.len()) as u64,
-            tail: kept.tail.iter().copied().collect(),
+            tail: {
+                let (first, second) = kept.tail.as_slices();
+                [first, second].concat()
+            },
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::capture::Capture;
 use super::ran::{Ran, State};
 use super::tools::Call;
-use super::{batch, shell, text};
+use super::{batch, keeper, shell, text};
 use crate::client::run::Order;
 use crate::client::stdio::Output;
 use crate::client::terminal::Terminal;
@@ -47,24 +47,25 @@ pub struct Command {
     pub capture: Capture,
     /// Where it runs, once that is known.
     place: Arc<Mutex<Option<String>>>,
+    /// It goes on here, whatever becomes of this server.
+    let_go: watch::Sender<bool>,
     /// What came of it, once that is known.
     ran: OnceLock<Ran>,
 }
 
 impl Command {
-    /// Whether it is on a node.
-    fn is_away(&self) -> bool {
+    /// Whether it has been started somewhere.
+    fn is_placed(&self) -> bool {
         self.place
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .is_some_and(|p| p != "local")
+            .is_some()
     }
 
     /// Where it runs, as far as known.
     pub fn place(&self) -> String {
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        place.clone().unwrap_or_else(|| "starting".into())
+        place.clone().unwrap_or_else(|| "none".into())
     }
 
     /// What came of it, if it has ended.
@@ -114,6 +115,7 @@ impl Live {
                 id,
                 text: t.clone(),
                 place: Arc::default(),
+                let_go: watch::Sender::new(false),
                 ran: OnceLock::new(),
             }
         });
@@ -126,9 +128,9 @@ impl Live {
         }
     }
 
-    /// How long each of its commands may take.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
+    /// How long each of its commands may take, and when nobody waits for it any more.
+    pub fn limits(&self) -> (Duration, Option<Instant>) {
+        (self.timeout, self.leave_at)
     }
 
     /// When its runs on nodes go on without this server.
@@ -136,15 +138,20 @@ impl Live {
         self.leave_at.map(Detach::At)
     }
 
-    /// Waits until nobody waits for its end any more: for a while longer than a run on a node needs to be let go; for ever, where
-    /// calls are not left.
+    /// Waits until nobody waits for its end any more: until its runs were let go, which takes those on nodes a while; for ever, where calls
+    /// are not left.
     pub async fn left(&self) {
         let Some(at) = self.leave_at else {
             return std::future::pending().await;
         };
         tokio::time::sleep_until(at.into()).await;
-        if self.commands.iter().any(|c| c.ran().is_none() && c.is_away()) {
-            tokio::time::sleep(LET_GO).await;
+        let late = Instant::now() + LET_GO;
+        for command in self.commands.iter().filter(|c| c.ran().is_none()) {
+            let mut let_go = command.let_go.subscribe();
+            if command.is_placed() {
+                // A run on a node that was let go has its result.
+                let _ = tokio::time::timeout_at(late.into(), let_go.wait_for(|yes| *yes)).await;
+            }
         }
     }
 
@@ -157,7 +164,11 @@ impl Live {
     pub fn so_far(&self) -> Vec<Ran> {
         let still = |c: &Command| Ran {
             place: c.place(),
-            state: State::Detached,
+            state: if c.is_placed() {
+                State::Detached
+            } else {
+                State::Waiting
+            },
             took: self.begun.elapsed(),
             reason: String::new(),
             is_plain: false,
@@ -236,7 +247,7 @@ pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended
     let ran = if demands.is_pinned() {
         let request = Arc::new(Request::script(&command.text, cwd, demands));
         let placed = pipeline::place(request.clone()).await;
-        on_node(&request, placed, command, live.timeout, ended).await
+        on_node(&request, placed, command, live.limits(), ended).await
     } else {
         let auto_route = !matches!(
             call,
@@ -245,7 +256,7 @@ pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended
                 ..
             }
         );
-        here(&command.text, &cwd, auto_route, command, live.timeout, ended).await
+        here(&command.text, &cwd, auto_route, command, live.limits(), ended).await
     };
     command.set_ran(ran);
 }
@@ -307,12 +318,12 @@ impl Told for Listener {
     }
 }
 
-/// Runs a text in one shell on a node; where the pipeline has it run here, in one here.
+/// Runs a text in one shell on a node, for so long and left alone from that moment on; where the pipeline has it run here, in one here.
 pub async fn on_node(
     request: &Request,
     placed: Placed,
     command: &Command,
-    timeout: Duration,
+    (timeout, leave_at): (Duration, Option<Instant>),
     ended: Ended,
 ) -> Ran {
     let begun = Instant::now();
@@ -344,7 +355,7 @@ pub async fn on_node(
                 &request.cwd,
                 false,
                 command,
-                left,
+                (left, leave_at),
                 ended,
             )
             .await;
@@ -374,13 +385,13 @@ pub async fn on_node(
     }
 }
 
-/// Runs a text in one shell on this machine, rewritten as the hook would where parts of it may leave.
+/// Runs a text in one shell on this machine, for so long and left alone from that moment on, rewritten as the hook would where parts of it may leave.
 pub async fn here(
     text: &str,
     cwd: &Path,
     auto_route: bool,
     command: &Command,
-    timeout: Duration,
+    (timeout, leave_at): (Duration, Option<Instant>),
     ended: Ended,
 ) -> Ran {
     let begun = Instant::now();
@@ -400,13 +411,22 @@ pub async fn here(
         more.push(("CX_LOCAL".into(), "1".into()));
     }
     let (orders, mut receiver) = mpsc::channel(4);
-    let script = rewritten.as_deref().unwrap_or(text);
-    let run = shell::run(
-        script,
-        cwd,
-        shell::environment(more),
+    let task = keeper::Task {
+        id: command.id.clone(),
+        shown: text.to_owned(),
+        text: rewritten.unwrap_or_else(|| text.to_owned()),
+        cwd: cwd.to_owned(),
+        log: command.capture.leave_log(),
+        timeout_ms: timeout.as_millis() as u64,
+    };
+    let env = shell::environment(more);
+    let run = keeper::run(
+        &task,
+        env,
         &command.capture,
         &mut receiver,
+        leave_at.map(Into::into),
+        || _ = command.let_go.send_replace(true),
     );
     let (end, why) = until(run, orders, timeout, ended).await;
     let reports = Paths::from_env()

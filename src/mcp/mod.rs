@@ -9,7 +9,9 @@ mod allowed;
 mod batch;
 mod capture;
 mod exec;
+mod keeper;
 mod ran;
+mod result;
 mod server;
 mod shell;
 mod status;
@@ -25,6 +27,7 @@ use rmcp::ServiceExt;
 use rmcp::transport::io::stdio_pipes;
 use tokio::sync::watch;
 
+pub use self::keeper::main as keep;
 pub use self::server::Options;
 use self::server::Server;
 use crate::hook::{asked, note};

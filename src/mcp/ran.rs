@@ -1,11 +1,12 @@
 //! What came of one command, and how it is told: to a model as text, to programs as fields.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::capture::Capture;
-use super::text;
+use super::text::{self, Text};
 use crate::client::kept;
 use crate::report::{DETACHED, LOST};
 use crate::request::{Ending, Outcome};
@@ -24,6 +25,8 @@ pub enum State {
     Cancelled,
     /// It goes on, and the call does not wait for it.
     Detached,
+    /// It has not started yet, and the call does not wait for it.
+    Waiting,
     /// The node was lost after the start.
     Lost,
     /// Nothing was started.
@@ -119,6 +122,7 @@ impl Ran {
             State::TimedOut(_) => format!("[{place} timed out {took}]"),
             State::Cancelled => format!("[{place} cancelled {took}]"),
             State::Detached => format!("[{place} running {took}]"),
+            State::Waiting => format!("[waiting {took}]"),
             State::Lost => format!("[{place} lost {took}]"),
             State::NotRun => "[not run]".into(),
         };
@@ -133,6 +137,10 @@ impl Ran {
             State::Detached => more.insert(
                 0,
                 format!("it goes on as run {}; cluster_status shows how it ends", self.id),
+            ),
+            State::Waiting => more.insert(
+                0,
+                format!("run {} starts when a slot is free, unless this server ends before; cluster_status shows it", self.id),
             ),
             _ if here => more.insert(0, self.reason.clone()),
             _ => {}
@@ -163,28 +171,6 @@ impl Ran {
         }
     }
 
-    /// The result's text within `limit` bytes, and whether output was left out of it.
-    pub fn text(&self, limit: usize) -> (String, bool) {
-        let mut end = self.last_line();
-        if let Some(options) = self.options() {
-            end.push('\n');
-            end.push_str(options);
-        }
-        end.truncate(end.floor_char_boundary(end.len().min(limit / 2)));
-        let room = limit.saturating_sub(end.len() + 1);
-        let (mut text, cut) = text::fit(&self.capture.raw(), room, self.capture.path().as_deref());
-        if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
-        }
-        text.push_str(&end);
-        (text, cut)
-    }
-
-    /// The output's size once it is a text, as far as it is kept.
-    pub fn size(&self) -> usize {
-        text::fit(&self.capture.raw(), LIMIT, None).0.len()
-    }
-
     /// The word for its state.
     pub fn state(&self) -> &'static str {
         match self.state {
@@ -193,6 +179,7 @@ impl Ran {
             State::TimedOut(_) => "timed_out",
             State::Cancelled => "cancelled",
             State::Detached => "detached",
+            State::Waiting => "waiting",
             State::Lost => "lost",
             State::NotRun => "not_run",
         }
@@ -215,6 +202,52 @@ impl Ran {
             "reason": text::redact(&self.reason),
             "run_id": self.id,
         })
+    }
+}
+
+/// One command's result as a model sees it: its output, made into text once, and the last line.
+pub struct Block {
+    text: Text,
+    end: String,
+    log: Option<PathBuf>,
+}
+
+impl Block {
+    /// Of a command's result. The work grows with the output that was kept: nothing for the threads that serve.
+    pub fn of(ran: &Ran) -> Block {
+        let mut end = ran.last_line();
+        if let Some(options) = ran.options() {
+            end.push('\n');
+            end.push_str(options);
+        }
+        Block {
+            text: Text::of(ran.capture.raw()),
+            end,
+            log: ran.capture.path(),
+        }
+    }
+
+    /// Its size if nothing is left out, bytes.
+    pub fn size(&self) -> usize {
+        self.text.len() + 1 + self.end.len()
+    }
+
+    /// All of it within `limit` bytes, and whether output was left out.
+    pub fn text(&self, limit: usize) -> (String, bool) {
+        let end = &self.end[..self.end.floor_char_boundary(self.end.len().min(limit / 2))];
+        let room = limit.saturating_sub(end.len() + 1);
+        let (output, cut) = self.text.fit(room, self.log.as_deref());
+        let mut text = output.into_owned();
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(end);
+        (text, cut)
+    }
+
+    /// Only the output, within `limit` bytes.
+    pub fn output(&self, limit: usize) -> String {
+        self.text.fit(limit, self.log.as_deref()).0.into_owned()
     }
 }
 
@@ -255,7 +288,7 @@ mod tests {
 
     #[test]
     fn the_last_line_says_where_and_how() {
-        let text = |state| ran(state).text(LIMIT).0;
+        let text = |state| Block::of(&ran(state)).text(LIMIT).0;
         assert_eq!(
             text(State::Ended(Ending::Code(3))),
             "out\nput\n[tower exit 3 12.4s]"

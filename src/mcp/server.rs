@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ListToolsResult,
-    MetaObject, PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
+    PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
 use super::exec::{self, Live};
-use super::ran::{LIMIT, Ran, State, shares};
+use super::ran::State;
+use super::result::{self, refused};
 use super::tools::{self, Bad, Call, Common};
 use super::{allowed, status};
 use crate::config::Config;
@@ -173,13 +174,19 @@ impl Server {
         });
         self.wait(work, &live, cancel, context).await;
         let ran = live.so_far();
-        let result = self.result(&call, &ran);
+        let result = tokio::task::spawn_blocking({
+            let (ran, structured) = (ran.clone(), self.inner.options.structured);
+            move || result::of(&call, &ran, structured)
+        });
+        let result = result
+            .await
+            .unwrap_or_else(|_| refused("the result can't be shown"));
         if live.has_ended() {
             self.runs().retain(|r| !Arc::ptr_eq(r, &live));
         }
         for one in ran
             .iter()
-            .filter(|r| r.capture.total() == 0 && r.state != State::Detached)
+            .filter(|r| r.capture.total() == 0 && !matches!(r.state, State::Detached | State::Waiting))
         {
             one.capture.forget_log();
         }
@@ -252,71 +259,6 @@ impl Server {
             Err(_) => refused("looking at the machines failed"),
         }
     }
-
-    fn result(&self, call: &Call, ran: &[Ran]) -> CallToolResult {
-        let (text, fields, structured) = match (call, ran) {
-            (Call::Parallel { commands, .. }, ran) => batch(commands, ran),
-            (_, [one]) => {
-                let (text, cut) = one.text(LIMIT);
-                let fields = one.fields(cut);
-                let structured = with_output(fields.clone(), one, LIMIT);
-                (text, fields, structured)
-            }
-            _ => return refused("the call ended without a result"),
-        };
-        let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
-        result.is_error = Some(!ran.is_empty() && ran.iter().all(Ran::is_error));
-        let mut meta = MetaObject::default();
-        meta.0.insert("cx/result".into(), fields);
-        result.meta = Some(meta);
-        if self.inner.options.structured {
-            result.structured_content = Some(structured);
-        }
-        result
-    }
-}
-
-/// The fields with the output among them, for programs that take nothing else.
-fn with_output(mut fields: Value, ran: &Ran, limit: usize) -> Value {
-    let path = ran.capture.path();
-    fields["output"] = super::text::fit(&ran.capture.raw(), limit, path.as_deref())
-        .0
-        .into();
-    fields
-}
-
-/// The text, `_meta` and structured content of several results: one line of summary, then a block each, in the order given.
-fn batch(commands: &[String], ran: &[Ran]) -> (String, Value, Value) {
-    let summary = super::batch::summary(ran);
-    let heads: Vec<String> = commands
-        .iter()
-        .enumerate()
-        .map(|(i, c)| {
-            let line = super::text::clean(c.as_bytes()).replace('\n', " ");
-            format!("\n\n== {}: {}\n", i + 1, crate::node::printable(&line, 120))
-        })
-        .collect();
-    let fixed = summary.len() + heads.iter().map(String::len).sum::<usize>();
-    let sizes: Vec<usize> = ran.iter().map(|r| r.size() + r.last_line().len() + 200).collect();
-    let shares = shares(&sizes, LIMIT.saturating_sub(fixed));
-    let mut text = summary.clone();
-    let (mut fields, mut structured) = (Vec::new(), Vec::new());
-    for ((one, head), share) in ran.iter().zip(&heads).zip(shares) {
-        let (block, cut) = one.text(share);
-        text.push_str(head);
-        text.push_str(&block);
-        fields.push(one.fields(cut));
-        structured.push(with_output(one.fields(cut), one, share));
-    }
-    (
-        text,
-        json!({ "runs": fields }),
-        json!({ "summary": summary, "runs": structured }),
-    )
-}
-
-fn refused(why: &str) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(why.to_owned())])
 }
 
 /// Tells of a run's progress until the run ends, where the caller wants to know. Never returns.

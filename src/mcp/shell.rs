@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::capture::Capture;
 use crate::client::run::Order;
 use crate::request::Ending;
 
 /// From TERM to KILL.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether something is left of a group that was told to end.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// After the shell's own end its output is read on for this long after the last byte: a background child that holds the pipe does
 /// not hold the call.
@@ -58,15 +60,14 @@ pub fn environment(more: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)>
         .collect()
 }
 
-/// Runs `text` to its end, or until an order ends it.
+/// Runs `text` in this process's environment to its end, or until an order ends it.
 ///
 /// # Errors
 /// When no shell can be started.
 pub async fn run(
     text: &str,
     cwd: &Path,
-    env: Vec<(OsString, OsString)>,
-    capture: &Capture,
+    mut output_to: impl AsyncFnMut(&[u8]),
     orders: &mut mpsc::Receiver<Order>,
 ) -> io::Result<Ending> {
     // One pipe, so that the order of both streams holds.
@@ -76,8 +77,6 @@ pub async fn run(
         .arg("-c")
         .arg(text)
         .current_dir(cwd)
-        .env_clear()
-        .envs(env)
         .stdin(Stdio::null())
         .stdout(Stdio::from(write.try_clone()?))
         .stderr(Stdio::from(write));
@@ -100,12 +99,12 @@ pub async fn run(
     let mut buf = vec![0; 64 << 10];
     let never = Instant::now() + Duration::from_secs(365 * 24 * 3600);
     let (mut open, mut kill_at, mut stray_at) = (true, never, never);
-    let mut ended = None;
+    let (mut told, mut ended) = (false, None);
     loop {
         tokio::select! {
             n = output.read(&mut buf), if open => match n {
                 Ok(n) if n > 0 => {
-                    capture.add(&buf[..n]);
+                    output_to(&buf[..n]).await;
                     if ended.is_some() {
                         stray_at = Instant::now() + STRAY;
                     }
@@ -114,21 +113,32 @@ pub async fn run(
             },
             status = child.wait(), if ended.is_none() => {
                 ended = Some(status?);
-                guard.0 = None;
                 stray_at = Instant::now() + STRAY;
+                if !told {
+                    // A command that ends by itself may leave children behind.
+                    guard.0 = None;
+                }
             }
             Some(order) = orders.recv() => {
                 let signal = Signal::from_named_raw(order.signal()).unwrap_or(Signal::TERM);
                 kill(group, signal);
+                told = true;
                 kill_at = kill_at.min(Instant::now() + GRACE);
             }
             () = tokio::time::sleep_until(kill_at) => {
                 kill(group, Signal::KILL);
+                guard.0 = None;
                 kill_at = never;
+            }
+            // One that was told to end leaves nothing: what is left of its group has its time, too.
+            () = tokio::time::sleep(LOOK), if told && ended.is_some() && guard.0.is_some() => {
+                if group.is_none_or(|g| test_kill_process_group(g).is_err()) {
+                    guard.0 = None;
+                }
             }
             () = tokio::time::sleep_until(stray_at) => open = false,
         }
-        if let Some(status) = ended.filter(|_| !open) {
+        if let Some(status) = ended.filter(|_| !open && guard.0.is_none()) {
             return Ok(match status.signal() {
                 Some(n) => Ending::Signal(n),
                 None => Ending::Code(status.code().unwrap_or(0)),
@@ -168,7 +178,7 @@ mod tests {
 
     fn sh(text: &str, order_after: Option<u64>) -> (Ending, String) {
         let dir = tempfile::tempdir().unwrap();
-        let capture = Capture::new(&dir.path().join("logs"), "x");
+        let mut output = Vec::new();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -181,11 +191,10 @@ mod tests {
                     let _ = tx.send(Order::Cancel).await;
                 });
             }
-            run(text, dir.path(), environment(Vec::new()), &capture, &mut rx)
-                .await
-                .unwrap()
+            let to = async |data: &[u8]| output.extend_from_slice(data);
+            run(text, dir.path(), to, &mut rx).await.unwrap()
         });
-        (ending, String::from_utf8(capture.raw().head).unwrap())
+        (ending, String::from_utf8(output).unwrap())
     }
 
     #[test]
@@ -207,6 +216,17 @@ mod tests {
         assert_eq!(sh("sleep 30 | sleep 30", Some(50)).0, Ending::Signal(15));
         let (ending, _) = sh("trap 'echo got it' TERM; while :; do sleep 0.1; done", Some(200));
         assert_eq!(ending, Ending::Signal(9));
+        // The shell heeds what its child does not.
+        let text = "sh -c 'trap : TERM; echo $$; while :; do sleep 0.1; done'; true";
+        let (ending, output) = sh(text, Some(300));
+        assert_eq!(ending, Ending::Signal(15));
+        let child = Pid::from_raw(output.lines().next().unwrap().parse().unwrap()).unwrap();
+        let begun = std::time::Instant::now();
+        // Killed, and gone as soon as whoever inherited it has looked.
+        while rustix::process::test_kill_process(child).is_ok() {
+            assert!(begun.elapsed().as_secs() < 30, "{output} still runs");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

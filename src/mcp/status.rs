@@ -7,11 +7,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::exec::{Live, shown};
+use super::ran::State;
 use super::text;
 use crate::client::kept::Record;
+use crate::client::kept::here::HERE;
 use crate::node::printable;
 use crate::paths::now_ms;
-use crate::pipeline::State;
+use crate::pipeline::State as Stands;
 use crate::request::Ending;
 use crate::{pipeline, status};
 
@@ -48,7 +50,7 @@ const FIELDS: [&str; 19] = [
 ///
 /// # Errors
 /// When the configuration can't be read.
-pub fn look(home: &Path, runs: &[Arc<Live>], kept: &[(Record, State)]) -> anyhow::Result<(String, Value)> {
+pub fn look(home: &Path, runs: &[Arc<Live>], kept: &[(Record, Stands)]) -> anyhow::Result<(String, Value)> {
     // What can't be asked is told with its age.
     let _ = pipeline::refresh_stale(ASK);
     let (mut table, mut fields) = (Vec::new(), Vec::new());
@@ -73,16 +75,20 @@ pub fn look(home: &Path, runs: &[Arc<Live>], kept: &[(Record, State)]) -> anyhow
         })
         .collect();
     let mut lines = text::clean(&table);
-    let mut list = Vec::new();
+    let (mut list, mut known) = (Vec::new(), Vec::new());
     for live in runs {
         for (command, ran) in live.commands.iter().zip(live.so_far()) {
-            if kept.iter().any(|(r, _)| r.short() == ran.id) {
+            if kept.iter().any(|(r, _)| r.node != HERE && r.short() == ran.id) {
                 continue;
             }
+            known.push(ran.id.clone());
             let ended = command.ran().is_some();
-            let state = if ended { ran.state() } else { "running" };
+            let state = match ran.state {
+                State::Detached => "running",
+                _ => ran.state(),
+            };
             let what = shown(&command.text);
-            let line = if ended {
+            let line = if ended || ran.state == State::Waiting {
                 ran.last_line()
             } else {
                 let now = command.capture.last_line();
@@ -99,8 +105,16 @@ pub fn look(home: &Path, runs: &[Arc<Live>], kept: &[(Record, State)]) -> anyhow
             list.push(run);
         }
     }
-    let here = |r: &Record| r.workspace.as_ref().is_some_and(|w| home.starts_with(w));
-    let told = kept.iter().filter(|(r, s)| *s == State::Going || here(r));
+    let here = |r: &Record| {
+        r.workspace
+            .as_ref()
+            .is_some_and(|w| home.starts_with(w) || w.starts_with(home))
+    };
+    let told = kept
+        .iter()
+        .filter(|(r, s)| *s == Stands::Going || here(r))
+        // What this server let go of here it still sees best.
+        .filter(|(r, _)| !known.contains(&r.id));
     for (record, state) in told.take(MOST) {
         let (text, fields) = detached(record, state);
         lines.push_str(&text);
@@ -110,22 +124,24 @@ pub fn look(home: &Path, runs: &[Arc<Live>], kept: &[(Record, State)]) -> anyhow
 }
 
 /// A run that goes on, or went on, by itself.
-fn detached(record: &Record, state: &State) -> (String, Value) {
-    let (id, node) = (record.short(), &record.node);
+fn detached(record: &Record, state: &Stands) -> (String, Value) {
+    let node = &record.node;
+    // The name under which it was let go.
+    let id = if node == HERE { &record.id } else { record.short() };
     let home = match (record.fetched, state) {
-        (false, State::Ended(_)) => {
+        (false, Stands::Ended(_)) => {
             format!("; what it changed comes back with the next run on a node here, or by `cx attach {id}`")
         }
         _ => String::new(),
     };
     let (word, status, how) = match state {
-        State::Going => {
+        Stands::Going => {
             let took = Duration::from_millis(now_ms().saturating_sub(record.started_ms));
             ("running", None, format!("running {}", text::seconds(took)))
         }
-        State::Ended(Ending::Code(c)) => ("exited", Some(*c), format!("exit {c}")),
-        State::Ended(Ending::Signal(n)) => ("signaled", Some(128 + n), format!("signal {n}")),
-        State::Unknown(why) => ("unknown", None, format!("unknown: {}", printable(why, 200))),
+        Stands::Ended(Ending::Code(c)) => ("exited", Some(*c), format!("exit {c}")),
+        Stands::Ended(Ending::Signal(n)) => ("signaled", Some(128 + n), format!("signal {n}")),
+        Stands::Unknown(why) => ("unknown", None, format!("unknown: {}", printable(why, 200))),
     };
     // A text that ran in one shell stands last.
     let what = shown(record.command.last().map_or("", String::as_str));

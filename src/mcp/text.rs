@@ -9,6 +9,9 @@ use regex::{Regex, RegexBuilder};
 
 use super::capture::Raw;
 
+/// The longest string (a title, a link) within an escape sequence, characters. What seems longer has lost its end, and is text.
+const MAX_STRING: usize = 4096;
+
 /// Strips escape sequences and control characters, folds what carriage returns and backspaces overwrite, and replaces what is not
 /// UTF-8.
 pub fn clean(bytes: &[u8]) -> String {
@@ -16,6 +19,8 @@ pub fn clean(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut line = String::new();
     let mut chars = text.chars().peekable();
+    // A text of nothing but beginnings of escape sequences must not be looked through once for each of them.
+    let mut ahead = text.len() + MAX_STRING;
     // A carriage return takes effect with what follows it: at the end of a line it is nothing.
     let mut returned = false;
     while let Some(c) = chars.next() {
@@ -30,7 +35,7 @@ pub fn clean(bytes: &[u8]) -> String {
             '\u{8}' => {
                 line.pop();
             }
-            '\u{1b}' | '\u{9b}' => skip_escape(c, &mut chars),
+            '\u{1b}' | '\u{9b}' => skip_escape(c, &mut chars, &mut ahead),
             '\t' => line.push(c),
             // Direction marks and their like could show a text other than it is.
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}' => {}
@@ -47,8 +52,9 @@ pub fn clean(bytes: &[u8]) -> String {
     out
 }
 
-/// Reads on to the end of an escape sequence (ECMA-48): CSI, OSC and other strings, or two characters.
-fn skip_escape(first: char, chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+/// Reads on to the end of an escape sequence (ECMA-48): CSI, OSC and other strings, or two characters. `budget`: how many characters
+/// may yet be looked at in search of the ends of strings.
+fn skip_escape(first: char, chars: &mut std::iter::Peekable<std::str::Chars<'_>>, budget: &mut usize) {
     let kind = if first == '\u{9b}' {
         '['
     } else {
@@ -75,7 +81,8 @@ fn skip_escape(first: char, chars: &mut std::iter::Peekable<std::str::Chars<'_>>
         ']' | 'P' | 'X' | '^' | '_' => {
             // Ends at BEL or ST. One that does not end within reason swallows no output.
             let mut ahead = chars.clone();
-            for _ in 0..4096 {
+            for _ in 0..MAX_STRING.min(*budget) {
+                *budget -= 1;
                 match ahead.next() {
                     Some('\u{7}' | '\u{9c}') => {
                         *chars = ahead;
@@ -98,28 +105,29 @@ fn skip_escape(first: char, chars: &mut std::iter::Peekable<std::str::Chars<'_>>
     }
 }
 
-/// Known shapes of tokens and keys. What has no shape (a password) can't be found.
+/// Known shapes of tokens and keys. What has no shape (a password) can't be found. Words end where ASCII does: with those of Unicode
+/// the fast automaton gives up at the first letter beyond ASCII, and a long text takes twenty times as long.
 const SHAPES: &str = r"(?x)
     -----BEGIN\ [A-Z0-9\ ]*PRIVATE\ KEY-----[\s\S]*?(?:-----END\ [A-Z0-9\ ]*PRIVATE\ KEY-----|\z)
-  | \b(?:ghp|gho|ghu|ghs|ghr)_[A-Za-z0-9]{30,255}\b
-  | \bgithub_pat_[A-Za-z0-9_]{30,255}\b
-  | \bglpat-[A-Za-z0-9_-]{20,}
-  | \bsk-(?:ant-|proj-|live-|or-)?[A-Za-z0-9_-]{20,}
-  | \b(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}\b
-  | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b
-  | \bAIza[A-Za-z0-9_-]{35}
-  | \bya29\.[A-Za-z0-9_-]{20,}
-  | \bxox[abposr]-[A-Za-z0-9-]{10,}
-  | \bhf_[A-Za-z0-9]{30,}\b
-  | \bnpm_[A-Za-z0-9]{36}\b
-  | \bpypi-[A-Za-z0-9_-]{50,}
-  | \bdop_v1_[a-f0-9]{64}\b
-  | \beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}
+  | (?-u:\b)(?:ghp|gho|ghu|ghs|ghr)_[A-Za-z0-9]{30,255}(?-u:\b)
+  | (?-u:\b)github_pat_[A-Za-z0-9_]{30,255}(?-u:\b)
+  | (?-u:\b)glpat-[A-Za-z0-9_-]{20,}
+  | (?-u:\b)sk-(?:ant-|proj-|live-|or-)?[A-Za-z0-9_-]{20,}
+  | (?-u:\b)(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}(?-u:\b)
+  | (?-u:\b)(?:AKIA|ASIA)[A-Z0-9]{16}(?-u:\b)
+  | (?-u:\b)AIza[A-Za-z0-9_-]{35}
+  | (?-u:\b)ya29\.[A-Za-z0-9_-]{20,}
+  | (?-u:\b)xox[abposr]-[A-Za-z0-9-]{10,}
+  | (?-u:\b)hf_[A-Za-z0-9]{30,}(?-u:\b)
+  | (?-u:\b)npm_[A-Za-z0-9]{36}(?-u:\b)
+  | (?-u:\b)pypi-[A-Za-z0-9_-]{50,}
+  | (?-u:\b)dop_v1_[a-f0-9]{64}(?-u:\b)
+  | (?-u:\b)eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}
 ";
 
 static TOKENS: LazyLock<Option<Regex>> = LazyLock::new(|| RegexBuilder::new(SHAPES).build().ok());
 static CREDENTIALS: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"\b([a-z][a-z0-9+.-]{1,20}://[^\s/:@]{1,100}):[^\s/@]{1,200}@").ok());
+    LazyLock::new(|| Regex::new(r"(?-u:\b)([a-z][a-z0-9+.-]{1,20}://[^\s/:@]{1,100}):[^\s/@]{1,200}@").ok());
 
 /// Takes out what has the shape of a known token. Incomplete by nature.
 pub fn redact(text: &str) -> Cow<'_, str> {
@@ -158,25 +166,59 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     out
 }
 
-/// A run's output as text of at most `limit` bytes, and whether something was left out: a third from its head, the rest from its
-/// end, and between them where all of it lies.
-pub fn fit(raw: &Raw, limit: usize, log: Option<&Path>) -> (String, bool) {
-    if raw.gap == 0 {
-        let mut all = raw.head.clone();
-        all.extend_from_slice(&raw.tail);
-        let text = clean(&all);
-        let text = redact(&text).into_owned();
-        if text.len() <= limit {
-            return (text, false);
+/// A run's output as text, made once and cut as often as is wanted.
+pub struct Text {
+    /// All of it, or the beginning where bytes are left out.
+    head: String,
+    /// The end, where bytes are left out before it.
+    tail: Option<String>,
+    /// Bytes there were in all.
+    total: u64,
+}
+
+impl Text {
+    /// Cleans and redacts what was kept of an output.
+    pub fn of(raw: Raw) -> Text {
+        let clean = |bytes: &[u8]| {
+            let text = clean(bytes);
+            match redact(&text) {
+                Cow::Owned(redacted) => redacted,
+                Cow::Borrowed(_) => text,
+            }
+        };
+        if raw.gap > 0 {
+            return Text {
+                head: clean(&raw.head),
+                tail: Some(clean(&raw.tail)),
+                total: raw.head.len() as u64 + raw.gap + raw.tail.len() as u64,
+            };
         }
-        let (head, tail) = (&text, &text);
-        return (cut(head, tail, text.len() as u64, limit, log), true);
+        let mut all = raw.head;
+        all.extend_from_slice(&raw.tail);
+        let head = clean(&all);
+        Text {
+            total: head.len() as u64,
+            head,
+            tail: None,
+        }
     }
-    let head = clean(&raw.head);
-    let tail = clean(&raw.tail);
-    let (head, tail) = (redact(&head), redact(&tail));
-    let total = raw.head.len() as u64 + raw.gap + raw.tail.len() as u64;
-    (cut(&head, &tail, total, limit, log), true)
+
+    /// Its size, bytes, as far as it is kept.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.tail.as_ref().map_or(0, String::len)
+    }
+
+    /// It in at most `limit` bytes, and whether something was left out: a third from its head, the rest from its end, and between them
+    /// where all of it lies.
+    pub fn fit(&self, limit: usize, log: Option<&Path>) -> (Cow<'_, str>, bool) {
+        match &self.tail {
+            None if self.head.len() <= limit => (Cow::Borrowed(&self.head), false),
+            tail => {
+                let tail = tail.as_ref().unwrap_or(&self.head);
+                (Cow::Owned(cut(&self.head, tail, self.total, limit, log)), true)
+            }
+        }
+    }
 }
 
 fn cut(head: &str, tail: &str, total: u64, limit: usize, log: Option<&Path>) -> String {
@@ -273,27 +315,46 @@ mod tests {
     #[test]
     fn a_long_text_keeps_a_third_of_its_head_and_its_end() {
         let text: String = (0..10_000).map(|n| format!("line {n}\n")).collect();
-        let raw = Raw {
+        let made = Text::of(Raw {
             head: text.clone().into_bytes(),
             gap: 0,
             tail: Vec::new(),
-        };
-        let (short, cut) = fit(&raw, 30_000, Some(Path::new("/x/y.log")));
+        });
+        let (short, cut) = made.fit(30_000, Some(Path::new("/x/y.log")));
         assert!(cut && short.len() <= 30_000, "{}", short.len());
         assert!(short.starts_with("line 0\n") && short.ends_with("line 9999\n"));
         let at = short.find("[cx: ").unwrap();
         assert!((9_000..=10_000).contains(&at), "{at}");
         assert!(short.contains("full log: /x/y.log]"));
-        let (all, cut) = fit(&raw, 1 << 20, None);
-        assert!(!cut && all == text);
+        let (all, cut) = made.fit(1 << 20, None);
+        assert!(!cut && all == text && made.len() == text.len());
+    }
+
+    #[test]
+    fn beginnings_without_ends_are_text() {
+        // Each would look through all that follows; more of them than may be looked for are text all the same.
+        for start in ["\u{1b}]", "\u{1b}P", "\u{1b}]\u{1b}\u{1b}"] {
+            let text = format!("{}end\n", format!("{start}x").repeat(50_000));
+            let clean = clean(text.as_bytes());
+            assert!(clean.ends_with("end\n") && !clean.contains('\u{1b}'), "{start:?}");
+        }
+        let title = format!("\u{1b}]0;{}\u{7}", "t".repeat(200));
+        assert_eq!(clean(title.repeat(3000).as_bytes()), "");
+    }
+
+    #[test]
+    fn shapes_are_found_among_letters_of_other_scripts() {
+        let token = format!("ghp_{}", "a1".repeat(18));
+        let text = format!("Größe {token} — {token}é");
+        assert_eq!(redact(&text), "Größe [redacted by cx] — [redacted by cx]é");
     }
 
     proptest! {
         #[test]
         fn never_too_long_and_never_a_control_character(bytes in proptest::collection::vec(any::<u8>(), 0..3000),
                                                        gap in 0u64..2, limit in 200usize..2000) {
-            let raw = Raw { head: bytes.clone(), gap, tail: bytes };
-            let (text, _) = fit(&raw, limit, Some(Path::new("/log")));
+            let made = Text::of(Raw { head: bytes.clone(), gap, tail: bytes });
+            let (text, _) = made.fit(limit, Some(Path::new("/log")));
             prop_assert!(text.len() <= limit);
             prop_assert!(text.chars().all(|c| !c.is_control() || c == '\n' || c == '\t'));
         }

@@ -37,7 +37,7 @@ fn output_schema(tool: &str) -> Value {
         "type": "object",
         "properties": {
             "node_id": {"type": "string"},
-            "state": {"type": "string", "enum": ["exited", "signaled", "timed_out", "cancelled", "detached", "lost", "not_run"]},
+            "state": {"type": "string", "enum": ["exited", "signaled", "timed_out", "cancelled", "detached", "waiting", "lost", "not_run"]},
             "exit_code": {"type": ["integer", "null"]},
             "duration_ms": {"type": "integer"},
             "truncated": {"type": "boolean"},

@@ -9,7 +9,10 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rmcp::RoleServer;
-use rmcp::model::{ClientJsonRpcMessage, ClientNotification, ClientRequest, JsonRpcMessage, RequestId};
+use rmcp::model::{
+    CallToolRequestParams, ClientJsonRpcMessage, ClientNotification, ClientRequest, InitializeRequestParams,
+    JsonRpcMessage, PaginatedRequestParams, RequestId,
+};
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use serde_json::{Value, json};
@@ -144,7 +147,12 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
                         .get("id")
                         .filter(|id| id.is_string() || id.is_i64())
                         .cloned();
-                    self.complain(id.unwrap_or_default(), -32600, "this is no valid request");
+                    let method = value.get("method").and_then(Value::as_str).unwrap_or_default();
+                    let params = value.get("params").cloned().unwrap_or_default();
+                    match wrong_params(method, params).filter(|_| id.is_some()) {
+                        Some(why) => self.complain(id.unwrap_or_default(), -32602, &why),
+                        None => self.complain(id.unwrap_or_default(), -32600, "this is no valid request"),
+                    }
                 }
                 None
             }
@@ -154,6 +162,13 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
     fn admit(&mut self, message: ClientJsonRpcMessage) -> Option<ClientJsonRpcMessage> {
         match &message {
             JsonRpcMessage::Request(r) => {
+                // The SDK takes what it can't read as a method that nobody knows.
+                if let ClientRequest::CustomRequest(c) = &r.request
+                    && let Some(why) = wrong_params(&c.method, c.params.clone().unwrap_or_default())
+                {
+                    self.complain(json!(r.id), -32602, &why);
+                    return None;
+                }
                 self.begun |= !matches!(
                     r.request,
                     ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_)
@@ -179,6 +194,20 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
         }
         Some(message)
     }
+}
+
+/// Says what is wrong with the params of a request whose method is one of ours, but which could not be read as such.
+fn wrong_params(method: &str, params: Value) -> Option<String> {
+    let read = match method {
+        "tools/call" => serde_json::from_value::<CallToolRequestParams>(params).map(drop),
+        "initialize" => serde_json::from_value::<InitializeRequestParams>(params).map(drop),
+        "tools/list" => serde_json::from_value::<Option<PaginatedRequestParams>>(params).map(drop),
+        "ping" | "server/discover" => Ok(()),
+        _ => return None,
+    };
+    let why = read.map_or_else(|e| e.to_string(), |()| "they must be an object".to_owned());
+    let why = crate::node::printable(&why, 200);
+    Some(format!("the params of {method} are not as they must be: {why}"))
 }
 
 async fn write_line<W: AsyncWrite + Unpin>(
@@ -290,6 +319,45 @@ mod tests {
                 (Value::Null, -32700),
             ]
         );
+    }
+
+    #[test]
+    fn params_that_are_not_as_they_must_be_are_said_to_be_so() {
+        for (method, params, why) in [
+            ("tools/call", json!({}), "missing field `name`"),
+            (
+                "tools/call",
+                json!({"name": 5}),
+                "invalid type: integer `5`, expected a string",
+            ),
+            (
+                "tools/call",
+                json!({"name": "cluster_bash", "arguments": [1]}),
+                "expected a map",
+            ),
+            (
+                "tools/call",
+                json!({"name": "cluster_bash", "arguments": "x"}),
+                "expected a map",
+            ),
+            ("tools/call", json!([]), ""),
+            ("tools/call", Value::Null, ""),
+            ("initialize", json!({"protocolVersion": 5}), ""),
+            ("ping", json!(7), "must be an object"),
+        ] {
+            let mut request = json!({"jsonrpc": "2.0", "id": 1, "method": method});
+            if !params.is_null() {
+                request["params"] = params.clone();
+            }
+            let (passed, answers) = talk(format!("{request}\n").as_bytes());
+            assert_eq!((passed.len(), answers.len()), (0, 1), "{request}: {passed:?}");
+            assert_eq!(answers[0]["error"]["code"], -32602, "{request}: {answers:?}");
+            let told = answers[0]["error"]["message"].as_str().unwrap();
+            assert!(told.contains(why) && told.contains(method), "{request}: {told}");
+        }
+        // One that is not ours is for the SDK to refuse.
+        let (passed, _) = talk(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"no/such\",\"params\":{}}\n");
+        assert_eq!(passed, ["no/such"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::client::kept::{self, Record};
+use crate::client::kept::{self, Record, here};
 use crate::client::run::{self, Again, Caller, Job, Order, RunError};
 use crate::client::stdio::{Input, Output};
 use crate::client::terminal::Terminal;
@@ -59,7 +59,7 @@ pub async fn list(paths: &Arc<Paths>, config: &Config, limit: Duration) -> Vec<(
     let records = kept::all(paths);
     let mut nodes: Vec<&str> = records
         .iter()
-        .filter(|r| r.ending.is_none())
+        .filter(|r| r.ending.is_none() && r.node != here::HERE)
         .map(|r| r.node.as_str())
         .collect();
     nodes.sort_unstable();
@@ -92,6 +92,7 @@ pub async fn list(paths: &Arc<Paths>, config: &Config, limit: Duration) -> Vec<(
         .map(|r| {
             let state = match r.ending {
                 Some(ending) => State::Ended(ending),
+                None if r.node == here::HERE => here_is(paths, &r.id),
                 None => said.remove(&r.id).unwrap_or_else(|| state_of(Seen::Gone)),
             };
             (r, state)
@@ -128,6 +129,19 @@ fn state_of(seen: Seen) -> State {
         Seen::Gone => State::Unknown("the node knows nothing of it any more".into()),
         Seen::Broken => State::Unknown("the node or cx there went down in the middle of it".into()),
     }
+}
+
+/// How a run on this machine stands whose end nobody has seen.
+fn here_is(paths: &Paths, id: &str) -> State {
+    if here::is_going(paths, id) {
+        return State::Going;
+    }
+    // It may have ended between the two looks.
+    let ending = kept::find(paths, id).ok().and_then(|r| r.ending);
+    ending.map_or_else(
+        || State::Unknown("cx or this machine went down in the middle of it".into()),
+        State::Ended,
+    )
 }
 
 async fn look(link: &Link, ids: &[String], limit: Duration) -> Result<Vec<Seen>, String> {

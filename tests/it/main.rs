@@ -23,6 +23,8 @@ mod hook;
 mod install;
 mod learned;
 mod mcp;
+mod mcp_doors;
+mod mcp_ends;
 mod mended;
 mod nodes;
 mod paths;

@@ -1,0 +1,94 @@
+//! Runs that go on on this machine, each with a keeper of its own: a lock that the kernel frees with it says that it lives.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Record, VERSION, dir, sweep, write};
+use crate::paths::{self, Paths, now_ms};
+
+/// In the place of a node's name.
+pub const HERE: &str = "local";
+
+fn lock_of(paths: &Paths, id: &str) -> PathBuf {
+    dir(paths).join(format!("{id}.lock"))
+}
+
+/// Writes down a run of this process's that goes on by itself from now on. It counts as alive until what this returns is dropped.
+///
+/// # Errors
+/// Those of the file system.
+pub fn keep(paths: &Paths, id: &str, text: &str, cwd: &Path, log: Option<&Path>) -> anyhow::Result<File> {
+    let mut lock = paths::lock_file(&lock_of(paths, id))?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    write!(lock, "{}", std::process::id())?;
+    write(
+        paths,
+        &Record {
+            version: VERSION,
+            id: id.to_owned(),
+            node: HERE.to_owned(),
+            workspace: Some(cwd.to_owned()),
+            command: crate::history::redact(vec![text.to_owned()]),
+            started_ms: now_ms(),
+            ending: None,
+            // What it changes, it changes here.
+            fetched: true,
+            log: log.map(Path::to_owned),
+        },
+    )?;
+    sweep(paths);
+    Ok(lock)
+}
+
+/// Its end is written down: the lock has served.
+pub fn let_go(paths: &Paths, id: &str) {
+    let _ = fs::remove_file(lock_of(paths, id));
+}
+
+/// Whether it lives.
+pub fn is_going(paths: &Paths, id: &str) -> bool {
+    File::open(lock_of(paths, id))
+        .is_ok_and(|f| rustix::fs::flock(&f, FlockOperation::NonBlockingLockShared).is_err())
+}
+
+/// Tells it to end; whether it lives.
+///
+/// # Errors
+/// When it lives and can't be told.
+pub fn stop(paths: &Paths, id: &str) -> io::Result<bool> {
+    if !is_going(paths, id) {
+        return Ok(false);
+    }
+    let text = fs::read_to_string(lock_of(paths, id))?;
+    let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+    kill_process(pid.ok_or(io::ErrorKind::InvalidData)?, Signal::TERM)?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::kept;
+
+    #[test]
+    fn it_is_known_for_as_long_as_its_keeper_lives() {
+        let home = tempfile::tempdir().unwrap();
+        let paths = Paths::under(home.path());
+        let lock = keep(&paths, "m1-ab", "make; curl -H 'token: x'", home.path(), None).unwrap();
+        assert!(is_going(&paths, "m1-ab") && !is_going(&paths, "m1-cd"));
+        let record = kept::find(&paths, "ab").unwrap();
+        assert_eq!((record.node.as_str(), record.ending), (HERE, None));
+        assert!(
+            kept::pending(&paths, home.path()).is_empty(),
+            "nothing comes back"
+        );
+        drop(lock);
+        assert!(!is_going(&paths, "m1-ab") && !stop(&paths, "m1-ab").unwrap());
+        let_go(&paths, "m1-ab");
+        assert_eq!(kept::all(&paths).len(), 1);
+    }
+}

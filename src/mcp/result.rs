@@ -1,0 +1,72 @@
+//! The answer to a call: a text for a model, and fields for programs.
+
+use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
+use serde_json::{Value, json};
+
+use super::batch;
+use super::ran::{Block, LIMIT, Ran, shares};
+use super::text;
+use super::tools::Call;
+
+/// The answer to a call whose commands ended like this, with structured content where that is wanted. The work grows with the
+/// output that was kept.
+pub fn of(call: &Call, ran: &[Ran], structured: bool) -> CallToolResult {
+    let (text, fields, content) = match (call, ran) {
+        (Call::Parallel { commands, .. }, ran) => several(commands, ran, structured),
+        (_, [one]) => {
+            let block = Block::of(one);
+            let (text, cut) = block.text(LIMIT);
+            let content = structured.then(|| with_output(one.fields(cut), &block, LIMIT));
+            (text, one.fields(cut), content)
+        }
+        _ => return refused("the call ended without a result"),
+    };
+    let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
+    result.is_error = Some(!ran.is_empty() && ran.iter().all(Ran::is_error));
+    let mut meta = MetaObject::default();
+    meta.0.insert("cx/result".into(), fields);
+    result.meta = Some(meta);
+    result.structured_content = content;
+    result
+}
+
+/// The answer to a call that is not carried out.
+pub fn refused(why: &str) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(why.to_owned())])
+}
+
+/// The fields with the output among them, for programs that take nothing else.
+fn with_output(mut fields: Value, block: &Block, limit: usize) -> Value {
+    fields["output"] = block.output(limit).into();
+    fields
+}
+
+/// The text, `_meta` and structured content of several results: one line of summary, then a block each, in the order given.
+fn several(commands: &[String], ran: &[Ran], structured: bool) -> (String, Value, Option<Value>) {
+    let summary = batch::summary(ran);
+    let heads: Vec<String> = commands
+        .iter()
+        .enumerate()
+        .map(|(i, c)| {
+            let line = text::clean(c.as_bytes()).replace('\n', " ");
+            format!("\n\n== {}: {}\n", i + 1, crate::node::printable(&line, 120))
+        })
+        .collect();
+    let fixed = summary.len() + heads.iter().map(String::len).sum::<usize>();
+    let blocks: Vec<Block> = ran.iter().map(Block::of).collect();
+    let sizes: Vec<usize> = blocks.iter().map(Block::size).collect();
+    let shares = shares(&sizes, LIMIT.saturating_sub(fixed));
+    let mut text = summary.clone();
+    let (mut fields, mut contents) = (Vec::new(), Vec::new());
+    for (((one, block), head), share) in ran.iter().zip(&blocks).zip(&heads).zip(shares) {
+        let (shown, cut) = block.text(share);
+        text.push_str(head);
+        text.push_str(&shown);
+        fields.push(one.fields(cut));
+        if structured {
+            contents.push(with_output(one.fields(cut), block, share));
+        }
+    }
+    let content = structured.then(|| json!({ "summary": summary, "runs": contents }));
+    (text, json!({ "runs": fields }), content)
+}
