@@ -26,7 +26,7 @@ use std::io::{self, Read, Write};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::manifest::{Generation, RelPath};
+use crate::plan::manifest::{Entry, Generation, RelPath};
 use crate::plan::{Brings, Need, Platform};
 use crate::request::Ending;
 use crate::tty::{Size, Terminal};
@@ -300,6 +300,9 @@ pub struct MirrorSpec {
     pub key: MirrorKey,
     /// The generation at which the client believes it to be.
     pub expected: Generation,
+    /// What that generation holds besides what both agreed on: files of the mirror's caches that stand here as they came from there.
+    /// The mirror takes them in if they still are what it sent.
+    pub adopt: Vec<(RelPath, Entry)>,
     /// The directory to run in, relative to the mirror; empty for its top.
     pub dir: Vec<u8>,
     /// The pack that turns `expected` into the wanted tree, if it is small.

@@ -4,14 +4,17 @@
 //! last message) and `started`. Whoever comes for it attaches as to a living one: a supervisor without a command answers.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context;
+
 use super::{STARTED, log};
-use crate::proto::{self, Down, Exit, Seen, Up};
+use crate::proto::{self, Down, Exit, MirrorSpec, Seen, Up};
+use crate::sync::{Collected, Mirror};
 
 /// A run that ended is kept for so long.
 const OLD: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -75,6 +78,102 @@ pub fn write_exit(dir: &Path, exit: &Exit) -> io::Result<()> {
 /// How a kept run ended.
 pub fn read_exit(dir: &Path) -> Option<Exit> {
     postcard::from_bytes(&std::fs::read(dir.join("exit")).ok()?).ok()
+}
+
+/// Writes down what is needed to collect a run's changes later, and keeps some room for noting its end: the command may fill the disk.
+///
+/// # Errors
+/// Those of the file system.
+pub fn prepare(dir: &Path, spec: &MirrorSpec) -> io::Result<()> {
+    let spec = MirrorSpec {
+        pack: None,
+        ..spec.clone()
+    };
+    let bytes = postcard::to_stdvec(&spec).map_err(io::Error::other)?;
+    std::fs::write(dir.join(LATER), bytes)?;
+    // Real bytes, not a hole.
+    std::fs::write(dir.join(ROOM), vec![1; ROOM_BYTES])
+}
+
+/// What [`prepare`] leaves: how to collect, and room for the note of the end.
+const LATER: &str = "later";
+const ROOM: &str = "room";
+const ROOM_BYTES: usize = 32 << 10;
+
+/// Gives the room back that was kept for noting the end.
+pub fn make_room(dir: &Path) {
+    let _ = std::fs::remove_file(dir.join(ROOM));
+}
+
+/// Collects into `dir` what a run changed, as `spec` says.
+///
+/// # Errors
+/// Those of the mirror and of writing; nothing is left in `dir` then.
+pub fn collect(mirror: &mut Mirror, spec: &MirrorSpec, dir: &Path) -> anyhow::Result<Collected> {
+    let path = dir.join("back");
+    let mut file = File::options()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)?;
+    let collected = mirror
+        .collect(&spec.back, &spec.dir, &mut file)
+        .map_err(anyhow::Error::from)
+        .and_then(|c| {
+            file.flush()?;
+            Ok(c)
+        });
+    if collected.is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    collected
+}
+
+/// How a kept run ended. What could not be collected then is collected now, if that is possible.
+///
+/// # Errors
+/// When its end is not known.
+pub fn settle(base: &Path, id: &str) -> anyhow::Result<Exit> {
+    let dir = log::run_dir(base, id)?;
+    let mut exit = read_exit(&dir).context("how the run ended is not known")?;
+    if exit.uncollected.is_none() {
+        return Ok(exit);
+    }
+    let spec: MirrorSpec = postcard::from_bytes(&std::fs::read(dir.join(LATER))?)?;
+    let mut mirror = Mirror::open(base, &spec.key)?;
+    match collect(&mut mirror, &spec, &dir) {
+        Ok(found) => {
+            (exit.generation, exit.sequence) = (Some(found.generation), found.sequence);
+            (exit.stayed, exit.over) = (found.stayed, found.over);
+            exit.uncollected = None;
+            write_exit(&dir, &exit)?;
+            mirror.paid(id);
+        }
+        Err(e) => exit.uncollected = Some(format!("{e:#}")),
+    }
+    Ok(exit)
+}
+
+/// Collects what earlier runs owe, so that a sync does not undo it; why that is not possible.
+///
+/// # Errors
+/// The run and the reason, in one clause.
+pub fn settle_all(base: &Path, mirror: &Mirror) -> Result<(), String> {
+    for id in mirror.owed() {
+        match settle(base, &id) {
+            Ok(exit) => {
+                if let Some(why) = exit.uncollected {
+                    let short = id.rsplit('-').next().unwrap_or(&id);
+                    return Err(format!(
+                        "what run {short} changed there can't be collected yet: {why}"
+                    ));
+                }
+            }
+            // The run is not known any more.
+            Err(_) => mirror.paid(&id),
+        }
+    }
+    Ok(())
 }
 
 /// Where the pack of a kept run lies, if it changed anything.

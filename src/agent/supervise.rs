@@ -155,7 +155,7 @@ fn fetched(dir: &Path) {
 /// Answers for a run that ended and is kept, until nobody is attached any more.
 fn answer_for(base: &Path, id: &str, have: u64, stream: UnixStream) -> anyhow::Result<()> {
     let dir = log::run_dir(base, id)?;
-    let exit = kept::read_exit(&dir).context("how the run ended is not known")?;
+    let exit = kept::settle(base, id)?;
     let (tx, events) = mpsc::channel();
     let (file, len) = kept::open_log(&dir).context("the run's output is gone")?;
     let log = Log::of_ended(file, len, exit.output, tx);
@@ -212,6 +212,9 @@ impl Supervisor {
         }
         let child = self.prepare().and_then(|(held, program, env, dir, place)| {
             // Noted first: a note too much makes the client careful, one too few might make it run the command again.
+            if let Some(spec) = self.run.mirror.as_ref().filter(|s| s.back.scope > 0) {
+                kept::prepare(&self.dir, spec).context("failed to prepare the run")?;
+            }
             let note = self.dir.join(super::STARTED);
             File::create(&note).context("failed to note the start")?;
             match child::start(&self.run, &program, &dir, &env, &place) {
@@ -480,8 +483,11 @@ impl Supervisor {
 
     /// Brings the mirror to what the client has, and registers the run there. With `setup`, more is to be done before the start.
     fn sync(&mut self, mirror: &mut Mirror, spec: &MirrorSpec, setup: bool) -> Result<RunGuard, Stop> {
+        if let Err(why) = kept::settle_all(&self.base, mirror) {
+            return Err(Stop::Refuse(Refusal::Disk(why)));
+        }
         let mut inline = spec.pack.as_deref();
-        let mut differs = match mirror.check(spec.expected, &spec.back)? {
+        let mut differs = match mirror.check(spec.expected, &spec.adopt, &spec.back)? {
             Check::At => None,
             Check::Differs(manifest) => Some(manifest),
         };
@@ -750,7 +756,7 @@ impl Supervisor {
             slot,
             facts,
             mirror,
-            mut share,
+            share,
         } = held;
         let (mut generation, mut sequence) = (None, 0);
         let mut stayed = (Vec::new(), 0);
@@ -764,42 +770,30 @@ impl Supervisor {
             Vec::new()
         };
         if let (Some(mut mirror), Some(spec)) = (mirror, &self.run.mirror) {
-            let path = self.dir.join("back");
-            let mut file = File::options()
-                .create_new(true)
-                .write(true)
-                .mode(0o600)
-                .open(&path)?;
             if child::any_lives() {
                 // It may write to memory that it shares with a file, which nothing tells of before it lets go of it.
                 mirror.look_at_all();
             }
-            match mirror
-                .collect(&spec.back, &spec.dir, &mut file)
-                .map_err(anyhow::Error::from)
-                .and_then(|c| {
-                    file.flush()?;
-                    Ok(c)
-                }) {
+            match kept::collect(&mut mirror, spec, &self.dir) {
                 Ok(collected) => {
                     (generation, sequence) = (Some(collected.generation), collected.sequence);
                     (stayed, over) = (collected.stayed, collected.over);
-                    if collected.is_empty {
-                        // Nothing is taken in there either, then.
-                        let _ = std::fs::remove_file(path);
-                    } else {
-                        back = Some(path);
-                    }
+                    // Nothing is taken in there either, then.
+                    back = kept::back(&self.dir).filter(|_| !collected.is_empty);
                 }
                 Err(e) => {
                     uncollected = Some(format!("{e:#}"));
-                    let _ = std::fs::remove_file(path);
-                    // A mirror that can't be brought in order again by itself (a full disk) makes room for a new one.
-                    drop(share.take());
-                    let _ = mirror.remove();
+                    kept::make_room(&self.dir);
+                    // The mirror keeps what was made until somebody can take it.
+                    if spec.back.scope > 0 {
+                        mirror
+                            .owe(&self.run.id)
+                            .context("failed to note what is to be collected")?;
+                    }
                 }
             }
         }
+        kept::make_room(&self.dir);
         drop(share);
         drop(slot);
         let load = admit::load(&self.base, facts.slots);
@@ -816,11 +810,17 @@ impl Supervisor {
             uncollected,
             load,
         };
-        if self.run.detached {
+        let owes = exit.uncollected.is_some();
+        if self.run.detached || owes {
             kept::write_exit(&self.dir, &exit)?;
         }
         self.log.finish(back, &Down::Exit(Box::new(exit.clone())));
+        let keep = self.until_delivered(&exit)?;
+        Ok(if owes { Keep::All } else { keep })
+    }
 
+    /// Waits until somebody has got everything; what is to be kept of the run.
+    fn until_delivered(&mut self, exit: &Exit) -> Result<Keep, Stop> {
         let grace = Duration::from_secs(u64::from(self.run.link_grace));
         let since = Instant::now();
         loop {
@@ -829,7 +829,7 @@ impl Supervisor {
             match self.events.recv_timeout(Duration::from_millis(500)) {
                 Ok(Event::Up(Up::Detach)) => {
                     self.run.detached = true;
-                    kept::write_exit(&self.dir, &exit)?;
+                    kept::write_exit(&self.dir, exit)?;
                     self.log.say(&Down::Detached);
                 }
                 Ok(Event::Up(Up::Done)) if self.run.detached => return Ok(Keep::Log),

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::cross;
+use super::named;
 use super::shared;
 use crate::config::Config;
 use crate::paths::Paths;
@@ -380,6 +381,9 @@ pub mod owners {
         /// What tells its cmake cache, as it was then, from one that was written since.
         #[serde(default)]
         cache: Option<(u64, i64, i64, u64)>,
+        /// When, nanoseconds since the epoch by this machine's clock.
+        #[serde(default)]
+        at_ns: i64,
     }
 
     fn file(paths: &Paths, workspace: &str) -> PathBuf {
@@ -400,6 +404,11 @@ pub mod owners {
         (owner.inode == inode(&full) && owner.cache == cmake_cache(&full)).then_some(owner.node)
     }
 
+    /// When the node that made `dir` was noted last.
+    pub fn noted_ns(paths: &Paths, workspace: &str, dir: &Path) -> Option<i64> {
+        Some(load(paths, workspace).remove(dir.to_str()?)?.at_ns)
+    }
+
     /// Tells a directory from another one that took its place.
     fn inode(dir: &Path) -> u64 {
         use std::os::unix::fs::MetadataExt;
@@ -417,6 +426,7 @@ pub mod owners {
     pub fn note(paths: &Paths, workspace: &str, root: &Path, dirs: &[PathBuf], node: Option<&str>) {
         let mut owners = load(paths, workspace);
         let before = owners.clone();
+        let at_ns = crate::sync::now_ns();
         for dir in dirs {
             let Some(name) = dir.to_str() else { continue };
             match node {
@@ -426,6 +436,7 @@ pub mod owners {
                         node: n.to_owned(),
                         inode: inode(&root.join(dir)),
                         cache: cmake_cache(&root.join(dir)),
+                        at_ns,
                     },
                 ),
                 None => owners.remove(name),
@@ -463,13 +474,16 @@ pub fn touched(work: &Workload, cwd: &Path, root: &Path) -> Vec<PathBuf> {
 }
 
 /// What comes back of a command of the rule `rule`, as seen from `cwd`: cargo's `target` lies at the top of the cargo workspace.
+/// Of a cargo command that is not about its programs (`cargo test` builds them, too) those come that exist here.
 pub fn brings(rule: &str, brings: &Brings, cwd: &Path, root: &Path) -> Brings {
-    let Brings::Outputs(globs) = brings else {
-        return brings.clone();
-    };
     if rule != "cargo" {
         return brings.clone();
     }
+    let globs = match brings {
+        Brings::Outputs(globs) => globs.clone(),
+        Brings::Synced => Vec::new(),
+        Brings::Ignored => return brings.clone(),
+    };
     let is_top = |d: &&Path| {
         let text = std::fs::read_to_string(d.join("Cargo.toml")).unwrap_or_default();
         text.lines().any(|l| l.trim_start().starts_with("[workspace"))
@@ -485,7 +499,20 @@ pub fn brings(rule: &str, brings: &Brings, cwd: &Path, root: &Path) -> Brings {
             g.clone()
         }
     };
-    Brings::Outputs(globs.iter().map(moved).collect())
+    let mut outputs: Vec<String> = globs.iter().map(moved).collect();
+    if *brings == Brings::Synced {
+        for profile in ["debug", "release"] {
+            let dir = top.join("target").join(profile);
+            let programs = named::programs_in(&dir).into_iter();
+            let plain = |n: &String| !n.contains(['*', '?', '[', '\\', '{', '}', ',']);
+            let names = programs.filter_map(|n| n.into_string().ok()).filter(plain);
+            outputs.extend(names.map(|n| format!("{up}target/{profile}/{n}")));
+        }
+    }
+    if outputs.is_empty() {
+        return Brings::Synced;
+    }
+    Brings::Outputs(outputs)
 }
 
 #[cfg(test)]

@@ -208,6 +208,7 @@ pub fn tree(paths: &Arc<Paths>, record: &Record) -> Option<(Tree, Manifest)> {
         name: sent.name,
     };
     let tree = Tree {
+        stays: None,
         ws,
         key,
         dir: Vec::new(),

@@ -5,6 +5,7 @@ pub mod differs;
 pub mod eligible;
 pub mod forward;
 pub mod kept;
+pub mod named;
 pub mod reach;
 pub mod run;
 pub mod shared;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::paths::Paths;
-use crate::plan::delta::{Delta, delta};
+use crate::plan::delta::Delta;
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, Exit, INLINE_PACK, MirrorKey};
 use crate::sync::{self, BackContext, GitMeta, Packed, Records, Repository, Scan, Staged, Workspace};
@@ -30,6 +30,8 @@ pub struct Tree {
     pub back: BackSpec,
     /// The small repository that the mirror gets, in a git workspace.
     pub repository: Option<Repository>,
+    /// Why the command can run only here, as the tree shows: what it names does not go.
+    pub stays: Option<String>,
     /// Whether the command brings its outputs up to date: then those that were lost here come again.
     pub rebuilds: bool,
     /// cx's own directories.
@@ -55,6 +57,8 @@ pub struct Pack {
     pub changes: (u64, u64),
     /// Outputs that came from there and are not here any more as they came.
     pub again: Vec<RelPath>,
+    /// What the generation it starts from holds besides what both agreed on, see [`crate::proto::MirrorSpec::adopt`].
+    pub adopt: Vec<(RelPath, Entry)>,
     delta: Delta,
     /// What the mirror is to hold, where that is not what was scanned.
     want: Option<Manifest>,
@@ -80,6 +84,7 @@ impl Pack {
             bytes: None,
             changes: (0, 0),
             again: Vec::new(),
+            adopt: Vec::new(),
             delta: Delta::default(),
             want: None,
             shared: false,
@@ -149,19 +154,28 @@ impl Tree {
         let vanished = record.vanished(&self.ws.root);
         // Whether what is ahead there has come home, only the node can tell.
         let must_ask = have.is_none() && record.is_behind();
-        let is_news = have.is_some() || record.unsent != self.scan.unsent;
+        let adopt = if have.is_none() {
+            record.adoptable(&self.ws.root, &self.scan)
+        } else {
+            Vec::new()
+        };
+        let is_news = have.is_some()
+            || !adopt.is_empty()
+            || record.unsent != self.scan.unsent
+            || !record.named.iter().eq(&self.scan.named);
         let shared = have.as_ref().is_some_and(|(_, shared)| *shared);
         let mut want = None;
         let (have, mut d) = match have {
             Some((have, true)) => {
                 let beside = record.beside_others(&self.scan.manifest, &have);
-                let d = delta(&have, &beside);
+                let d = self.scan.delta_to(&have, &beside, &record.named);
                 want = Some(beside);
                 (have, d)
             }
             other => {
-                let have = other.map_or(record.manifest, |(have, _)| have);
-                let d = self.scan.delta(&have);
+                let adopted = adopt.iter().map(|(p, e)| (p.clone(), Some(e.clone())));
+                let have = other.map_or_else(|| record.manifest.with(adopted), |(have, _)| have);
+                let d = self.scan.delta_to(&have, &self.scan.manifest, &record.named);
                 (have, d)
             }
         };
@@ -188,6 +202,7 @@ impl Tree {
             bytes: None,
             changes: (d.upserts.len() as u64, size),
             again,
+            adopt,
             delta: d,
             want,
             shared,
@@ -274,6 +289,7 @@ impl Tree {
             let _ = self.records.update(&self.ws.key, node, |r| {
                 r.sent(&p.manifest, pack.shared.then_some(&pack.delta), sequence);
                 r.unsent = self.scan.unsent.clone();
+                r.note_named(&self.ws.root, &self.scan);
                 if let Some(repository) = &pack.repository {
                     r.repository = Some(repository.id);
                 }

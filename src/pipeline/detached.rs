@@ -223,7 +223,7 @@ pub async fn attach(
         Err(RunError::Back { ending, why }) => {
             kept::ended(paths, record, Some(ending), false);
             failed(&format!(
-                "it ended with {}, but what it changed did not come back: {why}",
+                "it ended with {}, but {NOT_BACK}: {why}",
                 ending.shell_status()
             ))
         }
@@ -265,6 +265,16 @@ pub(super) async fn fetch(paths: &Arc<Paths>, config: &Config, root: &std::path:
                 ending.shell_status(),
                 record.short()
             ));
+        } else if outcome.reason.contains(NOT_BACK) {
+            told.line(&format!(
+                "{}: run {}: {}",
+                record.node,
+                record.short(),
+                outcome.reason
+            ));
         }
     }
 }
+
+/// What is said of a run whose changes are still to come.
+const NOT_BACK: &str = "what it changed did not come back";

@@ -86,6 +86,7 @@ impl Place {
         let verdict = classify::classify(&nothing, &context);
         let (tree, _) = scan(
             self.ws.clone(),
+            &[],
             &self.cwd,
             &verdict,
             &self.config,

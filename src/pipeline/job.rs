@@ -1,5 +1,6 @@
 //! Makes of a request what a node gets: the scanned tree and the job.
 
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,21 +8,23 @@ use std::time::{Duration, Instant};
 
 use crate::client::run::Job;
 use crate::client::tree::{self, Tree};
-use crate::client::{cross, eligible};
+use crate::client::{cross, eligible, named};
 use crate::config::{Config, DetachAt, WriteBack};
 use crate::hook::call;
 use crate::paths::{self, Paths};
+use crate::plan::manifest::{Entry, RelPath};
 use crate::plan::{Brings, Class, Verdict};
 use crate::proto::{BackSpec, Errand, MirrorKey};
 use crate::provision;
 use crate::request::{Detach, Origin, Request};
-use crate::sync::{self, ScanOptions, Workspace};
+use crate::sync::{self, Scan, ScanOptions, Workspace};
 
 use super::Door;
 use super::judge::Case;
 
 pub(super) fn scan(
     ws: Workspace,
+    argv: &[OsString],
     cwd: &Path,
     verdict: &Verdict,
     config: &Config,
@@ -30,13 +33,21 @@ pub(super) fn scan(
     let begun = Instant::now();
     let mut lines = Vec::new();
     // What a killed cx left half applied comes first.
-    for (root, _) in sync::recover(&paths.cache.join("incoming")).unwrap_or_default() {
+    let finished = match sync::recover(&paths.cache.join("incoming")) {
+        Err(sync::SyncError::Full(root)) if root == ws.root => {
+            return Err("the disk is full, and what an earlier run brought back is not all in place".into());
+        }
+        other => other.unwrap_or_default(),
+    };
+    for (root, _) in finished {
         lines.push(format!(
             "finished taking in what an interrupted cx had left for {}",
             root.display()
         ));
     }
+    let named = named::look(argv, cwd, &ws.root);
     let options = ScanOptions {
+        named: named.files,
         index: Some(paths.cache.join("index").join(&ws.key)),
         ignored_limit: config.policy.ignored_limit,
         include: [config.include.clone(), provision::included(&ws, &paths.state)].concat(),
@@ -77,7 +88,9 @@ pub(super) fn scan(
     } else {
         None
     };
+    let stays = stays(&ws, &scan, &named.dirs, cwd, verdict, config, &paths);
     let tree = Tree {
+        stays,
         rebuilds: verdict.class == Class::Heavy && verdict.workload.brings != Brings::Synced,
         key,
         dir,
@@ -90,6 +103,55 @@ pub(super) fn scan(
         took: begun.elapsed(),
     };
     Ok((tree, lines))
+}
+
+/// Why a command can only run here, as the tree shows: what it names or reads does not go, or would be an older one there.
+fn stays(
+    ws: &Workspace,
+    scan: &Scan,
+    dirs: &[RelPath],
+    cwd: &Path,
+    verdict: &Verdict,
+    config: &Config,
+    paths: &Paths,
+) -> Option<String> {
+    if let Some((path, why)) = scan.named_but_stays.first() {
+        return Some(format!("{path} {why}"));
+    }
+    let bytes = |p: &RelPath| match scan.manifest.get(p) {
+        Some(Entry::File { size, .. }) => *size,
+        _ => 0,
+    };
+    let size: u64 = scan.named.iter().map(bytes).sum();
+    if size > config.policy.back_limit {
+        let largest = scan.named.iter().max_by_key(|p| bytes(p))?;
+        return Some(format!(
+            "{largest} and what else can be run beside it take {} MB, more than back_limit",
+            size >> 20
+        ));
+    }
+    let goes = |p: &RelPath| scan.manifest.contains_key(p) && !scan.named.contains(p);
+    let known = eligible::touched(&verdict.workload, cwd, &ws.root);
+    let known: Vec<RelPath> = known
+        .iter()
+        .filter_map(|d| RelPath::new(d.as_os_str().as_bytes()))
+        .collect();
+    if verdict.class != Class::Heavy
+        && let Some(dir) = dirs.iter().find(|d| !goes(d) && !known.contains(d))
+    {
+        return Some(format!(
+            "{dir} does not go to nodes: it is ignored, and large or a cache"
+        ));
+    }
+    known.iter().filter(|d| !goes(d)).find_map(|dir| {
+        let path = Path::new(OsStr::from_bytes(dir.as_bytes()));
+        let node = eligible::owners::of(paths, &ws.key, &ws.root, path)?;
+        let at = eligible::owners::noted_ns(paths, &ws.key, path)?;
+        let record = tree::records(paths).load(&ws.key, &node);
+        record
+            .is_changed_below(&ws.root, dir, at)
+            .then(|| format!("{dir} was changed on this machine after {node} had made it"))
+    })
 }
 
 pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door: &Door) -> Job {

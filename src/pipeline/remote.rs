@@ -52,7 +52,11 @@ pub(super) async fn remote(
         tokio::task::spawn_blocking({
             let (ws, paths, config) = (case.ws.clone(), case.paths.clone(), case.config.clone());
             let (cwd, verdict) = (request.cwd.clone(), case.verdict.clone());
-            move || ws.map(|ws| scan(ws, &cwd, &verdict, &config, paths)).transpose()
+            let argv = request.argv.clone();
+            move || {
+                ws.map(|ws| scan(ws, &argv, &cwd, &verdict, &config, paths))
+                    .transpose()
+            }
         })
     };
     let shares = |node: &str| {
@@ -140,6 +144,14 @@ pub(super) async fn remote(
                 Ok(scanned) => {
                     let (tree, lines) = scanned.unzip();
                     lines.iter().flatten().for_each(|l| door.told.line(l));
+                    // Who names a node knows what lies there.
+                    if let Some(reason) = tree.as_ref().and_then(|t| t.stays.clone()).filter(|_| !pinned) {
+                        if request.demands.require_remote {
+                            door.told.line(&format!("not run: {reason}"));
+                            return not_run(&reason);
+                        }
+                        return End::Here(reason);
+                    }
                     let j = make_job(request, case, tree, door);
                     if job.is_none() {
                         input = door.input(j.stdin);

@@ -210,6 +210,11 @@ pub fn recover(stages: &Path) -> Result<Vec<(PathBuf, BackReport)>, SyncError> {
     failed.map_or(Ok(reports), Err)
 }
 
+/// Whether the stage directory `dir` holds a commit that was begun and is to be finished by [`recover`].
+pub fn is_half_done(dir: &Path) -> bool {
+    dir.join(JOURNAL).exists()
+}
+
 fn lock_stage(dir: &Path) -> io::Result<fs::File> {
     let file = fs::File::create(dir.join("lock"))?;
     file.lock()?;

@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 
 use crate::plan::manifest::Manifest;
 
-pub use back::{BackContext, BackReport, commit_local, recover};
+pub use back::{BackContext, BackReport, commit_local, is_half_done, recover};
 pub use git::common_dir;
 pub use gitmeta::{GitMeta, Repository, repository};
 pub use known::is_protected;
@@ -64,7 +64,7 @@ pub const TMP_PREFIX: &str = ".cx-tmp-";
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
     /// The disk is full (or a quota is). The tree is as it was, or is brought to the new state by a later call.
-    #[error("the disk that holds {} is full; free some space there and run it again", .0.display())]
+    #[error("the disk that holds {} is full", .0.display())]
     Full(PathBuf),
     /// What came is not a pack, is cut short, or asks for what no honest peer asks for. Nothing was applied.
     #[error("the received pack is not usable: {0}")]

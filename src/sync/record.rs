@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::beneath::Beneath;
 use super::index;
+use super::scan::Scan;
 use super::stage::{Op, Origin, after};
 use super::stat::Stat;
 use crate::plan::delta::Delta;
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, differences, generation, with_generation};
 
 /// Version of the files; one of another version counts as missing.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// What a mirror holds, as far as known here. A wrong belief costs one more exchange: the node compares generations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct MirrorRecord {
     pub repository: Option<[u8; 32]>,
     /// Outputs outside of the manifest that came from there, as they stood here then.
     pub(crate) delivered: BTreeMap<RelPath, Stat>,
+    /// What went at the last sync only because the command named it.
+    pub(crate) named: BTreeSet<RelPath>,
     /// Ignored paths that existed here and did not go, at the last sync.
     pub(crate) unsent: Vec<RelPath>,
     /// When the mirror held that, by its own count.
@@ -65,6 +68,79 @@ impl MirrorRecord {
         };
         let gone = self.unsent.iter().filter(|p| matches!(tree.stat(p), Ok(None)));
         gone.cloned().collect()
+    }
+
+    /// Of what goes by its name only (directories before what lies in them), what came from there or went there, and stands at
+    /// `root` as it did then: if the mirror has it still, it need not go again.
+    pub fn adoptable(&self, root: &Path, scan: &Scan) -> Vec<(RelPath, Entry)> {
+        let Ok(mut tree) = Beneath::open(root) else {
+            return Vec::new();
+        };
+        let mut adopt = BTreeMap::new();
+        let mut add = |path: &RelPath| {
+            if let Some(entry) = scan.manifest.get(path)
+                && !self.manifest.contains_key(path)
+            {
+                adopt.insert(path.clone(), entry.clone());
+            }
+        };
+        for path in &scan.named {
+            let stat = tree.stat(path).ok().flatten().filter(Stat::is_file);
+            if stat.is_some() && self.delivered.get(path) == stat.as_ref() {
+                add(path);
+                let mut above = path.parent();
+                while let Some(dir) = above {
+                    above = dir.parent();
+                    add(&dir);
+                }
+            }
+        }
+        adopt.into_iter().collect()
+    }
+
+    /// Notes what went only because it was named.
+    pub fn note_named(&mut self, root: &Path, scan: &Scan) {
+        self.named = scan.named.iter().cloned().collect();
+        let Ok(mut tree) = Beneath::open(root) else { return };
+        for path in &scan.named {
+            if let Ok(Some(stat)) = tree.stat(path)
+                && stat.is_file()
+            {
+                self.delivered.insert(path.clone(), stat);
+            }
+        }
+    }
+
+    /// Whether a file below `dir` is younger than `at_ns` and not as it came from there, or cannot be looked at.
+    pub fn is_changed_below(&self, root: &Path, dir: &RelPath, at_ns: i64) -> bool {
+        let Ok(mut tree) = Beneath::open(root) else {
+            return true;
+        };
+        let mut dirs = vec![dir.clone()];
+        while let Some(dir) = dirs.pop() {
+            use std::os::unix::ffi::OsStrExt;
+            let full = root.join(std::ffi::OsStr::from_bytes(dir.as_bytes()));
+            let Ok(entries) = fs::read_dir(full) else {
+                return true;
+            };
+            for entry in entries.flatten() {
+                let path = [dir.as_bytes(), b"/", entry.file_name().as_bytes()].concat();
+                let Some(path) = RelPath::new(path) else {
+                    return true;
+                };
+                match tree.stat(&path) {
+                    Ok(Some(stat)) if stat.is_dir() => dirs.push(path),
+                    Ok(Some(stat)) => {
+                        if stat.ctime_ns > at_ns && self.delivered.get(&path) != Some(&stat) {
+                            return true;
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(_) => return true,
+                }
+            }
+        }
+        false
     }
 
     /// Of `paths`, those for which something later than collection `sequence` was put in place here.

@@ -35,6 +35,9 @@ pub struct ScanOptions {
     pub also_caches: Vec<String>,
     /// Patterns of secrets that go all the same: a name, or with a slash a path from the top.
     pub include: Vec<String>,
+    /// Files that go whatever git ignores and wherever they lie, caches included: the command names them. Not what `.cxignore`
+    /// shuts out, and no secrets.
+    pub named: Vec<RelPath>,
     /// Threads that walk and read.
     pub threads: usize,
 }
@@ -47,6 +50,7 @@ impl Default for ScanOptions {
             ignored_limit: 32 << 20,
             also_caches: Vec::new(),
             include: Vec::new(),
+            named: Vec::new(),
             threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(2)),
         }
     }
@@ -61,6 +65,10 @@ pub struct Scan {
     pub withheld: Vec<RelPath>,
     /// Ignored files and directories that did not fit under the limit: they exist here only.
     pub unsent: Vec<RelPath>,
+    /// What goes only because it was named, with the directories above it that go for no other reason.
+    pub named: Vec<RelPath>,
+    /// What was named and stays all the same, and why: one clause.
+    pub named_but_stays: Vec<(RelPath, &'static str)>,
     /// Sockets, fifos and devices, which cannot go.
     pub special: Vec<RelPath>,
     /// Files and directories that could not be read.
@@ -77,13 +85,20 @@ impl Scan {
     /// What must happen to a mirror that holds `have`. Paths that exist here but do not go (ignored ones over the
     /// limit, secrets that a command made there) are forgotten there instead of deleted.
     pub fn delta(&self, have: &Manifest) -> Delta {
+        self.delta_to(have, &self.manifest, &BTreeSet::new())
+    }
+
+    /// The same, where it is to hold `want`; what went only because an earlier command named it (`named`) is forgotten, too.
+    pub fn delta_to(&self, have: &Manifest, want: &Manifest, named: &BTreeSet<RelPath>) -> Delta {
         let unsent: BTreeSet<&[u8]> = self
             .unsent
             .iter()
             .chain(&self.withheld)
             .map(RelPath::as_bytes)
             .collect();
-        crate::plan::delta::delta_keeping(have, &self.manifest, |p| is_at_or_below(&unsent, p.as_bytes()))
+        crate::plan::delta::delta_keeping(have, want, |p| {
+            named.contains(p) || is_at_or_below(&unsent, p.as_bytes())
+        })
     }
 }
 
@@ -167,6 +182,7 @@ fn choose(
     let mut unit_bytes = vec![0u64; walked.units.len()];
     // Directories of which only tracked files go.
     let mut closed: Vec<Vec<u8>> = Vec::new();
+    let mut shut: Vec<Vec<u8>> = Vec::new();
     let mut secret_dirs: Vec<Vec<u8>> = Vec::new();
     let mut in_order = tracked.in_order();
     for Found {
@@ -178,7 +194,12 @@ fn choose(
         let path = rel.as_bytes();
         let is_tracked = in_order.has(path);
         let unit = match class {
-            Class::Shut => continue,
+            Class::Shut => {
+                if !options.named.is_empty() {
+                    shut.push(path.to_vec());
+                }
+                continue;
+            }
             Class::Cache => {
                 closed.push(path.to_vec());
                 continue;
@@ -265,7 +286,54 @@ fn choose(
     }
     goes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     goes.dedup_by(|a, b| a.0 == b.0);
+    if !options.named.is_empty() {
+        let shut: BTreeSet<&[u8]> = shut.iter().map(Vec::as_slice).collect();
+        add_named(&mut goes, &shut, options, tree, scan);
+    }
     goes
+}
+
+/// Adds what was named, with the directories above it.
+fn add_named(
+    goes: &mut Vec<(RelPath, Stat)>,
+    shut: &BTreeSet<&[u8]>,
+    options: &ScanOptions,
+    tree: &mut Beneath,
+    scan: &mut Scan,
+) {
+    let mut named = BTreeSet::new();
+    for path in &options.named {
+        if goes.binary_search_by(|(p, _)| p.cmp(path)).is_ok() {
+            continue;
+        }
+        let Ok(Some(stat)) = tree.stat(path) else { continue };
+        if !stat.is_file() {
+            continue;
+        }
+        if is_at_or_below(shut, path.as_bytes()) {
+            scan.named_but_stays
+                .push((path.clone(), "is shut out by .cxignore"));
+        } else if is_withheld(path, &stat, options, tree) {
+            scan.named_but_stays
+                .push((path.clone(), "is taken for a secret, and those stay here"));
+        } else {
+            named.insert(path.clone());
+            let mut above = path.parent();
+            while let Some(dir) = above {
+                above = dir.parent();
+                if goes.binary_search_by(|(p, _)| p.cmp(&dir)).is_err() {
+                    named.insert(dir);
+                }
+            }
+        }
+    }
+    for path in &named {
+        if let Ok(Some(stat)) = tree.stat(path) {
+            goes.push((path.clone(), stat));
+        }
+    }
+    goes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    scan.named = named.into_iter().collect();
 }
 
 /// Adds the directories above the paths that were taken out of directories that do not go themselves.

@@ -136,7 +136,7 @@ impl Pair {
         let mut mirror = self.mirror();
         mirror.watch();
         let expected = crate::plan::manifest::generation(&self.believed);
-        if let Check::Differs(has) = mirror.check(expected, &self.back).unwrap() {
+        if let Check::Differs(has) = mirror.check(expected, &[], &self.back).unwrap() {
             self.believed = has;
         }
         let pack = self.pack();

@@ -10,7 +10,7 @@ use crate::client::kept;
 use crate::client::tree::Pack;
 use crate::node::Link;
 use crate::plan::manifest::Manifest;
-use crate::proto::Up;
+use crate::proto::{Down, Up};
 
 /// A node answers within this time that a run will go on, or nobody can tell.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -43,18 +43,45 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Writes down what a later cx needs to come for this run.
-    pub(super) fn keep(&self) {
-        let sent = self.pack.as_ref().and_then(|p| p.packed.as_ref());
+    /// Writes down what a later cx needs to come for this run; whether that worked.
+    pub(super) fn keep(&self) -> bool {
         // Without the record the run can only be looked for on the node.
-        let _ = kept::keep(
+        let sent = self.pack.as_ref().and_then(|p| p.packed.as_ref());
+        kept::keep(
             self.again.paths,
             &self.job.id,
             &self.link.node,
             &self.job.argv,
             self.job.tree.as_deref(),
             sent.map(|p| p.manifest.clone()),
-        );
+        )
+        .is_ok()
+    }
+
+    /// What the run changed could not be taken in here: the node is asked to keep it. What a person may do now, in one clause.
+    pub(super) async fn keep_there(&mut self) -> String {
+        self.send(&Up::Detach).await;
+        let answer = async {
+            while let Some(down) = self.channel.rx.recv().await {
+                if matches!(down, Down::Detached) {
+                    return true;
+                }
+            }
+            false
+        };
+        let kept = tokio::time::timeout(ANSWER, answer).await.unwrap_or(false);
+        let node = &self.link.node;
+        match (kept, self.keep()) {
+            (true, true) => format!(
+                "{node} keeps it: free some space here, then `cx attach {}` brings it",
+                kept::short(&self.job.id)
+            ),
+            (true, false) => format!(
+                "{node} keeps it as run {}, but no note of it can be written here",
+                self.job.id
+            ),
+            (false, _) => format!("{node} did not say that it keeps it"),
+        }
     }
 }
 

@@ -37,6 +37,7 @@ use crate::proto::{
 };
 use crate::report::Told;
 use crate::request::{Detach, Ending};
+use crate::sync;
 use crate::table::NodeClock;
 use crate::tty;
 
@@ -332,11 +333,11 @@ pub async fn run(
     caller.terminal.release();
     // A run that is lost to this process may be found again by another one.
     if r.started && matches!(exit, Err(RunError::Lost { .. } | RunError::Detached)) {
-        r.keep();
+        let _ = r.keep();
     }
     // Only where nobody could be told to end it.
     if r.started && matches!(exit, Err(RunError::Interrupted(_))) {
-        r.keep();
+        let _ = r.keep();
         let short = super::kept::short(&job.id);
         caller.told.line(&format!(
             "{}: run {short} may go on there for {} s (cx cancel {short} ends it)",
@@ -381,6 +382,7 @@ async fn send_run(
         mirror = Some(MirrorSpec {
             key: tree.key.clone(),
             expected: pack.from,
+            adopt: pack.adopt.clone(),
             dir: tree.dir.clone(),
             pack: if inline { pack.bytes.take() } else { None },
             back: crate::proto::BackSpec {
@@ -810,22 +812,28 @@ impl Running<'_> {
         let mut back = Applied::default();
         if let Some(why) = exit.uncollected.as_deref() {
             let _ = self.channel.send(&Up::Done).await;
+            let _ = self.keep();
+            let short = super::kept::short(&self.job.id);
             return Err(RunError::Back {
                 ending: exit.ending,
-                why: printable(why, 300),
+                why: format!(
+                    "{}; it stays there: free some space on {}, then `cx attach {short}` brings it",
+                    printable(why, 300),
+                    self.link.node
+                ),
             });
         }
         let mut work = self.job.tree.as_ref().map_or(Duration::ZERO, |t| t.took);
-        let mut packed = self.pack.take().and_then(|p| {
+        let mut packed = self.pack.as_ref().and_then(|p| {
             work += p.took;
-            p.packed
+            p.packed.clone()
         });
         if let (Errand::Fetch(_), Some(tree)) = (&self.job.errand, &self.job.tree) {
             packed = Some(tree.as_sent_before(&self.link.node));
         }
         let sent = packed.as_ref().map_or((0, 0), |p| (p.files, p.bytes));
         if let (Some(tree), Some(incoming), Some(packed)) = (&self.job.tree, self.incoming.take(), packed) {
-            back = incoming
+            let applied = incoming
                 .apply(
                     tree.clone(),
                     &self.link.node,
@@ -834,11 +842,23 @@ impl Running<'_> {
                     &self.job.id,
                     self.link.clock_offset(),
                 )
-                .await
-                .map_err(|why| RunError::Back {
-                    ending: exit.ending,
-                    why,
-                })?;
+                .await;
+            back = match applied {
+                Ok(applied) => applied,
+                Err(why) => {
+                    let ending = exit.ending;
+                    // A commit that began goes on where it stopped.
+                    let why = if sync::is_half_done(&incoming_dir(&tree.paths.cache, &self.job.id)) {
+                        let _ = self.channel.send(&Up::Done).await;
+                        format!(
+                            "{why}; free some space here, and the next cx in this project puts the rest in place"
+                        )
+                    } else {
+                        format!("{why}; {}", self.keep_there().await)
+                    };
+                    return Err(RunError::Back { ending, why });
+                }
+            };
         }
         let _ = self.channel.send(&Up::Done).await;
         // Who is stopped by a signal leaves nothing on the node, an agent that waits neither.

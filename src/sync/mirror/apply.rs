@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::survey::Watched;
 use super::{Mirror, Seen, VERSION};
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::sync::beneath::{self, Beneath, Place};
@@ -120,8 +121,10 @@ impl Mirror {
             }
             work.close(&journal.ops, &want)
                 .map_err(|e| self.failed("failed to set modes in", e))?;
-            if journal.ops.iter().any(|op| matches!(op, Op::Forget { .. })) {
-                // Nothing happens to them, and yet they count otherwise from now on.
+            let forgets = journal.ops.iter().any(|op| matches!(op, Op::Forget { .. }));
+            let sees = |w: &Watched| w.sees(journal.ops.iter().map(Op::path));
+            // What is forgotten counts otherwise from now on, though nothing happens to it; in a cache nobody watches.
+            if forgets || !self.watched.as_ref().is_some_and(sees) {
                 self.watched = None;
             }
             for op in &journal.ops {
@@ -131,7 +134,13 @@ impl Mirror {
                     && let Ok(Some(stat)) = work.tree.stat(path)
                     && !stat.is_dir()
                 {
-                    self.state.seen.insert(path.clone(), Seen { stat, hash: None });
+                    let hash = match self.state.manifest.get(path) {
+                        Some(Entry::File { hash, .. }) if self.state.known.get(path) == Some(&stat) => {
+                            Some(*hash)
+                        }
+                        _ => None,
+                    };
+                    self.state.seen.insert(path.clone(), Seen { stat, hash });
                 }
             }
             self.state.manifest = want;

@@ -9,6 +9,7 @@
 //!                               meta/lock     held while applying and collecting
 //!                               meta/users    held, shared, by every run
 //!                               meta/setup/   marks of the set-up steps that were done
+//!                               meta/owed/ID  a run whose changes could not be collected (a full disk)
 //!                               meta/standing where the tree stands instead, if not here
 //! ```
 //!
@@ -35,7 +36,7 @@ use super::gitmeta;
 use super::index;
 use super::stat::Stat;
 use super::{SyncError, now_ns, unique};
-use crate::plan::manifest::{Generation, Hash, Manifest, RelPath, generation};
+use crate::plan::manifest::{Entry, Generation, Hash, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, MirrorKey};
 
 use stats::Stats;
@@ -192,6 +193,30 @@ impl Mirror {
         }
     }
 
+    /// Notes that what the run `id` changed is still to be collected.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn owe(&self, id: &str) -> io::Result<()> {
+        let dir = self.meta.join("owed");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        File::create(dir.join(id)).map(drop)
+    }
+
+    /// The runs whose changes are still to be collected.
+    pub fn owed(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.meta.join("owed"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        entries.filter_map(|e| e.file_name().into_string().ok()).collect()
+    }
+
+    /// What the run `id` changed was collected, or is not to be had any more.
+    pub fn paid(&self, id: &str) {
+        let _ = fs::remove_file(self.meta.join("owed").join(id));
+    }
+
     /// Orders what was applied to and collected from this mirror: the number of the last time by this process.
     pub fn sequence(&self) -> i64 {
         self.state.newest_ns
@@ -210,13 +235,20 @@ impl Mirror {
     /// Compares the mirror with what the client expects.
     ///
     /// Where no run is live in it, the tree itself is looked at first: what changed behind cx's back is then part of the
-    /// answer, so that the client mends it.
+    /// answer, so that the client mends it. What of the caches is to be `adopt`ed, directories before what lies in them, is part
+    /// of the manifest from now on if all of it stands there as the client says.
     ///
     /// # Errors
     /// Those of reading the tree.
-    pub fn check(&mut self, expected: Generation, back: &BackSpec) -> Result<Check, SyncError> {
+    pub fn check(
+        &mut self,
+        expected: Generation,
+        adopt: &[(RelPath, Entry)],
+        back: &BackSpec,
+    ) -> Result<Check, SyncError> {
         let _lock = self.locked()?;
         self.refresh()?;
+        self.adopt(adopt)?;
         if self.is_idle().map_err(|e| self.failed("failed to lock", e))? {
             self.mend(back)?;
         }

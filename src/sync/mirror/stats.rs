@@ -23,6 +23,12 @@ impl Stats {
         self.0.iter()
     }
 
+    /// The one of a path.
+    pub(super) fn get(&self, path: &RelPath) -> Option<&Stat> {
+        let at = self.0.binary_search_by(|(p, _)| p.cmp(path)).ok()?;
+        Some(&self.0[at].1)
+    }
+
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         self.0.clear();

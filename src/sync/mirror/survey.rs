@@ -1,13 +1,13 @@
 //! What the tree holds now, against what it held when cx last looked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::iter::Peekable;
 
 use super::{Mirror, Seen, State, stats};
-use crate::plan::manifest::{Entry, RelPath};
+use crate::plan::manifest::{Entry, Hash, RelPath};
 use crate::proto::BackSpec;
 use crate::sync::beneath::Beneath;
-use crate::sync::scan::hash_all;
+use crate::sync::scan::{hash_all, hash_file};
 use crate::sync::stat::Stat;
 use crate::sync::walk::{Class, Listed, WalkOptions, walk};
 use crate::sync::watch::Watch;
@@ -48,6 +48,58 @@ impl Mirror {
         self.state.manifest = self.state.manifest.with(survey.changes);
         self.state.known.learn(survey.known, &self.state.manifest);
         self.save_state()
+    }
+
+    /// Takes what stands in caches into the manifest, if all of it is as `entries` say. Needs the lock.
+    pub(super) fn adopt(&mut self, entries: &[(RelPath, Entry)]) -> Result<(), SyncError> {
+        let wanted: Vec<_> = entries
+            .iter()
+            .filter(|(p, e)| self.state.manifest.get(p) != Some(e))
+            .cloned()
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut tree = self.tree()?;
+        let mut stats = Vec::new();
+        for (path, entry) in &wanted {
+            let Ok(Some(stat)) = tree.stat(path) else {
+                return Ok(());
+            };
+            let read_ns = crate::sync::now_ns();
+            let same = match entry {
+                Entry::Dir { mode } => stat.is_dir() && stat.permissions() == *mode,
+                Entry::File { mode, size, hash } => {
+                    stat.is_file()
+                        && stat.permissions() == *mode
+                        && stat.size == *size
+                        && self.hash_of(path, &stat, &mut tree) == Some(*hash)
+                }
+                Entry::Symlink { .. } => false,
+            };
+            if !same {
+                return Ok(());
+            }
+            // Only a time that cannot hide a later write is trusted.
+            if stat.is_file() && stat.is_settled(read_ns) {
+                stats.push((path.clone(), Some(stat)));
+            }
+        }
+        let wanted = wanted.into_iter().map(|(p, e)| (p, Some(e)));
+        self.state.manifest = self.state.manifest.with(wanted);
+        self.state
+            .known
+            .learn(stats.into_iter().collect(), &self.state.manifest);
+        self.save_state()
+    }
+
+    /// The hash of a file, remembered or read.
+    fn hash_of(&self, path: &RelPath, stat: &Stat, tree: &mut Beneath) -> Option<Hash> {
+        let seen = self.state.seen.get(path).filter(|s| s.stat == *stat);
+        match seen.and_then(|s| s.hash) {
+            Some(hash) => Some(hash),
+            None => hash_file(tree, path).ok().map(|(_, hash)| hash),
+        }
     }
 
     /// Compares the tree with the state, and goes on watching it with `watch`. Needs the lock.
@@ -147,6 +199,14 @@ pub(super) struct Watched {
     aside: Vec<RelPath>,
     /// What was found then, as far as that is no change.
     before: Survey,
+}
+
+impl Watched {
+    /// Whether what happens to all of `paths` would be seen.
+    pub(super) fn sees<'p>(&self, mut paths: impl Iterator<Item = &'p RelPath>) -> bool {
+        let dirs: HashSet<Option<&RelPath>> = self.dirs.values().map(|d| d.path.as_ref()).collect();
+        paths.all(|p| dirs.contains(&p.parent().as_ref()) || self.aside.contains(p))
+    }
 }
 
 fn threads() -> usize {

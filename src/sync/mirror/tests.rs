@@ -35,7 +35,7 @@ fn a_tree_arrives_as_it_is() {
     assert_eq!(mtime(&p.here()), mtime(&p.there()), "a fresh mirror keeps times");
     assert!(matches!(
         p.mirror()
-            .check(crate::plan::manifest::generation(&p.believed), &p.back)
+            .check(crate::plan::manifest::generation(&p.believed), &[], &p.back)
             .unwrap(),
         Check::At
     ));
@@ -176,7 +176,7 @@ fn a_crash_leaves_the_old_or_the_new_tree() {
         let mut again = p.mirror();
         let now = picture(&p.there());
         let want = crate::plan::manifest::generation(&p.believed);
-        let at = matches!(again.check(want, &p.back).unwrap(), Check::At);
+        let at = matches!(again.check(want, &[], &p.back).unwrap(), Check::At);
         if step == 0 {
             assert_eq!((now, at), (old, false), "nothing was done before the journal");
         } else {
@@ -214,7 +214,7 @@ fn a_pack_for_another_tree_changes_nothing() {
     write(&p.there().join("d/x"), "changed behind our back");
     let mut mirror = p.mirror();
     let expected = Generation::empty();
-    let Check::Differs(has) = mirror.check(expected, &p.back).unwrap() else {
+    let Check::Differs(has) = mirror.check(expected, &[], &p.back).unwrap() else {
         panic!("it is not empty")
     };
     assert!(
@@ -262,13 +262,13 @@ fn a_live_run_is_left_alone() {
     let guard = p.mirror().join_run().unwrap();
     write(&p.there().join("b"), "made by the run that lives");
     assert!(matches!(
-        p.mirror().check(generation, &p.back).unwrap(),
+        p.mirror().check(generation, &[], &p.back).unwrap(),
         Check::At
     ));
     assert!(p.mirror().remove().unwrap().is_none());
     drop(guard);
     assert!(matches!(
-        p.mirror().check(generation, &p.back).unwrap(),
+        p.mirror().check(generation, &[], &p.back).unwrap(),
         Check::Differs(_)
     ));
 }
@@ -286,7 +286,7 @@ fn a_lost_state_is_found_again() {
             Some(text) => fs::write(&state, text).unwrap(),
         }
         assert!(matches!(
-            p.mirror().check(generation, &p.back).unwrap(),
+            p.mirror().check(generation, &[], &p.back).unwrap(),
             Check::At
         ));
     }
@@ -551,7 +551,10 @@ fn what_is_forgotten_stays_and_does_not_come_back() {
         assert!(!p.there().join("data/e").exists());
         assert_eq!(crate::sync::testing::listed(&p.believed), [".gitignore"]);
         let expected = generation(&p.believed);
-        assert!(matches!(p.mirror().check(expected, &p.back).unwrap(), Check::At));
+        assert!(matches!(
+            p.mirror().check(expected, &[], &p.back).unwrap(),
+            Check::At
+        ));
         assert_eq!(p.collect().0.files, 0);
     }
     write(&p.there().join("data/d"), "changed");

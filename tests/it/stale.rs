@@ -1,0 +1,324 @@
+//! Build here, run there, and back, with the real tools: no program that is older than what was built last is ever run in silence.
+
+use std::fs;
+use std::path::Path;
+
+use crate::harness::{Output, Project, TestEnv};
+
+/// A world in which cargo, too, is found here and on the nodes: the one that builds these tests.
+fn with_cargo(names: &[&str]) -> TestEnv {
+    let mut env = TestEnv::with_nodes(names);
+    let tools = Path::new(env!("CARGO")).parent().unwrap().display().to_string();
+    for name in names {
+        let profile = format!("export PATH={tools}:$PATH\n");
+        env.node(name).write(".profile", &profile);
+    }
+    env.set("PATH", format!("{tools}:/usr/local/bin:/usr/bin:/bin"));
+    env
+}
+
+/// Whether the tools are here; where one is missing the test says so and shows nothing.
+fn has(env: &TestEnv, tools: &[&str]) -> bool {
+    let missing = |tool: &&&str| {
+        let mut ask = env.command("sh", &env.home());
+        env.run(ask.args(["-c", &format!("command -v {tool}")]), b"")
+            .status()
+            != 0
+    };
+    let gone: Vec<_> = tools.iter().filter(missing).collect();
+    #[expect(clippy::print_stderr, reason = "a test that shows nothing says so")]
+    if !gone.is_empty() {
+        eprintln!("not shown: {gone:?} are not installed");
+    }
+    gone.is_empty()
+}
+
+fn on(project: &Project, node: &str, command: &str) -> Output {
+    let mut args = vec!["run", "--on", node, "--"];
+    args.extend(command.split(' '));
+    project.cx(&args)
+}
+
+fn rust(version: u32) -> String {
+    format!(
+        "fn main() {{ let at = std::env::var(\"TEST_NODE\"); println!(\"v{version} {{}}\", at.as_deref().unwrap_or(\"here\")); }}\n"
+    )
+}
+
+const CRATE: &str = "[package]\nname = \"x\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
+
+#[test]
+fn a_program_that_cargo_built_is_the_newest_one_wherever_it_runs() {
+    let env = with_cargo(&["n1", "n2"]);
+    if !has(&env, &["cargo", "cc"]) {
+        return;
+    }
+    let p = env.project(&[
+        ("Cargo.toml", CRATE),
+        ("src/main.rs", &rust(1)),
+        (
+            "tests/t.rs",
+            "#[test] fn runs() { assert!(std::process::Command::new(env!(\"CARGO_BIN_EXE_x\")).status().unwrap().success()); }\n",
+        ),
+        (".gitignore", "target/\n"),
+    ]);
+    let x = "./target/debug/x";
+    on(&p, "n1", "cargo build -q --offline").ok();
+    let out = on(&p, "n1", x).ok();
+    assert_eq!(out.stdout(), "v1 n1\n");
+    assert!(
+        out.line().contains("sync 0 files"),
+        "it lies there already: {out:?}"
+    );
+    assert_eq!(on(&p, "n2", x).ok().stdout(), "v1 n2\n", "built on the other");
+
+    p.write("src/main.rs", &rust(2));
+    p.sh("cargo build -q --offline").ok();
+    assert_eq!(on(&p, "n1", x).ok().stdout(), "v2 n1\n", "built here");
+
+    p.write("src/main.rs", &rust(3));
+    on(&p, "n2", "cargo build -q --offline").ok();
+    assert_eq!(on(&p, "n1", x).ok().stdout(), "v3 n1\n", "built on the other");
+    assert_eq!(p.sh(x).ok().stdout(), "v3 here\n");
+
+    p.write("src/main.rs", &rust(4));
+    on(&p, "n1", "cargo test -q --offline").ok();
+    assert_eq!(p.sh(x).ok().stdout(), "v4 here\n", "cargo test builds it, too");
+    assert_eq!(on(&p, "n2", x).ok().stdout(), "v4 n2\n");
+
+    // What was sent there has not made the caches there cold, nor stale.
+    let again = on(&p, "n1", "cargo build --offline").ok();
+    assert!(!again.said().iter().any(|l| l.contains("Compiling")), "{again:?}");
+    p.write("src/main.rs", &rust(5));
+    on(&p, "n2", "cargo build -q --offline").ok();
+    assert_eq!(on(&p, "n2", x).ok().stdout(), "v5 n2\n");
+    // Nothing of it is taken from either side by a run that does not name it.
+    on(&p, "n2", "true").ok();
+    p.write(
+        "look.sh",
+        "#!/bin/sh\nls target/debug/deps/*.d | head -1; ./target/debug/x\n",
+    );
+    let out = on(&p, "n2", "./look.sh").ok().stdout();
+    assert!(
+        out.starts_with("target/debug/deps/") && out.ends_with("v5 n2\n"),
+        "{out}"
+    );
+}
+
+const C: &str = "#include <stdio.h>\n#include <stdlib.h>\n#include \"version.h\"\n\
+                 int main(void) { char *at = getenv(\"TEST_NODE\"); printf(\"%s %s\\n\", VERSION, at ? at : \"here\"); return 0; }\n";
+
+fn version(n: u32) -> String {
+    format!("#define VERSION \"v{n}\"\n")
+}
+
+#[test]
+fn a_program_that_make_built_is_the_newest_one_wherever_it_runs() {
+    for limit in ["32MB", "1KB"] {
+        let env = TestEnv::with_nodes(&["n1", "n2"]);
+        if !has(&env, &["make", "cc"]) {
+            return;
+        }
+        env.append_config(&format!("[policy]\nignored_limit = \"{limit}\"\n"));
+        let p = env.project(&[
+            ("main.c", C),
+            ("version.h", &version(1)),
+            (
+                "Makefile",
+                "out/app: out/main.o\n\tcc -o $@ $<\nout/main.o: main.c version.h\n\tmkdir -p out; cc -c -o $@ $<\n",
+            ),
+            (".gitignore", "out/\n"),
+        ]);
+        let app = |node: &str| on(&p, node, "./out/app").ok().stdout();
+        on(&p, "n1", "make").ok();
+        assert_eq!(
+            (app("n1"), app("n2")),
+            ("v1 n1\n".into(), "v1 n2\n".into()),
+            "{limit}"
+        );
+        p.write("version.h", &version(2));
+        on(&p, "n2", "make").ok();
+        assert_eq!(
+            (app("n1"), app("n2")),
+            ("v2 n1\n".into(), "v2 n2\n".into()),
+            "{limit}"
+        );
+        p.write("version.h", &version(3));
+        p.sh("make").ok();
+        assert_eq!(
+            (app("n1"), app("n2")),
+            ("v3 n1\n".into(), "v3 n2\n".into()),
+            "{limit}"
+        );
+        // A program that was sent is not taken for newer than the source that comes later.
+        p.write("version.h", &version(4));
+        on(&p, "n1", "make").ok();
+        assert_eq!(
+            (app("n2"), app("n1")),
+            ("v4 n2\n".into(), "v4 n1\n".into()),
+            "{limit}"
+        );
+        p.write("version.h", &version(5));
+        assert_eq!(p.sh("make -s && ./out/app").ok().stdout(), "v5 here\n", "{limit}");
+        assert_eq!(
+            p.sh("cx run --on n2 -- make -s && cx run --on n1 ./out/app")
+                .ok()
+                .stdout(),
+            "v5 n1\n"
+        );
+    }
+}
+
+#[test]
+fn what_cmake_built_is_tested_as_it_was_built_last() {
+    for limit in ["32MB", "1KB"] {
+        let env = TestEnv::with_nodes(&["n1", "n2"]);
+        if !has(&env, &["cmake", "ctest", "make", "cc"]) {
+            return;
+        }
+        env.append_config(&format!("[policy]\nignored_limit = \"{limit}\"\n"));
+        let p = env.project(&[
+            ("main.c", C),
+            ("version.h", &version(1)),
+            (
+                "CMakeLists.txt",
+                "cmake_minimum_required(VERSION 3.10)\nproject(x C)\nenable_testing()\nadd_executable(app main.c)\nadd_test(NAME t COMMAND app)\n",
+            ),
+            (".gitignore", "build/\n"),
+        ]);
+        p.sh("cx cmake -S . -B build && cx cmake --build build").ok();
+        let test = |script: &str| {
+            let out = p.sh(&format!("{script} >log 2>&1; cat log")).ok();
+            let text = out.stdout();
+            let at = text
+                .find(": v")
+                .unwrap_or_else(|| panic!("{limit} {script}: {text}"));
+            text[at + 2..].split(' ').next().unwrap().to_owned()
+        };
+        assert_eq!(test("cx ctest --test-dir build -V"), "v1", "{limit}");
+        p.write("version.h", &version(2));
+        assert_eq!(
+            test("cx cmake --build build && cx ctest --test-dir build -V"),
+            "v2",
+            "{limit}"
+        );
+        p.write("version.h", &version(3));
+        p.sh("cmake --build build").ok();
+        assert_eq!(test("cx ctest --test-dir build -V"), "v3", "built here, {limit}");
+        assert!(p.sh("cx ./build/app").ok().stdout().starts_with("v3"), "{limit}");
+        p.write("version.h", &version(4));
+        assert_eq!(
+            test("cx cmake --build build && ctest --test-dir build -V"),
+            "v4",
+            "tested here, {limit}"
+        );
+    }
+}
+
+#[test]
+fn ninja_and_generated_sources_are_the_newest_wherever_they_are_made() {
+    let env = TestEnv::with_nodes(&["n1", "n2"]);
+    if !has(&env, &["ninja", "cc"]) {
+        return;
+    }
+    let p = env.project(&[
+        ("main.c", C),
+        ("version.txt", "1\n"),
+        (
+            "build.ninja",
+            "rule gen\n  command = sed 's/.*/#define VERSION \"v&\"/' $in > $out\nrule cc\n  command = cc -I. -o $out $in\n\
+             build version.h: gen version.txt\nbuild app: cc main.c | version.h\n",
+        ),
+        (".gitignore", "version.h\napp\n.ninja_*\n"),
+    ]);
+    let mut wanted = 1;
+    for builder in [
+        "cx run --on n1 -- ninja",
+        "cx run --on n2 -- ninja",
+        "ninja",
+        "cx run --on n1 -- ninja",
+    ] {
+        p.write("version.txt", &format!("{wanted}\n"));
+        p.sh(builder).ok();
+        for runner in ["cx run --on n1 --", "cx run --on n2 --", ""] {
+            let out = p.sh(&format!("{runner} ./app")).ok();
+            assert!(
+                out.stdout().starts_with(&format!("v{wanted} ")),
+                "{builder}, {runner}: {out:?}"
+            );
+        }
+        assert_eq!(p.read("version.h"), version(wanted), "{builder}");
+        wanted += 1;
+    }
+    // And nothing is made that is made already.
+    let out = p.sh("cx run --on n1 -- ninja").ok();
+    assert!(out.stdout().contains("no work to do"), "{out:?}");
+}
+
+#[test]
+fn worktrees_do_not_run_each_others_programs() {
+    let env = with_cargo(&["n1"]);
+    if !has(&env, &["cargo", "cc"]) {
+        return;
+    }
+    let p = env.project(&[
+        ("Cargo.toml", CRATE),
+        ("src/main.rs", &rust(1)),
+        (".gitignore", "target/\n"),
+    ]);
+    on(&p, "n1", "cargo build -q --offline").ok();
+    p.git(&["worktree", "add", "-q", "../second", "-b", "second"]);
+    let second = env.plain_project("second", &[("src/main.rs", &rust(2))]);
+    on(&second, "n1", "cargo build -q --offline").ok();
+    let x = "./target/debug/x";
+    assert_eq!(on(&p, "n1", x).ok().stdout(), "v1 n1\n");
+    assert_eq!(on(&second, "n1", x).ok().stdout(), "v2 n1\n");
+    p.write("src/main.rs", &rust(3));
+    on(&p, "n1", "cargo build -q --offline").ok();
+    assert_eq!(on(&second, "n1", x).ok().stdout(), "v2 n1\n");
+    assert_eq!(on(&p, "n1", x).ok().stdout(), "v3 n1\n");
+    assert_eq!(second.sh(x).ok().stdout(), "v2 here\n");
+}
+
+#[test]
+fn a_branch_switch_during_a_build_leaves_no_program_of_the_old_branch() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    if !has(&env, &["make", "cc"]) {
+        return;
+    }
+    let p = env.project(&[
+        ("main.c", C),
+        ("version.h", &version(1)),
+        (
+            "Makefile",
+            "app: main.c version.h\n\tcc -o $@ main.c\n\tif test -n \"$$TEST_NODE\"; then touch $(HOME)/ready; until test -e $(HOME)/go; do sleep 0.05; done; fi\n",
+        ),
+        (".gitignore", "app\n"),
+    ]);
+    p.git(&["checkout", "-q", "-b", "other"]);
+    p.write("version.h", &version(2));
+    p.git(&["commit", "-q", "-a", "-m", "two"]);
+    p.git(&["checkout", "-q", "main"]);
+    let home = env.node("n1").home();
+    let running = p.start_cx(&["run", "--on", "n1", "--", "make"]);
+    let running = running.until_exists(&home.join("ready"));
+    p.git(&["checkout", "-q", "other"]);
+    fs::write(home.join("go"), "").unwrap();
+    let out = running.wait().ok();
+    assert!(!p.has("app"), "it is the other branch's: {out:?}");
+    assert!(out.said().iter().any(|l| l.contains("cx conflicts")), "{out:?}");
+    assert_eq!(
+        p.sh("cx run --on n1 -- make -s && cx run --on n1 -- ./app")
+            .ok()
+            .stdout(),
+        "v2 n1\n"
+    );
+    assert_eq!(p.sh("make -s && ./app").ok().stdout(), "v2 here\n");
+    p.git(&["checkout", "-q", "main"]);
+    assert_eq!(
+        p.sh("cx run --on n1 -- make -s && cx run --on n1 -- ./app")
+            .ok()
+            .stdout(),
+        "v1 n1\n"
+    );
+}
