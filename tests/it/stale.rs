@@ -231,13 +231,12 @@ fn ninja_and_generated_sources_are_the_newest_wherever_they_are_made() {
         ),
         (".gitignore", "version.h\napp\n.ninja_*\n"),
     ]);
-    let mut wanted = 1;
-    for builder in [
+    for (wanted, builder) in (1..).zip([
         "cx run --on n1 -- ninja",
         "cx run --on n2 -- ninja",
         "ninja",
         "cx run --on n1 -- ninja",
-    ] {
+    ]) {
         p.write("version.txt", &format!("{wanted}\n"));
         p.sh(builder).ok();
         for runner in ["cx run --on n1 --", "cx run --on n2 --", ""] {
@@ -248,7 +247,6 @@ fn ninja_and_generated_sources_are_the_newest_wherever_they_are_made() {
             );
         }
         assert_eq!(p.read("version.h"), version(wanted), "{builder}");
-        wanted += 1;
     }
     // And nothing is made that is made already.
     let out = p.sh("cx run --on n1 -- ninja").ok();
