@@ -145,8 +145,9 @@ build() {
         *-linux-*)
             if can_link_static; then
                 # Static, so that the same file is the agent on any Linux of this architecture. With --target, or
-                # the flag would reach the build's own plug-ins, which cannot be static.
-                flags="$flags -C target-feature=+crt-static"
+                # the flag would reach the build's own plug-ins, which cannot be static. At a fixed address: else each
+                # start, and so each hook, would first correct some 13,000 pointers, which copies 60 pages.
+                flags="$flags -C target-feature=+crt-static -C relocation-model=static"
                 set -- "$@" --target "$host"
                 binary=$target_dir/$host/release/cx
             else

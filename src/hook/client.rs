@@ -148,7 +148,7 @@ pub fn args(_claude_pid: Option<u32>) -> Option<ClientArgs> {
 
 #[cfg(target_os = "linux")]
 fn cmdline(pid: u32) -> Option<Vec<String>> {
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let bytes = read(pid, "cmdline")?;
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
     Some(
         bytes
@@ -158,9 +158,19 @@ fn cmdline(pid: u32) -> Option<Vec<String>> {
     )
 }
 
+/// One of a process's files. It has no size beforehand: without room for all of it, it would be read in many small pieces.
+#[cfg(target_os = "linux")]
+fn read(pid: u32, name: &str) -> Option<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::with_capacity(4 << 10);
+    let mut file = std::fs::File::open(format!("/proc/{pid}/{name}")).ok()?;
+    file.read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
 #[cfg(target_os = "linux")]
 pub(super) fn parent_of(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&read(pid, "stat")?).into_owned();
     // The name, in parentheses, may hold anything.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(1)?.parse().ok()

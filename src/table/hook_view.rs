@@ -56,8 +56,16 @@ fn stamp(paths: &Paths) -> Option<(i64, u64, u64)> {
 
 fn file(paths: &Paths) -> std::path::PathBuf {
     // Different configs (`CX_CONFIG`) must not take turns at one file.
-    let key = blake3::hash(paths.config_file.as_os_str().as_encoded_bytes()).to_hex();
-    paths.cache.join(format!("hook-{}.json", &key[..12]))
+    let key = fnv1a(paths.config_file.as_os_str().as_encoded_bytes());
+    paths.cache.join(format!("hook-{key:016x}.json"))
+}
+
+/// FNV-1a, 64 bits: to tell a few paths of one user apart, blake3 would cost the hook the look for the CPU's features, which a
+/// virtual machine answers slowly.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 impl HookView {
