@@ -14,6 +14,9 @@ use crate::table;
 /// The mode in which the client asks nothing.
 const BYPASS: &str = "bypassPermissions";
 
+/// More of `cx` in one text than this are not told apart.
+const MANY: usize = 200;
+
 /// Answers for a `cx` that the model typed, in every mode; goes on where there is none.
 pub fn typed(
     event: &Event<'_>,
@@ -31,8 +34,14 @@ pub fn typed(
         off: &view.off,
         aliases: &[],
     };
+    // Each of them is unwrapped on its own, with the rest of the text behind it.
+    let many = text.matches("cx").count() > MANY;
     let light = |argv: &[Word]| classify(argv, &context).class == Class::Light;
-    match permissions::unwrap(text, shell.dialect, &light) {
+    let unwrapped = match many {
+        true => Typed::Unclear,
+        false => permissions::unwrap(text, shell.dialect, &light),
+    };
+    match unwrapped {
         Typed::No => ControlFlow::Continue(()),
         Typed::Found(found) => ControlFlow::Break(understood(&found, event, input, world, shell)),
         Typed::Unclear => {

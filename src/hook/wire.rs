@@ -11,6 +11,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+/// A longer command, bytes, is not looked at: no system takes such an argument (128 KB on Linux, 1 MB on macOS), so that it cannot
+/// run, with cx or without.
+const MAX_COMMAND: usize = 1 << 20;
+
 /// A hook event, as far as cx looks at it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event<'a> {
@@ -110,11 +114,17 @@ fn bash_input(raw: &RawValue) -> Option<BashInput<'_>> {
         start..start + value.get().len()
     };
     let command = find("command").ok()??;
+    // Six bytes of JSON may stand for one of the text.
+    if command.get().len() > 6 * MAX_COMMAND {
+        return None;
+    }
     let timeout = find("timeout").ok()?;
     let background = find("run_in_background").ok()?;
     Some(BashInput {
         raw,
-        command: serde_json::from_str(command.get()).ok()?,
+        command: serde_json::from_str(command.get())
+            .ok()
+            .filter(|c: &String| c.len() <= MAX_COMMAND)?,
         command_at: place(command),
         timeout_ms: timeout.and_then(|t| t.get().parse().ok()),
         timeout_at: timeout.map(place).unwrap_or_default(),

@@ -21,6 +21,7 @@ mod gc;
 mod harness;
 mod hold;
 mod hook;
+mod hostile;
 mod install;
 mod learned;
 mod mcp;

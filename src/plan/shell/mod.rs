@@ -135,6 +135,9 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Script, Unparsed> {
     if nests_too_deep(text) {
         return Err(Unparsed::new("the text nests too deep"));
     }
+    if takes_too_long(text) {
+        return Err(Unparsed::new("the text opens too much that it does not close"));
+    }
     // The parser prints nothing itself; the hook silences the panic hook.
     catch_unwind(AssertUnwindSafe(|| parse_checked(text, dialect)))
         .unwrap_or_else(|_| Err(Unparsed::new("the parser failed on the text")))
@@ -225,6 +228,30 @@ fn nests_too_deep(text: &str) -> bool {
         before = b;
     }
     false
+}
+
+/// For each bracket the parser looks for the one that closes it, and for each here-document for its end: where there is none, to the
+/// end of the text, and none of that counts as work. Quotes are not looked at here either: what escapes of a terminal (`\e[1m`) a
+/// script prints is far below this.
+fn takes_too_long(text: &str) -> bool {
+    const PARENTHESES: usize = 200;
+    const BYTES: usize = 4 << 20;
+    let (mut round, mut square, mut most) = (0_usize, 0_usize, 0);
+    for b in text.bytes() {
+        match b {
+            b'(' => round += 1,
+            b')' => round = round.saturating_sub(1),
+            b'[' => square += 1,
+            b']' => square = square.saturating_sub(1),
+            _ => continue,
+        }
+        most = most.max(square);
+        if round > PARENTHESES {
+            return true;
+        }
+    }
+    let documents = text.matches("<<").count();
+    most.max(documents) * text.len() > BYTES
 }
 
 /// Puts `word` (which ends in a blank, and which the caller has quoted) before each of the `sites`; removing the

@@ -169,6 +169,11 @@ fn texts_that_are_left_alone_as_a_whole() {
         ("make\0", "the character"),
         ("shopt -s expand_aliases; make", "aliases"),
         (&"${x:-$(".repeat(40), "nests too deep"),
+        // Each is looked for to the end of the text.
+        (&"[".repeat(60_000), "opens too much"),
+        (&format!("make; {} x", "[".repeat(60_000)), "opens too much"),
+        (&"(".repeat(60_000), "opens too much"),
+        (&"<<E ".repeat(15_000), "opens too much"),
     ] {
         let reason = parse(text, Dialect::Bash).unwrap_err().reason;
         assert!(reason.contains(says), "{:?}: {reason}", text.get(..20));
@@ -176,6 +181,10 @@ fn texts_that_are_left_alone_as_a_whole() {
     assert_eq!(parse("", Dialect::Bash).unwrap().parts, []);
     assert_eq!(parse("# only a comment", Dialect::Bash).unwrap().parts, []);
     assert!(parse(&"echo ${x} ".repeat(500), Dialect::Bash).is_ok());
+    // What prints colours, and long data, are none of that.
+    assert!(parse(&"printf '\\e[1m%s\\e[0m' x\n".repeat(150), Dialect::Bash).is_ok());
+    let data = format!("tee x <<'E'\n{}\nE\nmake", "[[1, 2], [3, 4]],\n".repeat(3_000));
+    assert!(parse(&data, Dialect::Bash).is_ok());
 }
 
 #[test]
