@@ -5,24 +5,14 @@ case :${SHELLOPTS-}: in
         # In every shell that starts: no question where it has no functions yet, one about all of them where it has, and
         # the definitions as they are. Asking and defining one by one takes several times as long. (`-f` would, too.)
         if \builtin compgen -A variable SHELLOPTS >/dev/null && ! \builtin compgen -A function >/dev/null ||
-            \builtin test -z "$(\builtin declare -F @TOOLS@ timeout nice nohup env)"; then
+            \builtin test -z "$(\builtin declare -F @PRESENT@)"; then
             @FUNCTIONS@
-            function timeout { __cx_front timeout "$@"; }
-            function nice { __cx_front nice "$@"; }
-            function nohup { __cx_front nohup "$@"; }
-            function env { __cx_front env "$@"; }
         else
             # shellcheck disable=SC2043 # a list, once it is filled in
-            for __cx_name in @TOOLS@; do
-                \builtin declare -F "$__cx_name" ||
-                    \builtin eval "function $__cx_name { __cx_tool $__cx_name \"\$@\"; }"
-            done >/dev/null
-            for __cx_name in timeout nice nohup env; do
-                \builtin declare -F "$__cx_name" ||
-                    \builtin eval "function $__cx_name { __cx_front $__cx_name \"\$@\"; }"
+            for __cx_name in @PRESENT@; do
+                \builtin declare -F "$__cx_name" || __cx_define "$__cx_name"
             done >/dev/null
             \builtin unset __cx_name
         fi
         ;;
 esac
-

@@ -1,6 +1,6 @@
 # cx for bash and zsh: heavy commands go to where they finish first.
 #
-# Every tool that can be heavy becomes a function, and a function exists in this shell and its subshells only: what a
+# Every tool that can be heavy and is on PATH becomes a function, and a function exists in this shell and its subshells only: what a
 # script, or a local `make`, starts from here never meets one. `command make` passes it by, a function of the user's
 # own stays, and an alias (`alias make='make -j8'`) leads to it. PATH is left alone, so that no build writes down the
 # path of a shim as its compiler; for the one call of `timeout`, `nice`, `nohup` or `env` that starts a tool, a
@@ -12,6 +12,14 @@ __cx_program=@PROGRAM@
 __cx_shims=@SHIMS@
 # A subshell has the same `$$`. A script does not, to which `set -a` may have exported the functions.
 __cx_shell=$$
+
+# A function for one tool.
+function __cx_define {
+    case $1 in
+        timeout | nice | nohup | env) \builtin eval "function $1 { __cx_front $1 \"\$@\"; }" ;;
+        *) \builtin eval "function $1 { __cx_tool $1 \"\$@\"; }" ;;
+    esac
+}
 
 function __cx_tool {
     if \builtin test "$$" = "${__cx_shell-}" && \builtin test -x "${__cx_program-}"; then

@@ -1,7 +1,7 @@
 # cx for fish: heavy commands go to where they finish first.
 #
-# Every tool that can be heavy becomes a function, and a function exists in this shell only: what a script, or a local
-# `make`, starts from here never meets one. `command make` passes it by, and a function or alias of the user's own
+# Every tool that can be heavy and is on PATH becomes a function, and a function exists in this shell only: what a script,
+# or a local `make`, starts from here never meets one. `command make` passes it by, and a function or alias of the user's own
 # stays. PATH is left alone, so that no build writes down the path of a shim as its compiler; for the one call of
 # `timeout`, `nice`, `nohup` or `env` that starts a tool, a directory of shims comes first on it. When cx is gone, all
 # of them run the plain tool.
@@ -48,16 +48,49 @@ function __cx_front
     end
 end
 
-for __cx_name in @TOOLS@
-    functions -q $__cx_name
-    or function $__cx_name --inherit-variable __cx_name
-        __cx_tool $__cx_name $argv
+# A function for one tool.
+function __cx_define -a name
+    switch $name
+        case timeout nice nohup env
+            function $name --inherit-variable name
+                __cx_front $name $argv
+            end
+        case '*'
+            function $name --inherit-variable name
+                __cx_tool $name $argv
+            end
     end
 end
-for __cx_name in timeout nice nohup env
-    functions -q $__cx_name
-    or function $__cx_name --inherit-variable __cx_name
-        __cx_front $__cx_name $argv
+
+# The functions follow the tools. Before a prompt PATH is compared with what it was, and where it changed (an environment
+# was activated, or left), and now and then without that (something was installed), the tools are looked for again. So
+# `command -v` says yes for what is there, and no for what is not.
+function __cx_look
+    set -g __cx_path "$PATH"
+    set -g __cx_prompts 0
+    for name in @TOOLS@
+        if command -q $name
+            functions -q $name
+            or __cx_define $name
+        else if functions -q $name
+            # One of the user's own stays.
+            functions $name | string match -qr '__cx_(tool|front)'
+            and functions -e $name
+        end
     end
+end
+
+function __cx_prompt --on-event fish_prompt
+    set -g __cx_prompts (math $__cx_prompts + 1)
+    if builtin test "$PATH" != "$__cx_path" -o $__cx_prompts -ge 20
+        __cx_look
+    end
+end
+
+set -g __cx_path "$PATH"
+set -g __cx_prompts 0
+for __cx_name in @PRESENT@
+    functions -q $__cx_name
+    or __cx_define $__cx_name
 end
 set -e __cx_name

@@ -2,11 +2,13 @@
 //!
 //! Each finding says what, why, and what to do next. Nothing is repaired by it.
 
-use std::collections::BTreeSet;
+mod project;
+
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +17,10 @@ use serde::Serialize;
 
 use crate::client::reach;
 use crate::config::{Config, NodeConfig};
+use crate::hook::permissions::Rules;
 use crate::hook::{self, program};
-use crate::node::{Link, printable};
+use crate::node::link::Install;
+use crate::node::{Link, LinkError, printable};
 use crate::paths::Paths;
 use crate::probe;
 use crate::setup::{change, claude, edit};
@@ -48,7 +52,7 @@ enum Level {
 #[derive(Debug, Serialize)]
 struct Finding {
     level: Level,
-    /// What was looked at: `config`, `ssh`, `node`, `path`, `hook`, `rules`, `mcp`, `sandbox`, `off`, `state`.
+    /// What was looked at: `config`, `ssh`, `node`, `tools`, `path`, `hook`, `rules`, `mcp`, `sandbox`, `off`, `state`.
     check: &'static str,
     what: String,
     /// Empty where all is well.
@@ -110,7 +114,7 @@ pub fn run(node: Option<&str>, as_json: bool, out: &mut dyn Write) -> anyhow::Re
                 "{name} is not a configured node; `cx nodes list` shows them"
             );
         }
-        check_nodes(config, &paths, &mut found)?;
+        check_nodes(config, &paths, &cwd, &mut found)?;
     }
     check_program(&mut found);
     check_client(&cwd, &mut found);
@@ -162,7 +166,7 @@ fn check_config(paths: &Paths, cwd: &Path, found: &mut Findings) -> Option<Confi
     }
 }
 
-fn check_nodes(config: Config, paths: &Paths, found: &mut Findings) -> anyhow::Result<()> {
+fn check_nodes(config: Config, paths: &Paths, cwd: &Path, found: &mut Findings) -> anyhow::Result<()> {
     if config.nodes.is_empty() {
         let next = "add one with `cx nodes add ALIAS`, or try `cx demo`";
         found.warn("node", "no nodes are configured", "everything runs here", next);
@@ -180,10 +184,26 @@ fn check_nodes(config: Config, paths: &Paths, found: &mut Findings) -> anyhow::R
     }
     let (config, paths) = (Arc::new(config), Arc::new(paths.clone()));
     let runtime = crate::pipeline::runtime()?;
-    let links = runtime.block_on(reach::all(&config.nodes, &config, &paths, NODE_LIMIT));
+    let links = runtime.block_on(reach::all(
+        &config.nodes,
+        &config,
+        &paths,
+        NODE_LIMIT,
+        Install::Never,
+    ));
+    let tools = sync::find(cwd, &paths.home).map_or(Vec::new(), |ws| project::tools(&ws.root, &path));
     for (node, link) in config.nodes.iter().zip(&links) {
         match link {
-            Ok(link) => check_node(node, link, found),
+            Ok(link) => check_node(node, link, &tools, found),
+            // Nothing is put there by looking.
+            Err(LinkError::Agent(why)) => {
+                let what = format!("{} has no agent of this cx that runs", node.name);
+                let next = format!(
+                    "`cx nodes add {0}` installs it, as does the first run on {0}",
+                    node.name
+                );
+                found.warn("node", &what, why, &next);
+            }
             Err(e) => {
                 let next = match node.embedded {
                     Some(_) => format!("take it out with `cx nodes remove {}`", node.name),
@@ -206,7 +226,7 @@ fn check_nodes(config: Config, paths: &Paths, found: &mut Findings) -> anyhow::R
     Ok(())
 }
 
-fn check_node(node: &NodeConfig, link: &Link, found: &mut Findings) {
+fn check_node(node: &NodeConfig, link: &Link, needed: &[&str], found: &mut Findings) {
     let (name, facts, load) = (&node.name, &link.welcome.facts, &link.welcome.load);
     let tools: Vec<&str> = facts.tools.iter().map(|(t, _)| t.as_str()).collect();
     let gigabytes = load.disk_free as f64 / (1u64 << 30) as f64;
@@ -223,6 +243,16 @@ fn check_node(node: &NodeConfig, link: &Link, found: &mut Findings) {
             }
         ),
     );
+    let missing = project::missing(needed, facts);
+    if !missing.is_empty() {
+        let what = format!(
+            "{name} lacks what this project is built with: {}",
+            missing.join(", ")
+        );
+        let why = "commands that need it go elsewhere, or stay here";
+        let next = format!("install it there, where a login shell (`ssh {name}`) finds it");
+        found.warn("tools", &what, why, &next);
+    }
     if load.disk_free < DISK {
         let what = format!("{name} has {gigabytes:.1} GB disk left");
         let next = format!("free some there, or collect what cx keeps with `cx gc --older 7d {name}`");
@@ -277,14 +307,33 @@ fn check_client(cwd: &Path, found: &mut Findings) {
     check_hook(&place.settings, plugin, found);
     if let Some(dir) = place.settings.parent() {
         let rules = hook::rules(dir, cwd);
-        // Where no project is known the home's settings are among those above the directory, too.
-        let wide: BTreeSet<&str> = rules.too_wide_for_cx().collect();
-        for rule in wide {
+        let files = hook::rules_by_file(dir, cwd);
+        for (path, rules) in files.iter().filter(|(_, r)| r.unreadable.is_none()) {
+            let (allow, ask, deny) = (rules.allow.len(), rules.ask.len(), rules.deny.len());
+            if allow + ask + deny > 0 {
+                let path = path.display();
+                found.ok("rules", &format!("{path}: {allow} allow, {ask} ask, {deny} deny"));
+            }
+        }
+        let mut wide: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for rule in rules.too_wide_for_cx() {
+            let holds = |(path, r): &(PathBuf, Rules)| {
+                let there = r.allow.iter().any(|a| a == rule);
+                there.then(|| path.display().to_string())
+            };
+            wide.entry(rule)
+                .or_insert_with(|| files.iter().filter_map(holds).collect());
+        }
+        for (rule, places) in wide {
+            let place = match places.is_empty() {
+                true => "Claude Code's arguments".to_owned(),
+                false => places.join(" and "),
+            };
             found.warn(
                 "rules",
                 &format!("the permission rule {rule} allows whatever cx can run"),
                 "the client matches it against `cx COMMAND`, and then allows COMMAND unseen; the hook holds such commands back",
-                "take it out; name the command as well, say Bash(cx make:*)",
+                &format!("take it out of {place}; name the command as well, say Bash(cx make:*)"),
             );
         }
         if let Some(why) = &rules.unreadable {
@@ -357,6 +406,17 @@ fn check_hook(settings: &Path, plugin: bool, found: &mut Findings) {
             "run `cx setup claude` again",
         );
     }
+    for program in programs
+        .iter()
+        .filter(|p| Path::new(p).is_file() && !same_program(Path::new(p)))
+    {
+        found.warn(
+            "hook",
+            &format!("the hook is another build of cx than this: {program}"),
+            &format!("{shown} names it; what it knows and what this one does may differ"),
+            "run `cx setup claude` with the cx that is to be used, or install that one anew",
+        );
+    }
     let off = serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|v| v["disableAllHooks"] == true);
     if off {
         let why = format!("{shown} says disableAllHooks");
@@ -368,6 +428,18 @@ fn check_hook(settings: &Path, plugin: bool, found: &mut Findings) {
             &format!("answers in {:.1} ms", time.as_secs_f64() * 1000.0),
         ),
         Err(why) => found.broken("hook", "the hook does not answer", &why, "install cx anew"),
+    }
+}
+
+/// Whether a file is this very program: the same file, or the same bytes.
+fn same_program(file: &Path) -> bool {
+    let Ok(own) = std::env::current_exe() else {
+        return true;
+    };
+    let size = |p: &Path| std::fs::metadata(p).map(|m| m.len()).ok();
+    match (file.canonicalize(), own.canonicalize()) {
+        (Ok(a), Ok(b)) if a == b => true,
+        _ => size(file) == size(&own) && std::fs::read(file).ok() == std::fs::read(&own).ok(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::hook::fate::{Fate, Then};
 use crate::plan::Class;
 use crate::plan::classify::Judged;
 use crate::plan::shell::{self, Unparsed};
@@ -44,10 +45,13 @@ struct Report<'a> {
     parts: Vec<Row<'a>>,
     /// The text with `cx` in front of each heavy part that may have it.
     rewritten: String,
+    /// What Claude Code makes of the command by the user's permission rules; null for who has no Claude Code.
+    permissions: Option<Fate>,
 }
 
 /// Prints how `text` was judged: as a list for people, or as one JSON object. `decide` says for a part where such a
-/// command would run and why; it is asked only about parts that may leave this machine.
+/// command would run and why; it is asked only about parts that may leave this machine. `fate` is what the user's permission rules
+/// make of the whole.
 ///
 /// # Errors
 /// Those of `out`.
@@ -55,6 +59,7 @@ pub fn render(
     text: &str,
     judged: Result<&[Judged], &Unparsed>,
     mut decide: impl FnMut(&Judged) -> (String, String),
+    fate: Option<Fate>,
     json: bool,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -76,6 +81,7 @@ pub fn render(
         class,
         parts: rows,
         rewritten: shell::insert(text, &sites, "cx "),
+        permissions: fate,
     };
     if json {
         serde_json::to_writer_pretty(&mut *out, &report)?;
@@ -111,7 +117,8 @@ fn row<'a>(
 
 fn for_people(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
     if let Some(why) = report.unparsed {
-        return writeln!(out, "left alone, runs as it is: {}", printable(why));
+        writeln!(out, "left alone, runs as it is: {}", printable(why))?;
+        return permissions(report, out);
     }
     if report.parts.is_empty() {
         return writeln!(out, "nothing to run");
@@ -134,10 +141,28 @@ fn for_people(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  class  {class}{rule}: {}", printable(row.reason))?;
         writeln!(out, "  runs   {}: {}", printable(&row.node), printable(&row.why))?;
     }
-    match report.rewritten.as_str() {
-        same if same == report.command => Ok(()),
-        new => writeln!(out, "\nthe hook makes of it: {}", printable(new)),
+    if report.rewritten != report.command {
+        writeln!(out, "\nthe hook makes of it: {}", printable(&report.rewritten))?;
     }
+    permissions(report, out)
+}
+
+/// What Claude Code does with it in its default mode.
+fn permissions(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Some(fate) = &report.permissions else {
+        return Ok(());
+    };
+    let then = match fate.then {
+        Then::Runs => "runs it unasked",
+        Then::Asks => "asks",
+        Then::Denies => "refuses it",
+    };
+    // Only where a rule keeps the hook from what it would do.
+    let plain = match !fate.rewritten && report.rewritten != report.command {
+        true => ", the text as it is",
+        false => "",
+    };
+    writeln!(out, "\nClaude Code {then}{plain}: {}", printable(&fate.why))
 }
 
 /// On one line, without control characters, which a command from elsewhere may hold.
@@ -199,7 +224,7 @@ mod tests {
             Class::Heavy => ("tower".to_owned(), "free, 8 cores".to_owned()),
             _ => ("local".to_owned(), "this machine is not busy".to_owned()),
         };
-        render(text, Ok(&judged(text)), decide, json, &mut out).unwrap();
+        render(text, Ok(&judged(text)), decide, None, json, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -243,7 +268,8 @@ mod tests {
               "why": "free, 8 cores"
             }
           ],
-          "rewritten": "cx cargo test"
+          "rewritten": "cx cargo test",
+          "permissions": null
         }
         "#);
     }
@@ -253,7 +279,7 @@ mod tests {
         let text = "cargo test &&";
         let error = parse(text, Dialect::Bash).unwrap_err();
         let mut out = Vec::new();
-        render(text, Err(&error), |_| unreachable!(), false, &mut out).unwrap();
+        render(text, Err(&error), |_| unreachable!(), None, false, &mut out).unwrap();
         assert!(
             String::from_utf8(out)
                 .unwrap()

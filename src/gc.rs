@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::client::reach;
 use crate::config::Config;
 use crate::hook::note;
+use crate::node::link::Install;
 use crate::node::printable;
 use crate::paths::Paths;
 use crate::proto::{Down, GcAsk, Lying, Up};
@@ -85,7 +86,7 @@ pub fn run(args: &GcArgs, out: &mut dyn Write) -> anyhow::Result<i32> {
     let config = Arc::new(config);
     let runtime = crate::pipeline::runtime()?;
     runtime.block_on(async {
-        let links = reach::all(&nodes, &config, &paths, Duration::from_secs(10)).await;
+        let links = reach::all(&nodes, &config, &paths, Duration::from_secs(10), Install::Quietly).await;
         for (node, link) in nodes.iter().zip(links) {
             let answer = match &link {
                 Ok(link) => link.ask(&ask, LISTING).await.map_err(|e| e.to_string()),

@@ -125,23 +125,20 @@ pub fn note_answer(paths: &Paths, link: &Link) {
     });
 }
 
-/// Asks all of `nodes` at once how they are; dead ones cost one time-out together.
+/// Asks all of `nodes` at once how they are; dead ones cost one time-out together. `install` says what becomes of those without an
+/// agent.
 pub async fn all(
     nodes: &[NodeConfig],
     config: &Arc<Config>,
     paths: &Arc<Paths>,
     limit: Duration,
+    install: Install,
 ) -> Vec<Result<Link, LinkError>> {
     let deadline = Instant::now() + limit;
     let mut set = JoinSet::new();
     for (i, node) in nodes.iter().cloned().enumerate() {
         let (config, paths) = (config.clone(), paths.clone());
-        set.spawn(async move {
-            (
-                i,
-                Link::open(&node, &config, &paths, deadline, Install::Quietly).await,
-            )
-        });
+        set.spawn(async move { (i, Link::open(&node, &config, &paths, deadline, install).await) });
     }
     let mut out: Vec<Option<Result<Link, LinkError>>> = nodes.iter().map(|_| None).collect();
     while let Some(done) = set.join_next().await {

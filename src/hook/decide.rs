@@ -71,7 +71,7 @@ impl World<'_> {
     }
 
     /// The client's own directory.
-    fn client_dir(&self) -> Option<PathBuf> {
+    pub fn client_dir(&self) -> Option<PathBuf> {
         self.path("CLAUDE_CONFIG_DIR")
             .or_else(|| Some(self.path("HOME")?.join(".claude")))
     }
@@ -173,7 +173,8 @@ pub fn may_allow(mode: &str) -> bool {
 pub fn answer(bytes: &[u8], world: &World<'_>) -> Option<String> {
     let event = wire::read(bytes)?;
     if event.name == "SessionStart" && world.shims {
-        session::start(world.paths.as_ref()?, &world.path("CLAUDE_ENV_FILE")?);
+        let path = (world.var)("PATH").unwrap_or_default();
+        session::start(world.paths.as_ref()?, &path, &world.path("CLAUDE_ENV_FILE")?);
         return None;
     }
     if super::mcp::is_ours(&event.tool) {

@@ -11,6 +11,7 @@ pub mod asked;
 pub mod call;
 mod client;
 mod decide;
+pub mod fate;
 mod gemini;
 mod mcp;
 pub mod note;
@@ -68,20 +69,29 @@ pub fn judge(text: &str, cwd: &Path) -> permissions::Judgement {
 /// The user's permission rules for commands in `cwd`, for telling of them: `client_dir` is the client's own directory. Those of
 /// the client's arguments are among them where a client started this process.
 pub fn rules(client_dir: &Path, cwd: &Path) -> permissions::Rules {
+    settings::collect(&scopes(client_dir, cwd))
+}
+
+/// The same, file by file; without those of the client's arguments.
+pub fn rules_by_file(client_dir: &Path, cwd: &Path) -> Vec<(PathBuf, permissions::Rules)> {
+    settings::by_file(&scopes(client_dir, cwd))
+}
+
+fn scopes(client_dir: &Path, cwd: &Path) -> settings::Scopes {
     let pid = env::var("CLAUDE_PID").ok().and_then(|p| p.parse().ok());
     // All that a session in a trusted project would have.
     let client = client::ClientArgs {
         on_terminal: true,
         ..client::args(pid).unwrap_or_default()
     };
-    settings::collect(&settings::Scopes {
+    settings::Scopes {
         user: Some(client_dir.to_owned()),
         project: env::var_os("CLAUDE_PROJECT_DIR").map(PathBuf::from),
         cwd: cwd.to_owned(),
         managed: settings::managed_dir(),
         trust: None,
         client: Some(client),
-    })
+    }
 }
 
 fn read_input() -> Option<Vec<u8>> {

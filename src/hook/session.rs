@@ -2,6 +2,7 @@
 //! writes a few lines to the file that the client puts in front of every command. And the question whether another
 //! set-up of cx's, next to the plugin's, is at work already.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,9 +14,9 @@ use crate::shims;
 /// The largest file that is read, bytes.
 const MAX_FILE: u64 = 4 << 20;
 
-/// Gives a session the functions. Whatever fails, the session does without.
-pub fn start(paths: &Paths, file: &Path) -> Option<()> {
-    let text = shims::for_claude(paths).ok()?;
+/// Gives a session the functions for the tools on `path`. Whatever fails, the session does without.
+pub fn start(paths: &Paths, path: &OsStr, file: &Path) -> Option<()> {
+    let text = shims::for_claude(paths, path).ok()?;
     let there = read(file).unwrap_or_default();
     if there.contains(text.trim_end()) {
         return None;
@@ -67,16 +68,19 @@ mod tests {
         let file = home.path().join("env.sh");
         for before in ["", "export A=1", "export A=1\n"] {
             fs::write(&file, before).unwrap();
-            start(&paths, &file).unwrap();
+            start(&paths, "".as_ref(), &file).unwrap();
             let text = fs::read_to_string(&file).unwrap();
             assert!(
                 text.starts_with(before) && text.contains("\n# cx") != before.is_empty(),
                 "{text}"
             );
-            assert_eq!(start(&paths, &file), None);
+            assert_eq!(start(&paths, "".as_ref(), &file), None);
             assert_eq!(fs::read_to_string(&file).unwrap(), text);
         }
-        assert_eq!(start(&paths, &home.path().join("no/such/file")), None);
+        assert_eq!(
+            start(&paths, "".as_ref(), &home.path().join("no/such/file")),
+            None
+        );
     }
 
     #[test]

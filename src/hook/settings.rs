@@ -82,6 +82,38 @@ pub fn collect(scopes: &Scopes) -> Rules {
     rules
 }
 
+/// The rules of each file that has any, or that cannot be read, whether the client lets them count or not.
+pub fn by_file(scopes: &Scopes) -> Vec<(PathBuf, Rules)> {
+    let user = |name: &str| scopes.user.as_ref().map(|u| u.join(name));
+    let mut paths: Vec<PathBuf> = [user("settings.json"), user("remote-settings.json")]
+        .into_iter()
+        .flatten()
+        .collect();
+    for project in projects(scopes) {
+        paths.push(project.join(".claude/settings.json"));
+        paths.push(project.join(".claude/settings.local.json"));
+    }
+    paths.push(scopes.managed.join("managed-settings.json"));
+    let more = scopes.managed.join("managed-settings.d").read_dir();
+    paths.extend(more.into_iter().flatten().flatten().map(|e| e.path()));
+    let mut list: Vec<(PathBuf, Rules)> = Vec::new();
+    for path in paths
+        .into_iter()
+        .filter(|p| p.extension().is_some_and(|e| e == "json"))
+    {
+        let mut found = Found {
+            reads: true,
+            ..Found::default()
+        };
+        file(&mut found, &path);
+        // The home's own file is also one of those above a project in it.
+        if found.rules != Rules::default() && !list.iter().any(|(p, _)| *p == path) {
+            list.push((path, found.rules));
+        }
+    }
+    list
+}
+
 /// What was found so far.
 #[derive(Default)]
 struct Found<'a> {
@@ -390,6 +422,9 @@ mod tests {
             on_terminal: true,
             ..ClientArgs::default()
         });
+        let listed = by_file(&tree.scopes);
+        assert_eq!(listed.len(), 7, "{listed:?}");
+        assert!(listed.iter().all(|(path, _)| path.is_file()));
         let rules = collect(&tree.scopes);
         assert_eq!(rules.unreadable, None);
         let want = [

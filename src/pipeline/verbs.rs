@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::client::eligible;
 use crate::client::reach;
 use crate::config::Config;
+use crate::node::link::Install;
 use crate::paths::Paths;
 use crate::plan::Class;
 use crate::plan::classify::{self, Context as RuleContext, Judged};
@@ -17,7 +18,7 @@ use crate::plan::shell::{Dialect, Unparsed, Word};
 use crate::request::{Origin, Request};
 use crate::sync::{self, Workspace};
 use crate::table::Table;
-use crate::{explain as explaining, probe};
+use crate::{explain as explaining, hook, probe};
 
 use super::judge::decide;
 use super::runtime;
@@ -30,7 +31,13 @@ pub fn refresh(limit: Duration) -> anyhow::Result<()> {
     let paths = Arc::new(Paths::from_env()?);
     let config = Arc::new(Config::load(&paths)?);
     let runtime = runtime()?;
-    let links = runtime.block_on(reach::all(&config.nodes, &config, &paths, limit));
+    let links = runtime.block_on(reach::all(
+        &config.nodes,
+        &config,
+        &paths,
+        limit,
+        Install::Quietly,
+    ));
     let now = crate::agent::now_ms();
     Table::update(&paths, |t| {
         t.nodes
@@ -84,7 +91,8 @@ pub fn look_at_local(paths: &Paths, table: &mut Table) {
 pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
     let bench = Bench::new(&std::env::current_dir()?)?;
     let judged = bench.classify(text);
-    explaining::render(text, judged.as_deref(), |j| bench.decide(j), json, out)?;
+    let fate = hook::fate::of(text, &bench.cwd);
+    explaining::render(text, judged.as_deref(), |j| bench.decide(j), fate, json, out)?;
     Ok(0)
 }
 

@@ -18,7 +18,7 @@ use crate::proto::Facts;
 
 pub use env::{login_env, print_env};
 pub use load::{cpu_at_a_glance, load_kept};
-pub use tools::{find_program, has_module, version_of};
+pub use tools::{find_program, has_module, is_program, version_of};
 
 /// What this machine is. Tools are looked up in `path`; what takes reading is kept in `kept`.
 pub fn facts(path: &OsStr, kept: &Path) -> Facts {

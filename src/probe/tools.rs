@@ -34,7 +34,12 @@ pub fn find_program(name: &OsStr, path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(path)
         .filter(|d| d.is_absolute())
         .map(|d| d.join(name))
-        .find(|f| std::fs::metadata(f).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0))
+        .find(|f| is_program(f))
+}
+
+/// Whether a file is there that may be started.
+pub fn is_program(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0)
 }
 
 /// major.minor of a program, as `--version` (or `version`) says; kept in `cache` for as long as the file does not change.

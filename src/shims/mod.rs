@@ -5,6 +5,8 @@
 
 mod start;
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -20,6 +22,7 @@ use crate::config::Config;
 use crate::hook::program;
 use crate::paths::{self, Paths};
 use crate::plan::rules::{PROGRAMS, UserClass, UserRule};
+use crate::probe;
 
 pub use start::main as start;
 
@@ -32,11 +35,18 @@ const ZSH: &str = concat!(
     include_str!("../../shell/functions.bash"),
     include_str!("../../shell/define.zsh")
 );
+/// What a shell at which a person sits has besides.
+const PROMPT: &str = include_str!("../../shell/prompt.bash");
+/// What the commands of an agent have besides.
+const LATER: &str = include_str!("../../shell/later.bash");
 const FISH: &str = include_str!("../../shell/functions.fish");
 const SHIM: &str = include_str!("../../shell/shim.sh");
 
 /// Directories of other contents than today's are cleared away when nobody made them for this long.
 const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What starts another command, which may be a tool.
+const FRONTS: [&str; 4] = ["timeout", "nice", "nohup", "env"];
 
 /// A shell that has functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -63,7 +73,12 @@ pub fn init(shell: Shell, out: &mut dyn Write) -> anyhow::Result<()> {
         // Without it the functions do what they can.
         Err(_) => place(&paths, &program, &tools),
     };
-    let text = functions(shell, &program, &dir.join("bin"), &tools)?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let text = functions(shell, &program, &dir.join("bin"), &tools, &path)?;
+    let prompt = match shell {
+        Shell::Fish => String::new(),
+        _ => filled(PROMPT, &tools, &[]),
+    };
     let agents: String = AGENT_VARIABLES
         .iter()
         .map(|v| match shell {
@@ -73,19 +88,20 @@ pub fn init(shell: Shell, out: &mut dyn Write) -> anyhow::Result<()> {
         .collect();
     match shell {
         Shell::Fish => write!(out, "if builtin test -z \"{agents}\"\n{text}end\n")?,
-        _ => write!(out, "if \\builtin test -z \"{agents}\"; then\n{text}fi\n")?,
+        _ => write!(out, "if \\builtin test -z \"{agents}\"; then\n{text}{prompt}fi\n")?,
     }
     Ok(())
 }
 
 /// The text for the file that Claude Code puts in front of every command of a session, in bash and in zsh. Whatever is missing or
-/// wrong when it runs, it is silent and succeeds.
+/// wrong when it runs, it is silent and succeeds. What is on `path` is looked for now: to look for every tool in every directory
+/// before every command would cost each of them some milliseconds.
 ///
 /// # Errors
 /// If the functions cannot be written, or a path is no text.
-pub fn for_claude(paths: &Paths) -> anyhow::Result<String> {
+pub fn for_claude(paths: &Paths, path: &OsStr) -> anyhow::Result<String> {
     let program = own_program()?;
-    let dir = keep(paths, &program, &tools(paths))?;
+    let dir = keep_for_claude(paths, &program, path)?;
     let dir = program::quote(dir.to_str().context("the path of cx's data is not UTF-8")?);
     Ok(format!(
         "# cx: heavy commands go to nodes (cx setup claude --mode shims)\n\
@@ -102,8 +118,9 @@ pub fn for_claude(paths: &Paths) -> anyhow::Result<String> {
 /// # Errors
 /// If one cannot, or the text cannot be made.
 pub fn check_for_claude(paths: &Paths) -> anyhow::Result<()> {
-    let text = for_claude(paths)?;
-    let dir = keep(paths, &own_program()?, &tools(paths))?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let text = for_claude(paths, &path)?;
+    let dir = keep_for_claude(paths, &own_program()?, &path)?;
     for shell in ["bash", "zsh"] {
         let file = fs::read_to_string(dir.join(format!("functions.{shell}")))?;
         let check = Command::new(shell)
@@ -164,23 +181,57 @@ fn own_tools(rule: &UserRule) -> Vec<String> {
         .collect()
 }
 
-/// The functions for a shell.
-fn functions(shell: Shell, program: &str, shims: &Path, tools: &[String]) -> anyhow::Result<String> {
+/// The functions for a shell in which `path` is PATH.
+fn functions(
+    shell: Shell,
+    program: &str,
+    shims: &Path,
+    tools: &[String],
+    path: &OsStr,
+) -> anyhow::Result<String> {
     let shims = shims.to_str().context("the path of cx's data is not UTF-8")?;
     let (text, quote): (_, fn(&str) -> String) = match shell {
         Shell::Bash => (BASH, program::quote),
         Shell::Zsh => (ZSH, program::quote),
         Shell::Fish => (FISH, quote_for_fish),
     };
-    let each = |tool: &String| format!("function {tool} {{ __cx_tool {tool} \"$@\"; }}\n");
-    Ok(text
-        .replace(
-            "            @FUNCTIONS@\n",
-            &tools.iter().map(each).collect::<String>(),
-        )
-        .replace("@TOOLS@", &tools.join(" "))
+    Ok(filled(text, tools, &present(tools, path))
         .replace("@SHIMS@", &quote(shims))
         .replace("@PROGRAM@", &quote(program)))
+}
+
+/// Puts the names of all tools, and of those that are there, into their places.
+fn filled(text: &str, tools: &[String], present: &[&str]) -> String {
+    let each = |name: &&str| {
+        let way = if FRONTS.contains(name) { "front" } else { "tool" };
+        format!("function {name} {{ __cx_{way} {name} \"$@\"; }}\n")
+    };
+    let all: Vec<&str> = tools.iter().map(String::as_str).chain(FRONTS).collect();
+    text.replace(
+        "            @FUNCTIONS@\n",
+        &present.iter().map(each).collect::<String>(),
+    )
+    .replace("@TOOLS@", &all.join(" "))
+    .replace("@PRESENT@", &present.join(" "))
+}
+
+/// The tools that are on `path`, and what starts tools. Each directory is read once: to look for every tool in every one of them
+/// would take several times as long.
+fn present<'a>(tools: &'a [String], path: &OsStr) -> Vec<&'a str> {
+    let mut missing: BTreeSet<&str> = tools.iter().map(String::as_str).chain(FRONTS).collect();
+    let mut found = BTreeSet::new();
+    for dir in std::env::split_paths(path).filter(|d| d.is_absolute()) {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if let Some(name) = name.to_str().and_then(|n| missing.get(n)).copied()
+                && probe::is_program(&entry.path())
+            {
+                missing.remove(name);
+                found.insert(name);
+            }
+        }
+    }
+    found.into_iter().collect()
 }
 
 fn quote_for_fish(text: &str) -> String {
@@ -194,7 +245,7 @@ fn shim(program: &str) -> String {
 /// Where the directory for this program and these tools lies: a change of either, or of the shell code, makes another.
 fn place(paths: &Paths, program: &str, tools: &[String]) -> PathBuf {
     let mut hash = blake3::Hasher::new();
-    for part in [BASH, ZSH, SHIM, program]
+    for part in [BASH, ZSH, LATER, SHIM, program]
         .into_iter()
         .chain(tools.iter().map(String::as_str))
     {
@@ -204,7 +255,7 @@ fn place(paths: &Paths, program: &str, tools: &[String]) -> PathBuf {
     paths.data.join("shims").join(&hash.finalize().to_hex()[..12])
 }
 
-/// The directory, made if it is not there: `bin/` with a link for each tool, and the functions.
+/// The directory, made if it is not there: `bin/` with a link for each tool.
 fn keep(paths: &Paths, program: &str, tools: &[String]) -> anyhow::Result<PathBuf> {
     let dir = place(paths, program, tools);
     if dir.join("bin").is_dir() {
@@ -212,7 +263,7 @@ fn keep(paths: &Paths, program: &str, tools: &[String]) -> anyhow::Result<PathBu
     }
     let above = paths.data.join("shims");
     let fresh = above.join(format!(".new.{}.{:x}", std::process::id(), paths::nonce()));
-    let made = make(&fresh, program, &dir, tools).and_then(|()| {
+    let made = make(&fresh, program, tools).and_then(|()| {
         match fs::rename(&fresh, &dir) {
             // Another cx was faster.
             Err(_) if dir.join("bin").is_dir() => fs::remove_dir_all(&fresh),
@@ -224,17 +275,13 @@ fn keep(paths: &Paths, program: &str, tools: &[String]) -> anyhow::Result<PathBu
         let _ = fs::remove_dir_all(&fresh);
         return Err(e.context(format!("failed to make {}", dir.display())));
     }
-    clear_old(&above, &dir);
+    clear_old(&above, &dir, "");
     Ok(dir)
 }
 
-fn make(fresh: &Path, program: &str, dir: &Path, tools: &[String]) -> anyhow::Result<()> {
+fn make(fresh: &Path, program: &str, tools: &[String]) -> anyhow::Result<()> {
     let bin = fresh.join("bin");
     private_dir(&bin)?;
-    for (shell, name) in [(Shell::Bash, "functions.bash"), (Shell::Zsh, "functions.zsh")] {
-        let text = functions(shell, program, &dir.join("bin"), tools)?;
-        paths::write_atomic(&fresh.join(name), text.as_bytes(), 0o600)?;
-    }
     paths::write_atomic(&fresh.join("shim"), shim(program).as_bytes(), 0o700)?;
     for tool in tools {
         symlink("../shim", bin.join(tool))?;
@@ -242,8 +289,33 @@ fn make(fresh: &Path, program: &str, dir: &Path, tools: &[String]) -> anyhow::Re
     Ok(())
 }
 
-fn clear_old(above: &Path, current: &Path) {
+/// The directory in the one of [`keep`] that has the functions for a `path`, named by it and by which of the tools are on it.
+fn keep_for_claude(paths: &Paths, program: &str, path: &OsStr) -> anyhow::Result<PathBuf> {
+    let tools = tools(paths);
+    let above = keep(paths, program, &tools)?;
+    let path_text = path.to_str().unwrap_or_default();
+    let key = blake3::hash(format!("{path_text}\n{:?}", present(&tools, path)).as_bytes()).to_hex();
+    let dir = above.join(format!("on-{}", &key[..12]));
+    let texts = [(Shell::Bash, "functions.bash"), (Shell::Zsh, "functions.zsh")];
+    if texts.iter().all(|(_, name)| dir.join(name).is_file()) {
+        return Ok(dir);
+    }
+    private_dir(&dir)?;
+    for (shell, name) in texts {
+        let later = filled(LATER, &tools, &[]).replace("@KNOWN@", &program::quote(&format!(":{path_text}:")));
+        let text = functions(shell, program, &above.join("bin"), &tools, path)? + &later;
+        paths::write_atomic(&dir.join(name), text.as_bytes(), 0o600)?;
+    }
+    clear_old(&above, &dir, "on-");
+    Ok(dir)
+}
+
+/// Removes the directories in `above` whose name begins with `start`, but for the current one and the young.
+fn clear_old(above: &Path, current: &Path, start: &str) {
     for entry in fs::read_dir(above).into_iter().flatten().flatten() {
+        if !entry.file_name().as_encoded_bytes().starts_with(start.as_bytes()) {
+            continue;
+        }
         let made = entry.metadata().and_then(|m| m.modified()).ok();
         let age = made.and_then(|m| SystemTime::now().duration_since(m).ok());
         if entry.path() != current && age.is_some_and(|a| a > MAX_AGE) {
@@ -281,7 +353,7 @@ mod tests {
                 d.display()
             );
         }
-        assert_eq!(names(&dir), ["bin", "functions.bash", "functions.zsh", "shim"]);
+        assert_eq!(names(&dir), ["bin", "shim"]);
         assert_eq!(names(&dir.join("bin")), ["g++", "make"]);
         let made = fs::metadata(&dir).unwrap().modified().unwrap();
         assert_eq!(keep(&paths, "/opt/it's/cx", &tools).unwrap(), dir);
@@ -310,26 +382,46 @@ mod tests {
         let tools = tools(&Paths::under(Path::new("/nowhere")));
         for program in ["/opt/cx", "/a b/it's/\\$x`/cx"] {
             let shims = Path::new("/s h/'i'\\ms/bin");
-            let bash = functions(Shell::Bash, program, shims, &tools).unwrap();
-            let zsh = functions(Shell::Zsh, program, shims, &tools).unwrap();
-            let fish = functions(Shell::Fish, program, shims, &tools).unwrap();
+            let path = std::env::var_os("PATH").unwrap();
+            let more = filled(PROMPT, &tools, &[]) + &filled(LATER, &tools, &[]).replace("@KNOWN@", "':'");
+            let of = |shell| functions(shell, program, shims, &tools, &path).unwrap();
             for (shell, text) in [
-                ("bash", &bash),
-                ("zsh", &zsh),
-                ("fish", &fish),
+                ("bash", &(of(Shell::Bash) + &more)),
+                ("zsh", &(of(Shell::Zsh) + &more)),
+                ("fish", &of(Shell::Fish)),
                 ("sh", &shim(program)),
             ] {
-                assert!(
-                    !text.contains("@PROGRAM@")
-                        && !text.contains("@TOOLS@")
-                        && !text.contains("@FUNCTIONS@")
-                        && !text.contains("@SHIMS@")
-                );
+                for place in ["@PROGRAM@", "@TOOLS@", "@PRESENT@", "@FUNCTIONS@", "@SHIMS@"] {
+                    assert!(!text.contains(place), "{shell}: {place}");
+                }
                 let out = Command::new(shell).args(["-n", "-c", text]).output();
                 let out = out.unwrap_or_else(|e| panic!("{shell}: {e}; tests/run.sh --needs installs it"));
                 assert!(out.status.success() && out.stderr.is_empty(), "{shell}: {out:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_functions_for_claude_follow_what_is_on_path() {
+        let home = tempfile::tempdir().unwrap();
+        let paths = Paths::under(home.path());
+        let bin = home.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        let text = || {
+            let dir = keep_for_claude(&paths, "/opt/cx", bin.as_os_str()).unwrap();
+            let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+            (read("functions.bash"), read("functions.zsh"))
+        };
+        let before = text();
+        assert!(!before.0.contains("function pnpm"));
+        fs::write(bin.join("pnpm"), "").unwrap();
+        assert_eq!(text(), before, "it is no program");
+        fs::set_permissions(bin.join("pnpm"), fs::Permissions::from_mode(0o755)).unwrap();
+        let after = text();
+        assert!(after.0.contains("function pnpm {"), "{}", after.0);
+        assert_ne!(after.1, before.1);
+        fs::remove_file(bin.join("pnpm")).unwrap();
+        assert_eq!(text(), before);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 
 use serde_json::Value;
 
-use crate::harness::{Output, TestEnv};
+use crate::harness::{CX, Output, TestEnv};
 
 /// Level and text of the findings of one check.
 fn of(output: &Output, check: &str) -> Vec<(String, String)> {
@@ -55,6 +55,33 @@ fn a_node_that_is_gone_is_broken_and_the_other_is_well() {
 }
 
 #[test]
+fn looking_installs_no_agent_and_tells_what_the_project_lacks_there() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("Makefile", "test:\n\ttrue\n")]);
+    assert_eq!(of(&p.cx(&["doctor", "--json"]).ok(), "tools"), []);
+    // A login shell there that finds nothing.
+    env.node("n1")
+        .write(".profile", "PATH=/nonexistent\nexport PATH\n");
+    env.end_clients();
+    let out = p.cx(&["doctor", "--json"]).ok();
+    assert!(
+        has(
+            &of(&out, "tools"),
+            "warning",
+            "n1 lacks what this project is built with: make"
+        ),
+        "{out:?}"
+    );
+    env.end_clients();
+    let agents = env.node("n1").home().join(".cache/cx/agents");
+    assert!(agents.is_dir(), "{agents:?}");
+    fs::remove_dir_all(&agents).unwrap();
+    let out = p.cx(&["doctor", "--json"]).ok();
+    assert!(has(&of(&out, "node"), "warning", "n1 has no agent"), "{out:?}");
+    assert!(!agents.exists(), "doctor has installed one");
+}
+
+#[test]
 fn a_config_that_is_not_used_is_broken() {
     let env = TestEnv::new();
     let out = env.cx(&["doctor", "--json"]).ok();
@@ -90,7 +117,17 @@ fn wide_rules_doubled_servers_and_hooks_are_told() {
         r#"{"permissions":{"allow":["Bash(c*)"]}}"#,
     );
     let rules = found("rules", 0);
-    assert_eq!(rules.len(), 2, "{rules:?}");
+    assert_eq!(rules.len(), 4, "{rules:?}");
+    assert!(
+        has(&rules, "ok", ".claude/settings.json: 3 allow, 0 ask, 0 deny")
+            && has(&rules, "ok", "settings.local.json: 1 allow, 0 ask, 0 deny"),
+        "{rules:?}"
+    );
+    let next = p.cx(&["doctor"]).ok().stdout();
+    assert!(
+        next.contains(&format!("take it out of {}", settings.display())),
+        "{next}"
+    );
     assert!(
         has(&rules, "warning", "Bash(cx:*)") && has(&rules, "warning", "Bash(c*)"),
         "{rules:?}"
@@ -115,6 +152,18 @@ fn wide_rules_doubled_servers_and_hooks_are_told() {
     let program = value["hooks"]["PreToolUse"][0]["hooks"][0]["command"]
         .as_str()
         .unwrap();
+    let older = env.home().join("older/cx");
+    fs::create_dir(older.parent().unwrap()).unwrap();
+    fs::copy(CX, &older).unwrap();
+    write(&settings, &text.replace(program, &older.display().to_string()));
+    assert!(
+        !has(&found("hook", 0), "warning", "another build"),
+        "a copy is the same"
+    );
+    let mut bytes = fs::read(CX).unwrap();
+    bytes.push(b'\n');
+    fs::write(&older, bytes).unwrap();
+    assert!(has(&found("hook", 0), "warning", "another build"));
     write(&settings, &text.replace(program, "/nonexistent/cx"));
     assert!(has(&found("hook", 1), "broken", "can't be started"));
     write(&settings, "{");

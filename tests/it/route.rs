@@ -1,5 +1,6 @@
 //! Which commands leave this machine, for which node, and what is said of those that stay.
 
+use std::fs;
 use std::time::Duration;
 
 use crate::harness::{Project, TestEnv, wait_for};
@@ -150,6 +151,19 @@ fn explain_says_what_would_happen_and_why() {
     let json = p.cx(&["explain", "--json", "make test"]).ok().stdout();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
     assert!(json.to_string().contains("heavy"), "{json}");
+    // Who has no Claude Code is told nothing of it.
+    assert!(json["permissions"].is_null(), "{json}");
+    let settings = env.home().join(".claude/settings.json");
+    fs::create_dir_all(settings.parent().unwrap()).unwrap();
+    fs::write(&settings, r#"{"permissions":{"ask":["Bash(make:*)"]}}"#).unwrap();
+    let out = p.cx(&["explain", "make test"]).ok().stdout();
+    assert!(
+        out.ends_with("Claude Code asks, the text as it is: your rule Bash(make:*) asks about it\n"),
+        "{out}"
+    );
+    let json = p.cx(&["explain", "--json", "make test )("]).ok().stdout();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
+    assert_eq!(json["permissions"]["then"], "asks", "{json}");
 }
 
 #[test]

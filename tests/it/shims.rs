@@ -174,6 +174,135 @@ fn a_local_make_that_runs_gcc_a_thousand_times_enters_cx_once() {
     }
 }
 
+/// Runs lines in a shell at which a person sits: before each there is a prompt.
+fn typed(env: &TestEnv, shell: &str, lines: &[&str]) -> Output {
+    let file = functions(env, shell);
+    let mut text = match shell {
+        "fish" => format!("cat {} | source\n", file.display()),
+        _ => format!("eval \"$(cat {0})\"; eval \"$(cat {0})\"\n", file.display()),
+    };
+    for line in lines {
+        // fish has prompts on a terminal only.
+        let prompt = if shell == "fish" { "emit fish_prompt\n" } else { "" };
+        text.push_str(&format!("{line}\n{prompt}"));
+    }
+    let mut command = env.command(shell, &env.home());
+    match shell {
+        "bash" => command.args(["--norc", "--noprofile", "-i"]),
+        "zsh" => command.args(["-f", "-i"]),
+        _ => command.arg("-N"),
+    };
+    env.run(&mut command, text.as_bytes())
+}
+
+#[test]
+fn functions_follow_the_tools_on_path() {
+    let mut env = world();
+    env.program("pnpm", PLAIN);
+    env.program("jest", PLAIN);
+    fs::create_dir(env.home().join("extra")).unwrap();
+    for name in ["pnpm", "jest"] {
+        fs::rename(
+            env.home().join("bin").join(name),
+            env.home().join("extra").join(name),
+        )
+        .unwrap();
+    }
+    for shell in SHELLS {
+        let (own, there, back) = match shell {
+            "fish" => (
+                "function jest; echo own; end",
+                "set PATH $HOME/extra $PATH",
+                "set PATH $PATH[2..-1]",
+            ),
+            _ => (
+                "jest() { echo own; }",
+                "PATH=$HOME/extra:$PATH",
+                "PATH=${PATH#*:}",
+            ),
+        };
+        let status = if shell == "fish" {
+            "echo status $status"
+        } else {
+            "echo status $?"
+        };
+        let mut lines = vec![
+            "command -v pnpm || echo no pnpm",
+            "command -v vitest || echo no vitest",
+            "command -v make >/dev/null && make a",
+            own,
+            there,
+            "pnpm build; jest",
+            "false",
+            status,
+            back,
+            "command -v pnpm || echo no pnpm again",
+            "jest",
+            // Installed without a change of PATH.
+            "command cp extra/pnpm bin/vitest",
+        ];
+        lines.extend([":"; 20]);
+        lines.extend(["vitest run", "command rm bin/vitest"]);
+        lines.extend([":"; 20]);
+        lines.push("command -v vitest || echo no vitest again");
+        // fish tells of a prompt by an event, and its status is that of the handler.
+        let lines = lines
+            .into_iter()
+            .filter(|l| shell != "fish" || (*l != status && *l != "false"));
+        let out = typed(&env, shell, &lines.collect::<Vec<_>>());
+        let status = if shell == "fish" { "" } else { "status 1\n" };
+        assert_eq!(
+            out.stdout(),
+            format!("no pnpm\nno vitest\nown\n{status}no pnpm again\nown\nno vitest again\n"),
+            "{shell}: {out:?}"
+        );
+        assert_eq!(
+            (taken(&env, "starts"), taken(&env, "plain")),
+            (
+                "shim make a\nshim pnpm build\nshim vitest run\n".into(),
+                String::new()
+            ),
+            "{shell}: {out:?}"
+        );
+    }
+}
+
+#[test]
+fn a_prompt_of_the_user_s_own_goes_on() {
+    let env = world();
+    let rows = [
+        (
+            "bash",
+            "PROMPT_COMMAND='echo mine;'",
+            "false",
+            "mine\nmine\nmine\nstatus 1\nmine\n",
+        ),
+        (
+            "zsh",
+            "precmd() { echo mine }",
+            "false",
+            "mine\nmine\nmine\nstatus 1\nmine\n",
+        ),
+        // What looks at a status may end a shell under `-e`: ours does not.
+        ("bash", "set -u", "! true", "status 1\n"),
+        ("bash", "set -eu", "! true", "status 1\n"),
+        ("zsh", "set -eu", "! true", "status 1\n"),
+    ];
+    for (shell, own, fails, want) in rows {
+        let file = functions(&env, shell);
+        let load = format!("eval \"$(cat {0})\"; eval \"$(cat {0})\"", file.display());
+        let text = format!("{own}\n{load}\n{fails}\necho status $?\n");
+        let mut command = env.command(shell, &env.home());
+        match shell {
+            "bash" => command.args(["--norc", "--noprofile", "-i"]),
+            _ => command.args(["-f", "-i"]),
+        };
+        let out = env.run(&mut command, text.as_bytes());
+        let got = out.stdout();
+        assert!(got.starts_with(want), "{shell} {own}: {out:?}");
+    }
+}
+
 #[test]
 fn without_cx_the_plain_tools_run() {
     let mut env = world();
@@ -246,4 +375,136 @@ fn a_heavy_command_leaves_and_a_light_one_becomes_the_tool() {
     let text = format!("eval \"$({CX} init bash)\"\nmake nosuch; echo status $?");
     let out = env.run(env.command("bash", &p.dir).args(["-c", &text]), b"").ok();
     assert_eq!(out.stdout(), "status 2\n", "{out:?}");
+}
+
+/// Starts a session with `--mode shims` whose environment file holds `before`, and gives the functions the recorder for cx.
+fn session(env: &TestEnv, before: &str) -> PathBuf {
+    let file = env.home().join("session-env.sh");
+    fs::write(&file, before).unwrap();
+    // Again after a resume or a compaction.
+    for source in ["startup", "resume"] {
+        let event = format!(r#"{{"hook_event_name":"SessionStart","session_id":"s","source":"{source}"}}"#);
+        let mut command = env.command(CX, &env.home());
+        command.args(["hook", "--shims"]).env("CLAUDE_ENV_FILE", &file);
+        let out = env.run(&mut command, event.as_bytes()).ok();
+        assert_eq!((out.stdout(), out.stderr()), (String::new(), String::new()));
+    }
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with(before), "{text}");
+    assert_eq!(text.matches("# cx:").count(), 1, "{text}");
+    fs::write(&file, text.replace(CX, &recorder(env))).unwrap();
+    for dir in fs::read_dir(env.home().join(".local/share/cx/shims")).unwrap() {
+        let dir = dir.unwrap().path();
+        let inner = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path());
+        let texts = inner.filter(|p| p.file_name().unwrap().to_string_lossy().starts_with("on-"));
+        let texts = texts.flat_map(|d| ["bash", "zsh"].map(|s| d.join(format!("functions.{s}"))));
+        for file in texts.chain([dir.join("shim")]) {
+            let text = fs::read_to_string(&file).unwrap();
+            // Written in place, as the recorder for the tests' sake.
+            fs::write(&file, text.replace(CX, &recorder(env))).unwrap();
+        }
+    }
+    file
+}
+
+#[test]
+fn a_session_s_functions_are_for_the_tools_that_are_there() {
+    let mut env = world();
+    for (dir, name) in [("extra", "vitest"), ("v/bin", "nox"), (".venv/bin", "pytest")] {
+        env.program(name, PLAIN);
+        let dir = env.home().join(dir);
+        fs::create_dir_all(&dir).unwrap();
+        fs::rename(env.home().join("bin").join(name), dir.join(name)).unwrap();
+    }
+    let own = "export MINE=1 PATH=\"$HOME/extra:$PATH\"; own() { echo own; }";
+    let rows = [
+        ("make a; echo $MINE; own", "shim make a\n", "", "1\nown\n"),
+        ("command -v pnpm || echo no pnpm", "", "", "no pnpm\n"),
+        // The user's own file put it on PATH.
+        (
+            "vitest b; timeout 5 vitest c",
+            "shim vitest b\nshim vitest c\n",
+            "",
+            "",
+        ),
+        ("PATH=$PWD/.venv/bin:$PATH; pytest d", "shim pytest d\n", "", ""),
+        ("command make e", "", "make e\n", ""),
+        (
+            "export SANDBOX_RUNTIME=1; . ./session-env.sh; command -v own",
+            "",
+            "",
+            "own\n",
+        ),
+    ];
+    let file = session(&env, own);
+    for shell in ["bash", "zsh"] {
+        for (line, starts, plain, printed) in rows {
+            let text = format!("set -eu; . {}; {line}", file.display());
+            let mut command = env.command(shell, &env.home());
+            let out = env.run(command.args(["-c", &text]), b"");
+            let got = [
+                taken(&env, "starts"),
+                taken(&env, "plain"),
+                out.stdout(),
+                out.stderr(),
+            ];
+            let want = [starts, plain, printed, ""].map(str::to_owned);
+            assert_eq!(got, want, "{shell}: {line}: {out:?}");
+        }
+        // With VIRTUAL_ENV of another name, which a command of the session before has activated.
+        let text = format!(". {}; PATH=$VIRTUAL_ENV/bin:$PATH; nox", file.display());
+        let mut command = env.command(shell, &env.home());
+        command
+            .env("VIRTUAL_ENV", env.home().join("v"))
+            .args(["-c", &text]);
+        env.run(&mut command, b"").ok();
+        assert_eq!(taken(&env, "starts"), "shim nox\n", "{shell}");
+    }
+}
+
+#[test]
+fn a_session_goes_on_in_a_sandbox_without_cx_and_with_damaged_functions() {
+    let env = world();
+    let file = session(&env, "");
+    let run = |shell: &str, sandbox: bool| {
+        let mut command = env.command(shell, &env.home());
+        if sandbox {
+            command.env("SANDBOX_RUNTIME", "1");
+        }
+        let text = format!(". {} && make a; timeout 5 make b; echo went on", file.display());
+        let out = env.run(command.args(["-c", &text]), b"").ok();
+        assert_eq!(
+            (out.stdout(), out.stderr()),
+            ("went on\n".into(), String::new()),
+            "{shell}"
+        );
+        (taken(&env, "starts"), taken(&env, "plain"))
+    };
+    let plain = || (String::new(), "make a\nmake b\n".to_owned());
+    for shell in ["bash", "zsh"] {
+        assert_eq!(run(shell, false).0, "shim make a\nshim make b\n", "{shell}");
+        assert_eq!(run(shell, true), plain(), "{shell}");
+    }
+    let shims = env.home().join(".local/share/cx/shims");
+    let dir = fs::read_dir(&shims).unwrap().next().unwrap().unwrap().path();
+    for entry in fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with("on-") {
+            for shell in ["bash", "zsh"] {
+                fs::write(path.join(format!("functions.{shell}")), "if then ((\n").unwrap();
+            }
+        }
+    }
+    for shell in ["bash", "zsh"] {
+        assert_eq!(run(shell, false), plain(), "{shell}");
+    }
+    fs::remove_dir_all(&shims).unwrap();
+    for shell in ["bash", "zsh"] {
+        assert_eq!(run(shell, false), plain(), "{shell}");
+    }
+    session(&env, "");
+    fs::remove_file(recorder(&env)).unwrap();
+    for shell in ["bash", "zsh"] {
+        assert_eq!(run(shell, false), plain(), "{shell}");
+    }
 }
