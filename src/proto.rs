@@ -60,6 +60,11 @@ pub enum Up {
     Beat,
     /// Run 0: ask for a fresh [`Welcome`].
     Ask,
+    /// Run 0: a run in this mirror comes soon, which may be looked at meanwhile. Nothing hangs on it, and there is no answer.
+    Prepare {
+        /// The mirror.
+        mirror: MirrorKey,
+    },
     /// Run 0: free what lies on this node for `client` (all of it, for `None`), for `cx nodes remove --purge`.
     Purge {
         /// Key of the client, as in [`MirrorKey`].

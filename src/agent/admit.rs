@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::FlockOperation;
 
@@ -65,16 +66,38 @@ pub fn default_slots(cores: u32) -> u32 {
     (cores / 2).max(1)
 }
 
-/// What this node is and how busy it is.
+/// What this node is, as it was found a moment ago.
+#[derive(Default)]
+pub struct Remembered(Option<(Instant, Vec<Directory>, Facts)>);
+
+/// A directory of PATH, and when something came there or went last.
+type Directory = (PathBuf, Option<SystemTime>);
+
+/// Cores and memory of a machine may change while it runs.
+const FACTS_LAST: Duration = Duration::from_secs(60);
+
+/// What this node is and how busy it is. Looking for every tool takes longer than all the rest, so that is done again only where a
+/// directory of PATH has changed.
 ///
 /// # Errors
 /// Never today; kept for what a platform may need.
-pub fn look(base: &Path) -> anyhow::Result<(Facts, Load)> {
+pub fn look(base: &Path, remembered: &mut Remembered) -> anyhow::Result<(Facts, Load)> {
     let env = login_env(base);
-    let mut facts = probe::facts(path_of(&env), &base.join("libc"));
+    let path = path_of(&env);
+    let changed = |dir: &PathBuf| std::fs::metadata(dir).and_then(|m| m.modified()).ok();
+    let dirs: Vec<Directory> = std::env::split_paths(path)
+        .map(|dir| (dir.clone(), changed(&dir)))
+        .collect();
+    let known = remembered.0.take();
+    let known = known.filter(|(at, before, _)| at.elapsed() < FACTS_LAST && *before == dirs);
+    let (at, dirs, mut facts) = known.unwrap_or_else(|| {
+        let facts = probe::facts(path, &base.join("libc"));
+        (Instant::now(), dirs, facts)
+    });
     facts.slots = default_slots(facts.cores);
     facts.no_namespace = super::place::namespaces(base).err();
     let load = load(base, facts.slots);
+    remembered.0 = Some((at, dirs, facts.clone()));
     Ok((facts, load))
 }
 

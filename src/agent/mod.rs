@@ -114,3 +114,13 @@ pub fn own_hash() -> anyhow::Result<String> {
     std::io::copy(&mut f, &mut h)?;
     Ok(h.finalize().to_hex().to_string())
 }
+
+/// Whether something, or the end, can be read from `from` within `limit`.
+fn is_readable(from: &std::os::unix::net::UnixStream, limit: std::time::Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let limit = Timespec {
+        tv_sec: limit.as_secs() as _,
+        tv_nsec: limit.subsec_nanos().into(),
+    };
+    !matches!(poll(&mut [PollFd::new(from, PollFlags::IN)], Some(&limit)), Ok(0))
+}

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::admit::Remembered;
 use super::kept;
 use crate::proto::{self, Down, Up, Welcome};
 
@@ -33,24 +34,39 @@ pub fn serve() -> anyhow::Result<()> {
     super::private_dir(&base)?;
     // Not through the standard library's buffer, which looks for the ends of lines in it.
     let out: Out = Arc::new(Mutex::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)));
+    let mut remembered = Remembered::default();
     {
         let mut o = lock(&out);
         o.write_all(proto::MAGIC)?;
-        proto::write_packet(&mut *o, 0, &Down::Welcome(Box::new(welcome(&base)?)))?;
+        let w = Down::Welcome(Box::new(welcome(&base, &mut remembered)?));
+        proto::write_packet(&mut *o, 0, &w)?;
     }
     let runs: Runs = Arc::default();
     let start = Instant::now();
     let heard = Arc::new(AtomicU64::new(0));
     beat(out.clone(), runs.clone(), heard.clone(), start);
 
+    // A supervisor for the run that follows a question for the greeting: it starts while the client reads its tree.
+    let mut spare = None;
     let mut input = io::stdin().lock();
     while let Ok(Some((run, body))) = proto::read_packet(&mut input) {
         heard.store(start.elapsed().as_millis() as u64, Ordering::Relaxed);
         if run == 0 {
             match proto::decode::<Up>(&body) {
                 Ok(Up::Ask) => {
-                    let w = Down::Welcome(Box::new(welcome(&base)?));
+                    let w = Down::Welcome(Box::new(welcome(&base, &mut remembered)?));
                     let _ = proto::write_packet(&mut *lock(&out), 0, &w);
+                    if spare.is_none() {
+                        spare = new_supervisor(&base).ok();
+                    }
+                }
+                Ok(Up::Prepare { .. }) => {
+                    if spare.is_none() {
+                        spare = new_supervisor(&base).ok();
+                    }
+                    if let Some(s) = &mut spare {
+                        let _ = forward(s, &body);
+                    }
                 }
                 Ok(Up::Gc(ask)) => {
                     let gone = Down::Gc(super::gc::collect(&base, &ask));
@@ -75,7 +91,7 @@ pub fn serve() -> anyhow::Result<()> {
         let known = lock(&runs).get(&run).and_then(|s| s.try_clone().ok());
         let mut supervisor = match known {
             Some(s) => s,
-            None => match open_supervisor(&base, &body) {
+            None => match open_supervisor(&base, &body, &mut spare) {
                 Ok(None) => {
                     read_output(run, &base, &body, out.clone());
                     continue;
@@ -119,8 +135,8 @@ fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn welcome(base: &std::path::Path) -> anyhow::Result<Welcome> {
-    let (facts, load) = super::admit::look(base)?;
+fn welcome(base: &std::path::Path, remembered: &mut Remembered) -> anyhow::Result<Welcome> {
+    let (facts, load) = super::admit::look(base, remembered)?;
     Ok(Welcome {
         version: proto::VERSION,
         build: env!("CARGO_PKG_VERSION").to_owned(),
@@ -172,9 +188,16 @@ fn read_output(run: u32, base: &std::path::Path, body: &[u8], out: Out) {
 
 /// The supervisor that `body`, the first packet of a run, asks for: a new one, or the one of a known run; none where only output
 /// is wanted.
-fn open_supervisor(base: &std::path::Path, body: &[u8]) -> anyhow::Result<Option<UnixStream>> {
+fn open_supervisor(
+    base: &std::path::Path,
+    body: &[u8],
+    spare: &mut Option<UnixStream>,
+) -> anyhow::Result<Option<UnixStream>> {
     Ok(Some(match proto::decode::<Up>(body)? {
-        Up::Run(_) => new_supervisor(base)?,
+        Up::Run(_) => match spare.take().filter(is_quiet) {
+            Some(s) => s,
+            None => new_supervisor(base)?,
+        },
         // One that has ended is answered for by a supervisor without a command.
         Up::Attach { id, .. } if kept::look_ended(base, &id) => match super::log::connect(base, &id) {
             Ok(s) => s,
@@ -184,6 +207,11 @@ fn open_supervisor(base: &std::path::Path, body: &[u8]) -> anyhow::Result<Option
         Up::Read { .. } => return Ok(None),
         _ => anyhow::bail!("a packet for a run that this stream does not know"),
     }))
+}
+
+/// Whether a supervisor that was asked for nothing yet is still there.
+fn is_quiet(supervisor: &UnixStream) -> bool {
+    !super::is_readable(supervisor, Duration::ZERO)
 }
 
 fn new_supervisor(base: &std::path::Path) -> anyhow::Result<UnixStream> {
@@ -237,7 +265,7 @@ impl Asked {
     fn again(&self) -> Option<UnixStream> {
         let attach = self.attach.as_ref()?;
         std::thread::sleep(Duration::from_millis(50));
-        let mut stream = open_supervisor(&self.base, attach).ok()??;
+        let mut stream = open_supervisor(&self.base, attach, &mut None).ok()??;
         forward(&mut stream, attach).ok()?;
         Some(stream)
     }

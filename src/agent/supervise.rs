@@ -39,6 +39,9 @@ const STRAY: Duration = Duration::from_millis(250);
 /// A command that was stopped (Ctrl-Z) is kept for so long without its caller, who stands still, too.
 const STOPPED: Duration = Duration::from_secs(24 * 3600);
 
+/// What was made ready for a run that does not come within this time is let go.
+const PREPARED: Duration = Duration::from_secs(10);
+
 /// A client that was told something answers within this time, or is gone.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -68,6 +71,8 @@ struct Supervisor {
     tx: Sender<Event>,
     /// PATH of the run, as it is outside of a namespace.
     path: OsString,
+    /// The mirror, if it was looked at beforehand.
+    ready: Option<Mirror>,
     /// A signal that ends commands was passed on.
     interrupted: bool,
     /// The command stands still, stopped; a caller who went away meanwhile may come back late.
@@ -84,11 +89,20 @@ pub fn supervise() -> anyhow::Result<()> {
     let base = super::base_dir()?;
     let socket: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned()?;
     let mut stream = UnixStream::from(socket);
-    let first = proto::read_packet(&mut stream)?.context("no packet arrived")?;
-    let run = match proto::decode(&first.1)? {
-        Up::Run(run) => run,
-        Up::Attach { id, have } => return answer_for(&base, &id, have, stream),
-        _ => anyhow::bail!("the first packet is not a run"),
+    let mut ready = None;
+    let run = loop {
+        let Some((_, body)) = proto::read_packet(&mut stream)? else {
+            // It was held ready, and nothing was asked of it.
+            return Ok(());
+        };
+        match proto::decode(&body)? {
+            Up::Prepare { mirror } => {
+                ready = Mirror::prepared(&base, &mirror).filter(|_| super::is_readable(&stream, PREPARED));
+            }
+            Up::Run(run) => break run,
+            Up::Attach { id, have } => return answer_for(&base, &id, have, stream),
+            _ => anyhow::bail!("the first packet is not a run"),
+        }
     };
 
     let dir = log::run_dir(&base, &run.id)?;
@@ -119,6 +133,7 @@ pub fn supervise() -> anyhow::Result<()> {
         events,
         tx,
         path: OsString::new(),
+        ready,
         interrupted: false,
         stopped: false,
     };
@@ -328,7 +343,10 @@ impl Supervisor {
 
         let spec = self.run.mirror.take();
         let mut mirror = match &spec {
-            Some(m) => Some(Mirror::open(&self.base, &m.key)?),
+            Some(m) => Some(match self.ready.take().filter(|r| r.is_of(&m.key)) {
+                Some(ready) => ready,
+                None => Mirror::open(&self.base, &m.key)?,
+            }),
             None => None,
         };
         if let Some(m) = &mut mirror {

@@ -17,7 +17,7 @@ use super::{LinkError, embedded, hold, printable};
 use crate::config::{Config, NodeConfig};
 use crate::paths::Paths;
 use crate::probe;
-use crate::proto::{self, Down, Up, Welcome};
+use crate::proto::{self, Down, MirrorKey, Up, Welcome};
 use crate::table::NodeClock;
 
 /// Packets that may wait for one run before the stream is held back.
@@ -431,6 +431,15 @@ impl Opening {
     /// Opens a run's channel.
     pub fn channel(&self) -> RunChannel {
         self.stream.channel()
+    }
+
+    /// Lets the node look at a mirror for the run that comes. Nothing hangs on it.
+    pub async fn prepare(&self, mirror: MirrorKey) {
+        let _ = self
+            .stream
+            .tx
+            .send(proto::encode(0, &Up::Prepare { mirror }))
+            .await;
     }
 
     /// The node's clock `after` from now, at most, by what is known of it; `None` where that is too old, or was told by

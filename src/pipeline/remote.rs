@@ -136,6 +136,9 @@ pub(super) async fn remote(
             why.insert(node.name, reason.clone());
             continue;
         }
+        if let Some(ws) = case.ws.as_ref().filter(|_| !in_place) {
+            way.prepare(&node.name, ws, &case.paths).await;
+        }
         if !in_place && !std::mem::replace(&mut is_read, true) {
             door.told.progress(Step::Reading);
             let tree = tree.take().unwrap_or_else(read);

@@ -97,13 +97,21 @@ impl Pair {
         self.dir.path().join("here")
     }
 
-    pub(crate) fn mirror(&self) -> Mirror {
-        let key = MirrorKey {
+    pub(crate) fn key() -> MirrorKey {
+        MirrorKey {
             client: "c".into(),
             workspace: "w".into(),
             name: "here".into(),
-        };
-        Mirror::open(&self.dir.path().join("node"), &key).unwrap()
+        }
+    }
+
+    pub(crate) fn mirror(&self) -> Mirror {
+        Mirror::open(&self.dir.path().join("node"), &Pair::key()).unwrap()
+    }
+
+    /// The mirror as it is for a run that was announced, if there is one.
+    pub(crate) fn prepared(&self) -> Option<Mirror> {
+        Mirror::prepared(&self.dir.path().join("node"), &Pair::key()).filter(|m| m.is_of(&Pair::key()))
     }
 
     pub(crate) fn there(&self) -> PathBuf {
@@ -133,7 +141,7 @@ impl Pair {
 
     /// One sync as client and agent do it.
     pub(crate) fn sync(&mut self) -> Generation {
-        let mut mirror = self.mirror();
+        let mut mirror = self.prepared().unwrap_or_else(|| self.mirror());
         mirror.watch();
         let expected = crate::plan::manifest::generation(&self.believed);
         if let Check::Differs(has) = mirror.check(expected, &[], &self.back).unwrap() {

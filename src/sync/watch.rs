@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::TMP_PREFIX;
 use super::walk::Listed;
@@ -27,10 +27,22 @@ const RULES: &[&[u8]] = &[
 /// Notices what happens in the directories that it is shown.
 #[derive(Debug)]
 pub(crate) struct Watch {
+    /// Taken out when it ends.
+    fd: Option<OwnedFd>,
+    /// Directories that may still be watched.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "never made there"))]
-    fd: OwnedFd,
+    left: AtomicUsize,
     /// It misses something.
     broken: AtomicBool,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(fd) = self.fd.take() {
+            // The kernel takes its time to end a watch.
+            std::thread::spawn(move || drop(fd));
+        }
+    }
 }
 
 impl Watch {
@@ -52,6 +64,9 @@ mod linux {
     /// Local file systems: ext4, xfs, btrfs, f2fs, tmpfs. On another one the writes of another machine go unnoticed.
     const LOCAL: &[u32] = &[0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
 
+    /// The part of the directories that a user's programs may watch which one watch takes at most: editors and servers want theirs.
+    const SHARE: usize = 8;
+
     const NOTICED: WatchFlags = WatchFlags::MODIFY
         .union(WatchFlags::CLOSE_WRITE)
         .union(WatchFlags::ATTRIB)
@@ -69,8 +84,11 @@ mod linux {
                 return None;
             }
             let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
+            let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches");
+            let limit = limit.ok().and_then(|l| l.trim().parse().ok()).unwrap_or(8192);
             Some(Watch {
-                fd,
+                fd: Some(fd),
+                left: AtomicUsize::new(limit / SHARE),
                 broken: AtomicBool::new(false),
             })
         }
@@ -78,9 +96,14 @@ mod linux {
         /// Watches a directory from now on; the number by which it is known.
         pub(crate) fn enter(&self, dir: &OwnedFd) -> Option<i32> {
             use std::os::fd::AsRawFd;
+            let one_less = |left: usize| left.checked_sub(1);
+            let left = self
+                .left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+            let fd = self.fd.as_ref().filter(|_| left.is_ok());
             // The one way that no rename can lead astray.
             let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
-            let number = inotify::add_watch(&self.fd, path, NOTICED).ok();
+            let number = fd.and_then(|fd| inotify::add_watch(fd, path, NOTICED).ok());
             if number.is_none() {
                 self.broken.store(true, Ordering::Relaxed);
             }
@@ -89,14 +112,16 @@ mod linux {
 
         /// Does not watch a directory any more.
         pub(crate) fn leave(&self, number: i32) {
-            let _ = inotify::remove_watch(&self.fd, number);
+            if let Some(fd) = &self.fd {
+                let _ = inotify::remove_watch(fd, number);
+            }
         }
 
         /// The files and links in `dirs` that something has happened to; `None` where all must be looked at.
         pub(crate) fn touched(&self, dirs: &HashMap<i32, Listed>) -> Option<BTreeSet<RelPath>> {
             let mut touched = BTreeSet::new();
             let mut buf = vec![MaybeUninit::uninit(); 64 << 10];
-            let mut events = inotify::Reader::new(&self.fd, &mut buf);
+            let mut events = inotify::Reader::new(self.fd.as_ref()?, &mut buf);
             loop {
                 let event = match events.next() {
                     Ok(event) => event,

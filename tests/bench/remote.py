@@ -196,6 +196,17 @@ def stream(w, report, options):
     a, b = median(ours), median(theirs)
     report.say(f"output, {size} MB: cx {a:.0f} MB/s, ssh {b:.0f} MB/s; memory of cx {rss / 1024:.0f} MB")
     report.claim("throughput of output against ssh", a / b, 0.8, at_least=True)
+    # The other extreme: what no compression makes smaller.
+    noise, times = "$HOME/cx-bench-noise", max(1, size // 16)
+    w.run([*w.ssh(node), f"head -c 16777216 /dev/urandom > {noise}"], root)
+    command = f"for i in $(seq {times}); do cat {noise}; done"
+    ours, theirs = [], []
+    for _ in range(max(3, options.rounds // 2)):
+        ours.append(times * 16 / w.run(w.on(node, "sh", "-c", command), root)[0])
+        theirs.append(times * 16 / w.run([*w.ssh(node), command], root)[0])
+    w.run([*w.ssh(node), f"rm {noise}"], root)
+    a, b = median(ours), median(theirs)
+    report.say(f"output that does not shrink, {times * 16} MB: cx {a:.0f} MB/s, ssh {b:.0f} MB/s, x{a / b:.2f}")
     burn = f"timeout {options.burn} sh -c 'while :; do :; done'; true"
     before = master_cpu(w)
     took, usage = w.run(w.on(node, "sh", "-c", burn), root)

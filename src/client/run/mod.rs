@@ -32,12 +32,12 @@ use crate::paths::Paths;
 use crate::plan::manifest::Manifest;
 use crate::progress::Step;
 use crate::proto::{
-    CHUNK, Down, Errand, Exit, Load, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal, RunStart,
+    CHUNK, Down, Errand, Exit, Load, MirrorKey, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal, RunStart,
     STDIN_WINDOW, SetupStep, Shared, Up,
 };
 use crate::report::Told;
 use crate::request::{Detach, Ending};
-use crate::sync;
+use crate::sync::{self, Workspace};
 use crate::table::NodeClock;
 use crate::tty;
 
@@ -257,6 +257,25 @@ pub enum Way {
     Early(Opening, NodeClock),
     /// A standing stream was borrowed, and its agent asked to greet.
     Borrowed(Box<Opening>),
+}
+
+impl Way {
+    /// Lets the node look at its mirror of `ws` while this machine reads the tree.
+    pub async fn prepare(&self, node: &str, ws: &Workspace, paths: &Paths) {
+        let (Way::Borrowed(opening), Ok(client)) = (self, paths.client_key()) else {
+            return;
+        };
+        if super::tree::records(paths).is_known(&ws.key, node) {
+            let (workspace, name) = (ws.key.clone(), ws.name.clone());
+            opening
+                .prepare(MirrorKey {
+                    client,
+                    workspace,
+                    name,
+                })
+                .await;
+        }
+    }
 }
 
 /// Runs `job` on the node at the end of `way`.

@@ -59,7 +59,7 @@ impl Mirror {
     ) -> Result<Collected, SyncError> {
         let _lock = self.locked()?;
         self.refresh()?;
-        let survey = self.survey_now(back)?;
+        let survey = self.survey_now(back, false)?;
         let mut tree = self.tree()?;
         let named = Outputs::new(&back.brings, run_dir);
         let mut plan = Plan::default();
@@ -159,30 +159,6 @@ impl Mirror {
         }
         self.state.seen = seen.into_iter().take(REMEMBERED).collect();
         self.save_state()
-    }
-
-    fn survey_now(&mut self, back: &BackSpec) -> Result<Survey, SyncError> {
-        let watched = self.watched.take();
-        let touched = watched.as_ref().map(|w| self.survey_touched(w)).transpose()?;
-        if watched.is_some() {
-            // The kernel takes its time to end a watch.
-            std::thread::spawn(move || drop(watched));
-        }
-        let all = |m: &Mirror| Ok(m.survey(back, None)?.0);
-        match touched.flatten() {
-            Some(survey) => {
-                #[cfg(test)]
-                {
-                    // Only how far stats are trusted may differ: that hangs on the time.
-                    let known = BTreeMap::new;
-                    let (mut a, mut b) = (survey.clone(), all(self)?);
-                    (a.known, b.known) = (known(), known());
-                    assert_eq!(a, b, "what was touched is all that changed");
-                }
-                Ok(survey)
-            }
-            None => all(self),
-        }
     }
 
     /// Writes a pack of what stands at `paths`, and below them, whether it changed or not: at most `limit` bytes. What is not there

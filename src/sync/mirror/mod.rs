@@ -11,6 +11,7 @@
 //!                               meta/setup/   marks of the set-up steps that were done
 //!                               meta/owed/ID  a run whose changes could not be collected (a full disk)
 //!                               meta/standing where the tree stands instead, if not here
+//!                               meta/rules    ignore rules from outside the tree, as of the last check
 //! ```
 //!
 //! Applying is all or nothing: the journal names every change before the first is made, and whoever opens the mirror
@@ -49,6 +50,7 @@ const VERSION: u32 = 4;
 /// A mirror.
 #[derive(Debug)]
 pub struct Mirror {
+    key: MirrorKey,
     root: PathBuf,
     meta: PathBuf,
     state: State,
@@ -105,19 +107,7 @@ impl Mirror {
     /// # Errors
     /// [`SyncError::Key`] for a key that is not made of plain names.
     pub fn open(base: &Path, key: &MirrorKey) -> Result<Mirror, SyncError> {
-        let plain = |s: &String| {
-            let odd = |b: u8| !b.is_ascii_alphanumeric() && !matches!(b, b'-' | b'_' | b'.');
-            !s.is_empty() && s.len() <= 128 && !s.starts_with('.') && !s.bytes().any(odd)
-        };
-        if let Some(bad) = [&key.client, &key.workspace].into_iter().find(|s| !plain(s)) {
-            return Err(SyncError::Key(bad.clone()));
-        }
-        let name_ok =
-            key.name.len() <= 255 && !key.name.contains('/') && RelPath::new(key.name.as_str()).is_some();
-        if !name_ok {
-            return Err(SyncError::Key(key.name.clone()));
-        }
-        let top = base.join("mirrors").join(&key.client).join(&key.workspace);
+        let top = top_of(base, key)?;
         let meta = top.join("meta");
         let root = standing::root(&meta, top.join("tree").join(&key.name));
         for dir in [&root, &meta.join("stage")] {
@@ -125,6 +115,7 @@ impl Mirror {
             made.map_err(|e| SyncError::io("failed to create", dir, e))?;
         }
         let mut mirror = Mirror {
+            key: key.clone(),
             root,
             meta,
             state: State::default(),
@@ -139,6 +130,44 @@ impl Mirror {
         mirror.sweep();
         drop(lock);
         Ok(mirror)
+    }
+
+    /// The mirror of `key`, if there is one, looked at and watched since, so that the next [`Mirror::check`] finds what there is to
+    /// find in little time. The rules that lie outside the tree are taken to be those of the last check; with others, that looks
+    /// at all again. `None` also where anything is in the way.
+    pub fn prepared(base: &Path, key: &MirrorKey) -> Option<Mirror> {
+        let rules = fs::read(top_of(base, key).ok()?.join("meta/rules")).ok()?;
+        let back = BackSpec {
+            extra_ignore: postcard::from_bytes(&rules).ok()?,
+            ..BackSpec::default()
+        };
+        let mut mirror = Mirror::open(base, key).ok()?;
+        mirror.watch();
+        let lock = mirror.locked().ok()?;
+        mirror.refresh().ok()?;
+        if !mirror.is_idle().ok()? {
+            return None;
+        }
+        mirror.mend(&back).ok()?;
+        drop(lock);
+        Some(mirror)
+    }
+
+    /// Whether it is the mirror of `key`, where that is to be found by now.
+    pub fn is_of(&self, key: &MirrorKey) -> bool {
+        let usual = self.top().join("tree").join(&key.name);
+        let is_there = self.root.is_dir() && self.meta.join("stage").is_dir();
+        is_there && self.key == *key && standing::root(&self.meta, usual) == self.root
+    }
+
+    /// Remembers the rules of a check for [`Mirror::prepared`].
+    fn note_rules(&self, rules: &[Vec<u8>]) {
+        let path = self.meta.join("rules");
+        let bytes = postcard::to_stdvec(rules).unwrap_or_default();
+        if fs::read(&path).ok().as_ref() != Some(&bytes) {
+            // Without it only time is lost.
+            let _ = super::write_atomic(&path, &bytes);
+        }
     }
 
     /// The tree itself: the directory that stands for the workspace.
@@ -251,7 +280,10 @@ impl Mirror {
         self.adopt(adopt)?;
         if self.is_idle().map_err(|e| self.failed("failed to lock", e))? {
             self.mend(back)?;
+        } else {
+            self.watched = None;
         }
+        self.note_rules(&back.extra_ignore);
         // A touch for `last_used`; only an estimate hangs on it.
         let _ = File::create(self.meta.join("used"));
         let damaged =
@@ -373,6 +405,23 @@ impl Mirror {
             }
         }
     }
+}
+
+/// Where the mirror of `key` has its place below `base`.
+fn top_of(base: &Path, key: &MirrorKey) -> Result<PathBuf, SyncError> {
+    let plain = |s: &String| {
+        let odd = |b: u8| !b.is_ascii_alphanumeric() && !matches!(b, b'-' | b'_' | b'.');
+        !s.is_empty() && s.len() <= 128 && !s.starts_with('.') && !s.bytes().any(odd)
+    };
+    if let Some(bad) = [&key.client, &key.workspace].into_iter().find(|s| !plain(s)) {
+        return Err(SyncError::Key(bad.clone()));
+    }
+    let name_ok =
+        key.name.len() <= 255 && !key.name.contains('/') && RelPath::new(key.name.as_str()).is_some();
+    if !name_ok {
+        return Err(SyncError::Key(key.name.clone()));
+    }
+    Ok(base.join("mirrors").join(&key.client).join(&key.workspace))
 }
 
 /// The keys of all mirrors below `base`.

@@ -36,12 +36,7 @@ const UNIT_FILES: u64 = 200_000;
 impl Mirror {
     /// Takes the tree as it is for what it holds, as far as it differs.
     pub(super) fn mend(&mut self, back: &BackSpec) -> Result<(), SyncError> {
-        let watch = self
-            .wanted
-            .then(|| Watch::new(self.tree().ok()?.root_fd()))
-            .flatten();
-        let (survey, watched) = self.survey(back, watch)?;
-        self.watched = watched;
+        let survey = self.survey_now(back, self.wanted)?;
         if survey.changes.is_empty() && survey.known.is_empty() {
             return Ok(());
         }
@@ -86,6 +81,8 @@ impl Mirror {
             }
         }
         let wanted = wanted.into_iter().map(|(p, e)| (p, Some(e)));
+        // In caches nobody watches.
+        self.watched = None;
         self.state.manifest = self.state.manifest.with(wanted);
         self.state
             .known
@@ -100,6 +97,31 @@ impl Mirror {
             Some(hash) => Some(hash),
             None => hash_file(tree, path).ok().map(|(_, hash)| hash),
         }
+    }
+
+    /// Compares the tree with the state, as little of it as will do, and with `keep` watches it from now on. Needs the lock.
+    pub(super) fn survey_now(&mut self, back: &BackSpec, keep: bool) -> Result<Survey, SyncError> {
+        let watched = self.watched.take().filter(|w| w.rules == back.extra_ignore);
+        if let Some(mut watched) = watched
+            && let Some(survey) = self.survey_touched(&mut watched)?
+        {
+            #[cfg(test)]
+            {
+                // Only how far stats are trusted may differ: that hangs on the time.
+                let (mut a, mut b) = (survey.clone(), self.survey(back, None)?.0);
+                (a.known, b.known) = Default::default();
+                assert_eq!(a, b, "what was touched is all that changed");
+            }
+            self.watched = Some(watched).filter(|_| keep);
+            return Ok(survey);
+        }
+        let watch = match keep {
+            true => Watch::new(self.tree()?.root_fd()),
+            false => None,
+        };
+        let (survey, watched) = self.survey(back, watch)?;
+        self.watched = watched;
+        Ok(survey)
     }
 
     /// Compares the tree with the state, and goes on watching it with `watch`. Needs the lock.
@@ -142,29 +164,28 @@ impl Mirror {
             watch,
             dirs: walked.listed.into_iter().map(|d| (d.number, d)).collect(),
             aside,
-            before: Survey {
-                ignored: survey.ignored.clone(),
-                ignored_dirs: survey.ignored_dirs.clone(),
-                forgotten: survey.forgotten.clone(),
-                ..Survey::default()
-            },
+            rules: back.extra_ignore.clone(),
+            before: survey.without_changes(),
         });
         Ok((survey, watched))
     }
 
     /// The same for a tree that was watched since `watched` was made: only what was touched is looked at. `None` where that would
     /// not do. Needs the lock.
-    pub(super) fn survey_touched(&self, watched: &Watched) -> Result<Option<Survey>, SyncError> {
+    fn survey_touched(&self, watched: &mut Watched) -> Result<Option<Survey>, SyncError> {
         let failed = |e| self.failed("failed to look at", e);
-        let Some(mut paths) = watched.watch.touched(&watched.dirs) else {
+        let Some(touched) = watched.watch.touched(&watched.dirs) else {
             return Ok(None);
         };
-        paths.extend(watched.aside.iter().cloned());
+        // One of them may have got another name meanwhile, or may be told of no more than this once.
+        watched.aside.extend(touched);
+        watched.aside.sort_unstable();
+        watched.aside.dedup();
         let dirs: HashMap<Option<&RelPath>, &Listed> =
             watched.dirs.values().map(|d| (d.path.as_ref(), d)).collect();
         let mut tree = self.tree()?;
         let mut look = Look::new(&self.state, &tree, watched.before.clone());
-        for path in paths {
+        for path in watched.aside.iter().cloned() {
             look.survey.ignored.remove(&path);
             look.survey.forgotten.remove(&path);
             let entry = self.state.manifest.get(&path);
@@ -186,7 +207,21 @@ impl Mirror {
                 (None, None) => {}
             }
         }
-        Ok(Some(look.read(&tree, threads())))
+        let survey = look.read(&tree, threads());
+        watched.before = survey.without_changes();
+        Ok(Some(survey))
+    }
+}
+
+impl Survey {
+    /// What was found, as far as that is no change.
+    fn without_changes(&self) -> Survey {
+        Survey {
+            ignored: self.ignored.clone(),
+            ignored_dirs: self.ignored_dirs.clone(),
+            forgotten: self.forgotten.clone(),
+            ..Survey::default()
+        }
     }
 }
 
@@ -197,6 +232,8 @@ pub(super) struct Watched {
     dirs: HashMap<i32, Listed>,
     /// Paths that are looked at whatever the watch says: it does not see them, or not all that happens to them.
     aside: Vec<RelPath>,
+    /// The ignore rules from outside the tree.
+    rules: Vec<Vec<u8>>,
     /// What was found then, as far as that is no change.
     before: Survey,
 }

@@ -574,3 +574,64 @@ fn what_is_forgotten_stays_and_does_not_come_back() {
         "it is younger here than the scan"
     );
 }
+
+#[test]
+fn what_changes_after_the_look_beforehand_is_seen() {
+    let changes: [(&str, fn(&Path)); 10] = [
+        ("a file", |t| fs::write(t.join("a"), "other").unwrap()),
+        ("only its time", |t| fs::write(t.join("a"), "one").unwrap()),
+        ("a mode", |t| chmod(&t.join("d/b"), 0o755)),
+        ("a new file", |t| fs::write(t.join("d/new"), "new").unwrap()),
+        ("a file less", |t| fs::remove_file(t.join("d/b")).unwrap()),
+        ("another name", |t| {
+            fs::rename(t.join("a"), t.join("d/e")).unwrap()
+        }),
+        ("a link in its place", |t| {
+            fs::remove_file(t.join("a")).unwrap();
+            std::os::unix::fs::symlink("d/b", t.join("a")).unwrap();
+        }),
+        ("a new directory", |t| write(&t.join("n/m/f"), "f")),
+        ("a directory less", |t| fs::remove_dir_all(t.join("d")).unwrap()),
+        ("rules", |t| fs::write(t.join("d/.gitignore"), "b\n").unwrap()),
+    ];
+    for (what, change) in changes {
+        let mut p = Pair::new();
+        p.write("a", "one");
+        p.write("d/b", "two");
+        p.write(".gitignore", "*.log\n");
+        p.sync();
+        let mut mirror = p.prepared().expect(what);
+        change(&p.there());
+        let expected = crate::plan::manifest::generation(&p.believed);
+        let has = match mirror.check(expected, &[], &p.back).unwrap() {
+            Check::Differs(has) => has,
+            Check::At => p.believed.clone(),
+        };
+        let options = crate::sync::ScanOptions::default();
+        let there = crate::sync::scan(&p.there(), false, &options).unwrap();
+        assert_eq!(has, there.manifest, "{what}");
+
+        // Twice: what was told of once may change again, by another name, too.
+        fs::hard_link(p.there().join(".gitignore"), p.dir.path().join("apart")).unwrap();
+        fs::write(p.there().join("late"), "late").unwrap();
+        let mut pack = Vec::new();
+        mirror.collect(&p.back, b"", &mut pack).unwrap();
+        assert!(!pack.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn a_look_beforehand_is_none_without_a_mirror_or_beside_a_run() {
+    let mut p = Pair::new();
+    assert!(p.prepared().is_none());
+    assert!(!p.dir.path().join("node").exists(), "and leaves nothing");
+    p.write("a", "one");
+    p.sync();
+    assert!(p.prepared().is_some());
+    let run = p.mirror().join_run().unwrap();
+    assert!(p.prepared().is_none());
+    drop(run);
+    let ready = p.prepared().unwrap();
+    p.mirror().remove().unwrap();
+    assert!(!ready.is_of(&Pair::key()), "it is gone");
+}
