@@ -577,7 +577,8 @@ fn what_is_forgotten_stays_and_does_not_come_back() {
 
 #[test]
 fn what_changes_after_the_look_beforehand_is_seen() {
-    let changes: [(&str, fn(&Path)); 10] = [
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 10] = [
         ("a file", |t| fs::write(t.join("a"), "other").unwrap()),
         ("only its time", |t| fs::write(t.join("a"), "one").unwrap()),
         ("a mode", |t| chmod(&t.join("d/b"), 0o755)),
