@@ -284,6 +284,30 @@ def with_shims_a_typed_cx_does_not_pass_by_a_rule(r):
     equal((r.through_cx, r.failed), ([], [True]))
 
 
+# A user's own start of a session, which cx's stands beside.
+OWN = {**ALLOW, "hooks": {"SessionStart": [{"hooks": [
+    {"type": "command", "command": "printf 'export MINE=1' >> \"$CLAUDE_ENV_FILE\""}]}]}}
+
+
+@case([call("echo mine $MINE; pytest -x")], OWN, mode="shims")
+def with_shims_a_session_start_of_the_user_s_own_goes_on(r):
+    equal((r.through_cx, r.text), ([["pytest", "-x"]], ["mine 1\nplain -x"]))
+
+
+@case([call("command -v pnpm vitest nox || echo none; command -v pytest"),
+       call("mkdir -p .venv/bin && cp ../bin/pytest .venv/bin/nox"),
+       call("export PATH=$PWD/.venv/bin:$PATH; nox x")], mode="shims")
+def with_shims_there_is_a_function_for_what_is_there(r):
+    equal((r.through_cx, r.text[0], r.text[2]), ([["nox", "x"]], "none\npytest", "plain x"))
+
+
+@case([call("echo sandbox ${SANDBOX_RUNTIME:+yes}; pytest -x")], {**ALLOW, "sandbox": {"enabled": True}}, mode="shims")
+def with_shims_a_sandbox_has_plain_tools(r):
+    equal(r.through_cx, [])
+    # The tool cannot write its note there.
+    assert "sandbox yes" in r.text[0] and r.text[0].endswith("plain -x"), r.text
+
+
 @case([call("pytest -x")], mode="shims", bashrc='eval "$(cx init bash)"\n')
 def functions_of_the_rc_file_add_nothing(r):
     equal((r.through_cx, r.text), ([["pytest", "-x"]], ["plain -x"]))
