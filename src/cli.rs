@@ -65,7 +65,8 @@ enum Verb {
     Nodes(NodesVerb),
     /// Show how every node is.
     Status(StatusArgs),
-    /// Say for each part of a command line whether it would leave this machine, and why.
+    /// Say for each part of a command line whether it would leave this machine, and why; and what Claude Code makes of it by your
+    /// permission rules.
     Explain(ExplainArgs),
     /// Look for what keeps cx from working; exits with 1 if something is broken.
     Doctor {

@@ -142,7 +142,12 @@ fn for_people(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  runs   {}: {}", printable(&row.node), printable(&row.why))?;
     }
     if report.rewritten != report.command {
-        writeln!(out, "\nthe hook makes of it: {}", printable(&report.rewritten))?;
+        let left = report.permissions.as_ref().is_some_and(|f| !f.rewritten);
+        let says = match left {
+            true => "the hook leaves it as it is now; else it would make of it",
+            false => "the hook makes of it",
+        };
+        writeln!(out, "\n{says}: {}", printable(&report.rewritten))?;
     }
     permissions(report, out)
 }
@@ -157,12 +162,7 @@ fn permissions(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         Then::Asks => "asks",
         Then::Denies => "refuses it",
     };
-    // Only where a rule keeps the hook from what it would do.
-    let plain = match !fate.rewritten && report.rewritten != report.command {
-        true => ", the text as it is",
-        false => "",
-    };
-    writeln!(out, "\nClaude Code {then}{plain}: {}", printable(&fate.why))
+    writeln!(out, "\nClaude Code {then}: {}", printable(&fate.why))
 }
 
 /// On one line, without control characters, which a command from elsewhere may hold.

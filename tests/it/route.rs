@@ -158,7 +158,8 @@ fn explain_says_what_would_happen_and_why() {
     fs::write(&settings, r#"{"permissions":{"ask":["Bash(make:*)"]}}"#).unwrap();
     let out = p.cx(&["explain", "make test"]).ok().stdout();
     assert!(
-        out.ends_with("Claude Code asks, the text as it is: your rule Bash(make:*) asks about it\n"),
+        out.contains("the hook leaves it as it is now; else it would make of it: cx make test\n")
+            && out.ends_with("Claude Code asks: your rule Bash(make:*) asks about it\n"),
         "{out}"
     );
     let json = p.cx(&["explain", "--json", "make test )("]).ok().stdout();
