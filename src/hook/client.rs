@@ -149,7 +149,11 @@ pub fn args(_claude_pid: Option<u32>) -> Option<ClientArgs> {
 #[cfg(target_os = "linux")]
 fn cmdline(pid: u32) -> Option<Vec<String>> {
     let bytes = read(pid, "cmdline")?;
+    // A process that has ended, or is just starting, shows none.
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+    if bytes.is_empty() {
+        return None;
+    }
     Some(
         bytes
             .split(|b| *b == 0)

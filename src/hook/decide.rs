@@ -2,11 +2,12 @@
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::note::{self, Note};
-use super::permissions::{self, Judgement, Rules};
+use super::permissions::{self, Ground, Judgement, Rules};
 use super::settings::{self, Scopes};
 use super::wire::{self, BashInput, Decision, Event};
 use super::{call, client, program, session, snapshot, through};
@@ -117,8 +118,9 @@ impl World<'_> {
     /// What the user's rules say of a text that would run in `cwd`, whoever runs it.
     pub fn judge(&self, text: &str, cwd: &Path) -> Judgement {
         let guard = self.guard(cwd);
-        let inside = |path: &str| permissions::lies_inside(path, cwd, &guard.roots);
-        permissions::judge(text, Shell::of(self).dialect, &guard.rules, &inside)
+        guard.on_ground(cwd, false, |ground| {
+            permissions::judge(text, Shell::of(self).dialect, &guard.rules, ground)
+        })
     }
 
     /// Whether everything is to stay local for now: `CX_LOCAL`, `cx off`, or a sandbox without network.
@@ -156,10 +158,22 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Whether the user's rules allow all of `text`, as it would run in `cwd`.
-    pub fn covers(&self, text: &str, script: Script, cwd: &Path) -> bool {
-        let inside = |path: &str| permissions::lies_inside(path, cwd, &self.roots);
-        permissions::covers(&self.rules, text, &script, &inside)
+    /// Whether the user's rules allow all of `text`, as it would run in `cwd` in that permission mode.
+    pub fn covers(&self, text: &str, script: &Script, cwd: &Path, mode: &str) -> bool {
+        self.on_ground(cwd, mode == "acceptEdits", |ground| {
+            permissions::covers(&self.rules, text, script, ground)
+        })
+    }
+
+    fn on_ground<T>(&self, cwd: &Path, edits: bool, ask: impl FnOnce(Ground<'_>) -> T) -> T {
+        ask(Ground {
+            inside: &|path| permissions::lies_inside(path, cwd, &self.roots),
+            free: &|path| {
+                let found = cwd.join(path).symlink_metadata();
+                found.is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+            },
+            edits,
+        })
     }
 }
 
@@ -287,10 +301,17 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         return None;
     }
     let all = guard.rules.allows_all();
-    let covered = !all && guard.covers(text, script.clone(), cwd);
+    let covered = !all && guard.covers(text, &script, cwd, &event.mode);
     let bypass = event.mode == "bypassPermissions";
     // Where a prompt would mean "no", a text that no rule allows must not replace one that may be allowed.
     if (event.mode == "dontAsk" || guard.headless) && !(all || covered || bypass) {
+        return None;
+    }
+
+    // What the client may run unasked is not to be asked about for the sake of cx.
+    let asked = event.mode == "auto"
+        || !permissions::may_run_unasked(&guard.rules, text, &script, &sites, event.mode == "acceptEdits");
+    if !(all || covered || bypass || asked) {
         return None;
     }
 
@@ -302,7 +323,6 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         return None;
     }
     let timeout_ms = raised(input, world);
-    leave_note(event, input, &command, &judged, timeout_ms, world);
     let gained = || {
         let parts = judged.iter().filter(|j| sites.contains(&j.part.site));
         let with_cx = |j: &Judged| {
@@ -318,8 +338,13 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         None
     } else {
         reason = gained();
+        // There the client's own check decides about the command as typed, and nobody is asked.
+        if reason.is_some() && event.mode == "auto" {
+            return None;
+        }
         reason.as_deref().map(|why| (Decision::Ask, why))
     };
+    leave_note(event, input, &command, &judged, timeout_ms, world);
     Some(wire::answer(decision, Some((input, &command, timeout_ms))))
 }
 
@@ -434,486 +459,4 @@ fn assigned<'a>(parts: impl Iterator<Item = &'a Part>) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    /// A home of its own; one that has a usable node and no rules.
-    struct Env {
-        dir: tempfile::TempDir,
-        vars: Vec<(String, String)>,
-        busy: bool,
-    }
-
-    impl Env {
-        fn new() -> Env {
-            let dir = tempfile::tempdir().unwrap();
-            let bin = dir.path().join("bin");
-            fs::create_dir(&bin).unwrap();
-            std::os::unix::fs::symlink(std::env::current_exe().unwrap(), bin.join("cx")).unwrap();
-            let at = |p: &str| dir.path().join(p).display().to_string();
-            let vars = [
-                ("HOME", at("home")),
-                ("CLAUDE_PROJECT_DIR", at("project")),
-                ("PATH", at("bin")),
-            ];
-            let mut vars: Vec<_> = vars.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-            vars.push(("SHELL".into(), "/bin/bash".into()));
-            // A live process whose arguments are no client's.
-            vars.push(("CLAUDE_PID".into(), std::process::id().to_string()));
-            let env = Env {
-                dir,
-                vars,
-                busy: false,
-            };
-            env.put(CONFIG, "nodes = [\"tower\"]\n")
-        }
-
-        fn set(mut self, name: &str, value: &str) -> Env {
-            self.vars.retain(|(n, _)| n != name);
-            self.vars.push((name.into(), value.into()));
-            self
-        }
-
-        fn put(self, path: &str, text: &str) -> Env {
-            let path = self.dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-            self
-        }
-
-        fn paths(&self) -> Paths {
-            Paths::under(&self.dir.path().join("home"))
-        }
-
-        fn answer(&self, event: &Value) -> Option<Value> {
-            let var = |name: &str| {
-                self.vars
-                    .iter()
-                    .find(|(n, _)| n == name)
-                    .map(|(_, v)| OsString::from(v))
-            };
-            let world = World {
-                paths: Some(self.paths()),
-                managed: self.dir.path().join("etc"),
-                busy: &|_| self.busy,
-                ..World::of_process(&var)
-            };
-            let text = answer(event.to_string().as_bytes(), &world)?;
-            Some(serde_json::from_str::<Value>(&text).unwrap()["hookSpecificOutput"].take())
-        }
-
-        /// The rewritten command.
-        fn rewrite(&self, command: &str) -> Option<String> {
-            let answer = self.answer(&event(command))?;
-            assert_eq!(answer.get("permissionDecision"), None, "{command}");
-            Some(answer["updatedInput"]["command"].as_str().unwrap().to_owned())
-        }
-    }
-
-    fn event(command: &str) -> Value {
-        json!({
-            "session_id": "s1", "cwd": env!("CARGO_MANIFEST_DIR"), "permission_mode": "default", "hook_event_name": "PreToolUse",
-            "tool_name": "Bash", "tool_input": {"command": command, "description": "d"}, "tool_use_id": "t1",
-        })
-    }
-
-    const CONFIG: &str = "home/.config/cx/config.toml";
-    #[test]
-    fn a_rule_about_cx_itself_keeps_the_text_as_typed() {
-        let rules = r#"{"permissions":{"allow":["Bash"],"deny":["Bash(cx:*)"]}}"#;
-        let env = Env::new().put("home/.claude/settings.json", rules);
-        assert_eq!(env.rewrite("cargo test"), None);
-    }
-
-    #[test]
-    fn heavy_parts_are_rewritten_and_nothing_else() {
-        let env = Env::new();
-        for (command, want) in [
-            ("cargo test", Some("cx cargo test")),
-            (
-                "cd app && FOO=1 timeout 300 pytest -x 2>&1 | tail -20; echo $?",
-                Some("cd app && FOO=1 timeout 300 cx pytest -x 2>&1 | tail -20; echo $?"),
-            ),
-            (
-                "cargo build && cargo test",
-                Some("cx cargo build && cx cargo test"),
-            ),
-            ("ls -l", None),
-            // What the text gives it to read would be lost on a node; a loop's list must not be eaten.
-            ("yes | make", None),
-            ("make -f - <<< 'all:'", None),
-            ("make < /dev/null", Some("cx make < /dev/null")),
-            (
-                "while read -r f; do pytest $f; done < list",
-                Some("while read -r f; do cx pytest $f; done < list"),
-            ),
-            ("frobnicate", None),
-            ("cargo test &&", None),
-            ("cx cargo test", None),
-            ("bash -c 'cargo test'", None),
-            ("", None),
-        ] {
-            assert_eq!(env.rewrite(command).as_deref(), want, "{command}");
-        }
-    }
-
-    #[test]
-    fn unknown_commands_move_while_this_machine_is_busy() {
-        let mut env = Env::new();
-        env.busy = true;
-        // Any file of the workspace will do; nobody runs it here.
-        for (command, want) in [
-            ("tests/run.sh --all", Some("cx tests/run.sh --all")),
-            ("perl tests/run.sh", Some("cx perl tests/run.sh")),
-            ("tests/run.sh deploy", None),
-            ("tests/run.sh $WHERE", None),
-            ("tests/nosuch.sh", None),
-            ("frobnicate --all", None),
-            ("source lib.sh && build_all", None),
-            ("ls", None),
-        ] {
-            assert_eq!(env.rewrite(command).as_deref(), want, "{command}");
-        }
-        env.busy = false;
-        assert_eq!(env.rewrite("tests/run.sh --all"), None);
-    }
-
-    #[test]
-    fn switches_leave_the_text_alone() {
-        for (name, value) in [("CX_LOCAL", "1"), ("SANDBOX_RUNTIME", "1")] {
-            assert_eq!(Env::new().set(name, value).rewrite("cargo test"), None, "{name}");
-        }
-        assert!(Env::new().set("CX_LOCAL", "0").rewrite("cargo test").is_some());
-        assert_eq!(
-            Env::new()
-                .put("home/.local/state/cx/off", "")
-                .rewrite("cargo test"),
-            None
-        );
-        for config in [
-            "",
-            "nodes = []\n",
-            "nodes = [\"tower\"]\n[policy]\nauto_route = false\n",
-            "broken = [",
-        ] {
-            assert_eq!(
-                Env::new().put(CONFIG, config).rewrite("cargo test"),
-                None,
-                "{config}"
-            );
-        }
-        for mode in ["plan", "tomorrow", ""] {
-            let mut e = event("cargo test");
-            e["permission_mode"] = json!(mode);
-            assert_eq!(Env::new().answer(&e), None, "{mode}");
-        }
-        for (key, value) in [("tool_name", "Read"), ("hook_event_name", "Stop")] {
-            let mut e = event("cargo test");
-            e[key] = json!(value);
-            assert_eq!(Env::new().answer(&e), None, "{value}");
-        }
-    }
-
-    #[test]
-    fn with_shims_only_a_note_is_left_and_a_typed_cx_is_still_asked_about() {
-        let deny = r#"{"permissions":{"deny":["Bash(git push:*)"]}}"#;
-        let env = Env::new().put("home/.claude/settings.json", deny);
-        let ask = |event: &Value| {
-            let var = |name: &str| {
-                let found = env.vars.iter().find(|(n, _)| n == name);
-                found.map(|(_, v)| OsString::from(v))
-            };
-            let world = World {
-                paths: Some(env.paths()),
-                managed: env.dir.path().join("etc"),
-                shims: true,
-                ..World::of_process(&var)
-            };
-            answer(event.to_string().as_bytes(), &world)
-        };
-        assert_eq!(ask(&event("FOO=1 cargo test")), None);
-        assert_eq!(
-            note::all(&env.paths().state, "s1").pop().unwrap().assigned,
-            ["FOO"]
-        );
-        assert!(ask(&event("sudo cx git push")).unwrap().contains("\"ask\""));
-        let there = event("cx run --on tower -- git push");
-        assert!(ask(&there).unwrap().contains("\"deny\""));
-    }
-
-    #[test]
-    fn the_plugin_s_hook_stands_back_where_the_settings_have_one() {
-        let hooked =
-            r#"{"hooks":{"PreToolUse":[{"hooks":[{"type":"command","command":"/a/cx","args":["hook"]}]}]}}"#;
-        for (settings, acts) in [("{}", true), (hooked, false)] {
-            let env = Env::new().put("home/.claude/settings.json", settings);
-            let var = |name: &str| {
-                let found = env.vars.iter().find(|(n, _)| n == name);
-                found.map(|(_, v)| OsString::from(v))
-            };
-            let world = World {
-                paths: Some(env.paths()),
-                managed: env.dir.path().join("etc"),
-                plugin: true,
-                ..World::of_process(&var)
-            };
-            let ask = |event: &Value| answer(event.to_string().as_bytes(), &world).is_some();
-            assert_eq!(ask(&event("cargo test")), acts);
-            note::append_report(&env.paths().state, "s1", None, "[cx] x").unwrap();
-            let mut after = event("cx cargo test");
-            after["hook_event_name"] = json!("PostToolUse");
-            assert_eq!(ask(&after), acts);
-            // The settings' hook must find what the plugin's left.
-            assert_eq!(env.answer(&after).is_some(), !acts);
-        }
-    }
-
-    #[test]
-    fn a_rule_that_might_match_leaves_the_text_alone() {
-        let deny = |rule: &str| {
-            let text = json!({"permissions": {"deny": [rule]}}).to_string();
-            Env::new().put("home/.claude/settings.json", &text)
-        };
-        for rule in ["Bash(cargo test:*)", "Bash", "Bash(* --x)", "Bash(cargo:*)"] {
-            assert_eq!(deny(rule).rewrite("cargo test"), None, "{rule}");
-        }
-        for rule in ["Bash(git push:*)", "Read(.env)", "Bash(cargo publish:*)"] {
-            assert!(deny(rule).rewrite("cargo test").is_some(), "{rule}");
-        }
-        assert_eq!(
-            Env::new()
-                .put("project/.claude/settings.local.json", "{")
-                .rewrite("cargo test"),
-            None
-        );
-        assert_eq!(
-            Env::new().set("CLAUDE_PID", "4294967295").rewrite("cargo test"),
-            None
-        );
-    }
-
-    /// What became of a command: the decision and the new text, where there are any.
-    fn said(env: &Env, command: &str, mode: &str) -> (Option<String>, Option<String>) {
-        let mut e = event(command);
-        e["permission_mode"] = json!(mode);
-        let Some(answer) = env.answer(&e) else {
-            return (None, None);
-        };
-        let text = |v: &Value| v.as_str().map(str::to_owned);
-        (
-            text(&answer["permissionDecision"]),
-            text(&answer["updatedInput"]["command"]),
-        )
-    }
-
-    #[test]
-    fn typed_cx_is_judged_by_what_it_runs() {
-        let rules = r#"{"permissions":{"deny":["Bash(cargo publish:*)", "Bash(git push:*)"],"ask":["Bash(make deploy)"],"allow":["Bash(pytest:*)"]}}"#;
-        let env = Env::new().put("home/.claude/settings.json", rules);
-        for mode in ["default", "plan", "bypassPermissions", "dontAsk", "tomorrow"] {
-            for (command, decision, text) in [
-                // What stays here anyway gets its plain text back, which the client's own rules see.
-                ("cx git push", None, Some("git push")),
-                ("/x/cx run -- git push", None, Some("git push")),
-                ("'cx' ls | tail", None, Some("ls | tail")),
-                ("cx run --on tower -- cargo publish", Some("deny"), None),
-                (
-                    "true; A=1 timeout 5 cx cx run --on tower cargo publish --x",
-                    Some("deny"),
-                    None,
-                ),
-                ("cx run --on tower -- make deploy", Some("ask"), None),
-                ("sudo cx git push", Some("ask"), None),
-                ("true; cx git push (", Some("ask"), None),
-                ("$(which cx) make", Some("ask"), None),
-                ("cx nodes add evil --yes", Some("ask"), None),
-                ("cx status", None, None),
-                ("cx cargo test", None, None),
-                ("git push", None, None),
-                ("echo cx; git push", None, None),
-                ("git commit -m 'cx push'", None, None),
-            ] {
-                let got = said(&env, command, mode);
-                assert_eq!(
-                    (got.0.as_deref(), got.1.as_deref()),
-                    (decision, text),
-                    "{mode}: {command}"
-                );
-            }
-        }
-        for (mode, decision) in [
-            ("default", Some("allow")),
-            ("plan", None),
-            ("auto", None),
-            ("dontAsk", Some("allow")),
-        ] {
-            let (got, text) = said(&env, "cx pytest -x && cx ls", mode);
-            assert_eq!(
-                (got.as_deref(), text.as_deref()),
-                (decision, Some("cx pytest -x && ls")),
-                "{mode}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_the_rules_allow_is_allowed_and_no_more() {
-        let rules = r#"{"permissions":{"allow":["Bash(pytest:*)", "Bash(cx:*)"]}}"#;
-        let env = Env::new().put("home/.claude/settings.json", rules);
-        for (command, decision) in [
-            ("pytest -x 2>&1 | tail -3", "allow"),
-            ("cargo test", "ask"),
-            ("pytest && cargo test", "ask"),
-        ] {
-            let (got, text) = said(&env, command, "default");
-            assert_eq!(got.as_deref(), Some(decision), "{command}");
-            assert!(text.unwrap().contains("cx "), "{command}");
-        }
-        assert_eq!(said(&env, "cx cargo test", "default").0.as_deref(), Some("ask"));
-        assert_eq!(said(&env, "cargo test", "bypassPermissions").0, None);
-        assert_eq!(said(&env, "pytest", "auto"), (None, Some("cx pytest".into())));
-        assert_eq!(said(&env, "cargo test", "dontAsk"), (None, None));
-    }
-
-    #[test]
-    fn where_nobody_can_be_asked_only_a_covered_rewrite_is_made() {
-        let mut e = event("cargo test");
-        e["permission_mode"] = json!("dontAsk");
-        assert_eq!(Env::new().answer(&e), None);
-        let allow = |rule: &str| json!({"permissions": {"allow": [rule]}}).to_string();
-        let answer = Env::new()
-            .put("home/.claude/settings.json", &allow("Bash(cargo:*)"))
-            .answer(&e)
-            .unwrap();
-        assert_eq!(answer["permissionDecision"], "allow");
-        assert_eq!(
-            Env::new()
-                .put("home/.claude/settings.json", &allow("Bash(make:*)"))
-                .answer(&e),
-            None
-        );
-        assert!(
-            Env::new()
-                .put("home/.claude/settings.json", &allow("Bash"))
-                .answer(&e)
-                .is_some()
-        );
-    }
-
-    #[test]
-    fn what_the_shell_defines_stays() {
-        let snapshot = "home/.claude/shell-snapshots/snapshot-bash-1-a.sh";
-        let env = Env::new().put(snapshot, "alias -- cargo='cargo --quiet'\n");
-        assert_eq!(env.rewrite("cargo test"), None);
-        assert!(env.rewrite("pytest").is_some());
-        let absolute = Env::new()
-            .put(snapshot, "alias -- cx='x'\n")
-            .rewrite("pytest")
-            .unwrap();
-        assert!(
-            absolute.starts_with('/') || absolute.starts_with('\''),
-            "{absolute}"
-        );
-    }
-
-    #[test]
-    fn another_cx_first_on_path_means_the_absolute_path() {
-        let exe = std::env::current_exe().unwrap().display().to_string();
-        let env = Env::new().set("PATH", "/nowhere");
-        assert_eq!(env.rewrite("cargo test").unwrap(), format!("{exe} cargo test"));
-        assert_eq!(
-            Env::new().rewrite("PATH=$PWD/b:$PATH pytest").unwrap(),
-            format!("PATH=$PWD/b:$PATH {exe} pytest")
-        );
-        assert!(
-            Env::new()
-                .rewrite("PYTHONPATH=. pytest")
-                .unwrap()
-                .contains(" cx pytest")
-        );
-    }
-
-    #[test]
-    fn the_time_out_is_raised_only_where_one_was_given() {
-        let env = Env::new();
-        for (given, want) in [
-            (5000, 15_000),
-            (595_000, 600_000),
-            (600_000, 600_000),
-            (900_000, 900_000),
-            (0, 0),
-        ] {
-            let mut e = event("cargo test");
-            e["tool_input"]["timeout"] = json!(given);
-            assert_eq!(env.answer(&e).unwrap()["updatedInput"]["timeout"], want);
-        }
-        assert_eq!(
-            env.answer(&event("cargo test")).unwrap()["updatedInput"].get("timeout"),
-            None
-        );
-    }
-
-    #[test]
-    fn the_run_finds_a_note_and_the_model_a_report() {
-        let env = Env::new();
-        let state = env.paths().state;
-        assert_eq!(env.rewrite("ls"), None);
-        assert_eq!(note::all(&state, "s1"), []);
-        env.rewrite("export A=1 B; C=2 env D=3 cargo test").unwrap();
-        let note = note::all(&state, "s1").pop().unwrap();
-        assert_eq!(
-            (note.tool_use_id.as_str(), note.timeout_ms, note.background),
-            ("t1", 120_000, false)
-        );
-        assert_eq!(note.assigned, ["A", "C", "D"]);
-
-        for name in ["PostToolUse", "PostToolUseFailure"] {
-            let mut after = event("cx cargo test");
-            after["hook_event_name"] = json!(name);
-            assert_eq!(env.answer(&after), None);
-            note::append_report(&state, "s1", None, "[cx] tower · ran 1s").unwrap();
-            let want = json!({"hookEventName": name, "additionalContext": "[cx] tower · ran 1s"});
-            assert_eq!(env.answer(&after), Some(want));
-            assert_eq!(env.answer(&after), None);
-        }
-    }
-
-    #[test]
-    fn a_heavy_command_that_ran_here_for_long_is_mentioned_where_that_is_wanted() {
-        let wanted = "nodes = ['a']\n[policy]\nsuggest_after = 60\n";
-        let told = |config: &str, command: &str, ms: u64| {
-            let env = Env::new().put(CONFIG, config);
-            let mut after = event(command);
-            after["hook_event_name"] = json!("PostToolUse");
-            after["duration_ms"] = json!(ms);
-            env.answer(&after).map(|a| a["additionalContext"].clone())
-        };
-        let said = told(wanted, "cd x && time cargo test | tail", 83_999).unwrap();
-        assert!(
-            said.as_str()
-                .unwrap()
-                .starts_with("local: the call took 83 s here. `cargo`"),
-            "{said}"
-        );
-        for (config, command, ms) in [
-            ("nodes = ['a']\n", "cargo test", 900_000),
-            ("[policy]\nsuggest_after = 60\n", "cargo test", 900_000),
-            (wanted, "cargo test", 59_999),
-            (wanted, "sleep 900", 900_000),
-            (wanted, "cx cargo test", 900_000),
-        ] {
-            assert_eq!(told(config, command, ms), None, "{config} {command} {ms}");
-        }
-        // What cx was given has a report of its own, or one that comes later.
-        let env = Env::new().put(CONFIG, wanted);
-        env.rewrite("cargo test").unwrap();
-        let mut after = event("cargo test");
-        after["hook_event_name"] = json!("PostToolUse");
-        after["duration_ms"] = json!(900_000);
-        assert_eq!(env.answer(&after), None);
-    }
-}
+mod tests;

@@ -98,7 +98,7 @@ fn understood(
     }
     let changed = lighter.map(|text| (input, text, None));
     let all = guard.rules.allows_all();
-    if !all && guard.covers(&found.plain, parse(&found.plain)?, cwd) {
+    if !all && guard.covers(&found.plain, &parse(&found.plain)?, cwd, &event.mode) {
         let allow = (Decision::Allow, "your rules allow what cx runs");
         let allow = may_allow(&event.mode).then_some(allow);
         return (allow.is_some() || changed.is_some()).then(|| wire::answer(allow, changed));

@@ -4,137 +4,201 @@
 //! its place, and must never do so where the client would have asked. Everything that is not plainly understood
 //! counts as not covered; then the client asks, as it would for any command that it does not know.
 
-use super::Rules;
+use super::helpers::{self, Ground, Place};
 use super::pieces::{Piece, is_plain, pieces};
 use super::rule::{self, Pattern, Rule};
+use super::{Rules, names};
 use crate::plan::shell::{Part, Script};
 
 /// More commands than this in one text are not covered.
 const MAX_PARTS: usize = 20;
 
-/// Variables that the client passes over in front of a command.
-const HARMLESS: [&str; 10] = [
-    "NODE_ENV",
-    "CI",
-    "RUST_LOG",
-    "RUST_BACKTRACE",
-    "PYTHONUNBUFFERED",
-    "LC_ALL",
-    "LANG",
-    "TZ",
-    "NO_COLOR",
-    "FORCE_COLOR",
-];
-
 /// Whether every command of `script`, which is `text` parsed, is allowed by a rule of the user, or by the client without
-/// one. `inside` says whether a relative path, seen from the command's directory, leads to a directory that the client
-/// works in.
-pub fn covers(rules: &Rules, text: &str, script: &Script, inside: &dyn Fn(&str) -> bool) -> bool {
-    if !script.plain
+/// one, in a directory of which `ground` tells.
+pub fn covers(rules: &Rules, text: &str, script: &Script, ground: Ground<'_>) -> bool {
+    if !script.branching
         || script.parts.is_empty()
         || script.parts.len() > MAX_PARTS
-        || !joins_are_plain(text, script)
+        || rules.unreadable.is_some()
     {
         return false;
     }
-    if rules.unreadable.is_some() {
+    let Some(joins) = joins(text, script) else {
+        return false;
+    };
+    // What the client makes of redirections and wrappers in a loop differs from case to case.
+    let bare = |part: &Part| part.redirects.is_empty() && part.wrappers.is_empty();
+    if joins.loops && (joins.pipes || !script.parts.iter().all(bare)) {
         return false;
     }
     let allow: Vec<Rule<'_>> = rules.allow.iter().map(|r| rule::parse(r)).collect();
-    let mut moved = false;
+    let mut place = Place {
+        ground: Ground {
+            // A rule about editing may speak of what is written.
+            edits: ground.edits && script.plain && rules.restricting().all(|r| r.starts_with("Bash")),
+            ..ground
+        },
+        moved: false,
+        written: false,
+    };
     for (number, part) in script.parts.iter().enumerate() {
-        let Some(words) = command(text, part) else {
+        if assigns_only(text, part) {
+            continue;
+        }
+        let Some(words) = command(text, part, &mut place) else {
             return false;
         };
         if words.first().is_some_and(|w| w.plain() == Some("cd")) {
             // The client asks about the second one, and relative paths would mean something else after it.
-            if number > 0 || !changes_inside(&words, part, inside) {
+            if number > 0 || !changes_inside(&words, part, ground.inside) {
                 return false;
             }
-            moved = true;
-        } else if !allowed_by_rule(&allow, &words) && !needs_no_rule(&words, moved) {
+            place.moved = true;
+        } else if !allowed_by_rule(&allow, text, &words) && !helpers::needs_no_rule(&words, part, &mut place)
+        {
             return false;
         }
     }
     true
 }
 
-/// What stands between the commands: only blanks, and the operators that the client takes apart itself.
-fn joins_are_plain(text: &str, script: &Script) -> bool {
+/// What was met between the commands.
+#[derive(Default)]
+struct Joins {
+    loops: bool,
+    pipes: bool,
+}
+
+/// Looks at what stands between the commands: only blanks, comments, the operators that the client takes apart itself, and the
+/// words of `if` and of loops over plain words. `None` where there is anything else.
+fn joins(text: &str, script: &Script) -> Option<Joins> {
+    let mut found = Joins::default();
     let mut at = 0;
     for part in &script.parts {
-        let Some(between) = text.get(at..part.span.start) else {
-            return false;
-        };
-        let between = between.trim();
-        // The keyword stands before the command's own span.
-        let between = between.strip_suffix("time").map_or(between, str::trim_end);
-        let known = if at == 0 {
-            &[""][..]
-        } else {
-            &["&&", "||", ";", "|", "|&", ""]
-        };
-        if !known.contains(&between) {
-            return false;
-        }
+        join(text.get(at..part.span.start)?, &mut found)?;
         at = part.span.end;
     }
-    matches!(text.get(at..).map(str::trim), Some("" | ";"))
+    let rest = text.get(at..)?;
+    join(rest, &mut found)?;
+    Some(found)
+}
+
+fn join(between: &str, found: &mut Joins) -> Option<()> {
+    for (number, line) in between.split('\n').enumerate() {
+        // A comment right behind an operator is one that the client asks about.
+        let line = match line.find('#') {
+            Some(0) if number > 0 || between.starts_with('#') => "",
+            Some(at) if line[..at].trim().is_empty() => "",
+            Some(_) => return None,
+            None => line,
+        };
+        let spaced = line
+            .replace("&&", " && ")
+            .replace("||", " \u{1} ")
+            .replace("|&", " | ")
+            .replace('|', " | ")
+            .replace(';', " ; ");
+        let mut words = spaced.split_ascii_whitespace();
+        while let Some(word) = words.next() {
+            match word {
+                "&&" | "\u{1}" | ";" | "time" | "!" | "if" | "then" | "elif" | "else" | "fi" | "do"
+                | "done" => {}
+                "|" => found.pipes = true,
+                "while" | "until" => found.loops = true,
+                "for" => {
+                    found.loops = true;
+                    let name = words.next().filter(|n| names::is_harmless_variable(n));
+                    name.filter(|_| words.next() == Some("in"))?;
+                    let plain = |w: &str| w.bytes().all(is_plain);
+                    let listed = words.by_ref().take_while(|w| *w != ";");
+                    let all: Vec<&str> = listed.collect();
+                    (!all.is_empty() && all.iter().all(|w| plain(w))).then_some(())?;
+                }
+                _ => return None,
+            }
+        }
+    }
+    Some(())
+}
+
+/// `x=1`: one variable, of which no program knows anything, and a plain value.
+fn assigns_only(text: &str, part: &Part) -> bool {
+    if !part.argv.is_empty() || !part.redirects.is_empty() || part.background {
+        return false;
+    }
+    let written = text.get(part.span.clone()).unwrap_or_default();
+    let plain = |value: &str| !value.is_empty() && value.bytes().all(|b| is_plain(b) && b != b'=');
+    written
+        .split_once('=')
+        .is_some_and(|(name, value)| names::is_harmless_variable(name) && plain(value))
 }
 
 /// The words of a part, from its program on: harmless assignments and wrappers are passed over. `None` where anything in
 /// it is not plainly understood.
-fn command<'a>(text: &'a str, part: &Part) -> Option<Vec<Piece<'a>>> {
-    if part.background
-        || !part
-            .redirects
-            .iter()
-            .all(|r| harmless_redirection(&text[r.span.clone()]))
-    {
+fn command<'a>(text: &'a str, part: &Part, place: &mut Place<'_>) -> Option<Vec<Piece<'a>>> {
+    let mut harmless = |written: &str| {
+        harmless_redirection(written) || writes_to(written).is_some_and(|file| place.may_write(file))
+    };
+    if part.background || !part.redirects.iter().all(|r| harmless(&text[r.span.clone()])) {
         return None;
     }
     let (words, whole) = pieces(text, part, part.span.start);
     if !whole || !words.iter().all(is_simple) {
         return None;
     }
+    let plain_value = |b: u8| b.is_ascii_alphanumeric() || b"_-./".contains(&b);
     let mut from = 0;
     while let Some((name, value)) = words.get(from)?.raw.split_once('=')
         && is_name(name)
     {
-        let fine = HARMLESS.contains(&name) && !value.is_empty() && value.bytes().all(is_plain);
+        let fine = names::HARMLESS.contains(&name) && !value.is_empty() && value.bytes().all(plain_value);
         fine.then_some(())?;
         from += 1;
     }
     loop {
         let rest = &words[from..];
-        match wrapper(rest)? {
+        match if rest.first()?.raw == "[" {
+            0
+        } else {
+            wrapper(rest)?
+        } {
             0 => break,
             n => from += n,
         }
     }
     let words = words[from..].to_vec();
-    words.first()?.plain().filter(|p| !p.contains('='))?;
+    let named = |w: &Piece<'_>| w.raw == "[" || w.plain().is_some_and(|p| !p.contains('='));
+    words.first().filter(|w| named(w))?;
     Some(words)
 }
 
 /// How many words of a wrapper stand in front; `None` where it is one that is not understood.
 fn wrapper(words: &[Piece<'_>]) -> Option<usize> {
     let plain = |i: usize| words.get(i).and_then(Piece::plain);
-    let duration = |i: usize| {
-        plain(i).is_some_and(|w| {
-            let digits = w.strip_suffix(['s', 'm', 'h']).unwrap_or(w);
-            !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
-        })
+    let is_duration = |w: &str| {
+        let digits = w.strip_suffix(['s', 'm', 'h']).unwrap_or(w);
+        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
     };
     let number = |i: usize| plain(i).is_some_and(|w| w.parse::<i8>().is_ok());
     let option = |i: usize| plain(i).is_some_and(|w| w.starts_with('-'));
     let skip = match plain(0)? {
-        "timeout" if duration(1) => 2,
-        "timeout" if plain(1) == Some("-k") && duration(2) && duration(3) => 4,
+        "timeout" => {
+            let mut at = 1;
+            loop {
+                match plain(at)? {
+                    "-k" if plain(at + 1).is_some_and(is_duration) => at += 2,
+                    "-s" if matches!(plain(at + 1)?, "KILL" | "TERM" | "INT") => at += 2,
+                    "--foreground" | "--preserve-status" | "-v" | "--signal=KILL" => at += 1,
+                    w if w.strip_prefix("--kill-after=").is_some_and(is_duration) => at += 1,
+                    w if is_duration(w) => break at + 1,
+                    _ => return None,
+                }
+            }
+        }
         "nice" if plain(1) == Some("-n") && number(2) => 3,
         "nohup" | "time" | "nice" | "command" if !option(1) => 1,
         "stdbuf" if matches!(plain(1), Some("-oL" | "-o0" | "-eL" | "-e0")) => 2,
-        "timeout" | "nice" | "nohup" | "time" | "command" | "stdbuf" => return None,
+        "nice" | "nohup" | "time" | "command" | "stdbuf" => return None,
         _ => return Some(0),
     };
     (words.len() > skip).then_some(skip)
@@ -154,6 +218,16 @@ fn is_name(s: &str) -> bool {
         && s.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric())
 }
 
+/// The file to which a redirection writes, where it is written plainly: `> out.txt`, `2>>err.log`.
+fn writes_to(written: &str) -> Option<&str> {
+    let operator = written.trim_start_matches(['1', '2', '&']);
+    let file = operator
+        .strip_prefix(">>")
+        .or_else(|| operator.strip_prefix('>'))?;
+    let file = file.trim_start_matches([' ', '\t']);
+    (!file.is_empty() && file.bytes().all(is_plain) && written.len() - operator.len() < 2).then_some(file)
+}
+
 fn harmless_redirection(written: &str) -> bool {
     let tight: String = written.chars().filter(|c| !matches!(c, ' ' | '\t')).collect();
     matches!(
@@ -162,7 +236,10 @@ fn harmless_redirection(written: &str) -> bool {
     )
 }
 
-fn allowed_by_rule(allow: &[Rule<'_>], words: &[Piece<'_>]) -> bool {
+fn allowed_by_rule(allow: &[Rule<'_>], text: &str, words: &[Piece<'_>]) -> bool {
+    let blanks = words
+        .windows(2)
+        .all(|w| text.get(w[0].span.end..w[1].span.start) == Some(" "));
     let raw: Vec<&str> = words.iter().map(|w| w.raw).collect();
     allow.iter().any(|rule| match rule {
         Rule::AnyBash => true,
@@ -173,13 +250,15 @@ fn allowed_by_rule(allow: &[Rule<'_>], words: &[Piece<'_>]) -> bool {
                 && !text.starts_with([' ', '*'])
                 && !text.ends_with(' ')
                 && !text.contains("  ");
-            // A pattern that names no program in full would be one about `cx` as well.
+            // Text at the front and anything behind it; or a star elsewhere, but not in the program's name.
             let named = match pattern {
                 Pattern::Glob(text) => {
-                    text.split(' ').next().is_some_and(|w| !w.contains('*')) && text.contains(' ')
+                    let front = text.strip_suffix('*').filter(|front| !front.contains('*'));
+                    let program = text.split(' ').next().unwrap_or_default();
+                    blanks && (front.is_some() || (!program.contains('*') && text.contains(' ')))
                 }
                 // The client compares the text, blanks included.
-                Pattern::Exact(_) => words.windows(2).all(|w| w[0].span.end + 1 == w[1].span.start),
+                Pattern::Exact(_) => blanks,
                 Pattern::Prefix(_) => true,
             };
             simple && named && pattern.matches(&raw)
@@ -192,56 +271,9 @@ fn allowed_by_rule(allow: &[Rule<'_>], words: &[Piece<'_>]) -> bool {
 fn changes_inside(words: &[Piece<'_>], part: &Part, inside: &dyn Fn(&str) -> bool) -> bool {
     let [_, dir] = words else { return false };
     let Some(dir) = dir.plain() else { return false };
-    part.redirects.is_empty() && !dir.starts_with('-') && inside(dir)
-}
-
-/// Commands that only read what they are given by a pipe, or print; the client runs them without a rule.
-fn needs_no_rule(words: &[Piece<'_>], moved: bool) -> bool {
-    let Some(program) = words[0].plain() else {
-        return false;
-    };
-    let arguments = &words[1..];
-    let is_option = |w: &Piece<'_>| w.raw.starts_with('-');
-    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-    let flags = |letters: &str| {
-        arguments.iter().all(|w| {
-            w.plain()
-                .and_then(|w| w.strip_prefix('-'))
-                .is_some_and(|f| !f.is_empty() && f.chars().all(|c| letters.contains(c)))
-        })
-    };
-    match program {
-        "true" | "pwd" => arguments.is_empty(),
-        "echo" => arguments
-            .iter()
-            .all(|w| !w.raw.contains(['$', '`', '\\', '*', '?', '[', '~', '!'])),
-        "head" | "tail" => match arguments {
-            [] => true,
-            [one] => one
-                .plain()
-                .and_then(|w| w.strip_prefix('-'))
-                .is_some_and(|w| digits(w.strip_prefix('n').unwrap_or(w))),
-            [n, count] => n.plain() == Some("-n") && count.plain().is_some_and(digits),
-            _ => false,
-        },
-        "grep" => {
-            let (options, rest): (Vec<&Piece<'_>>, Vec<&Piece<'_>>) =
-                arguments.iter().partition(|w| is_option(w));
-            let known = |w: &Piece<'_>| {
-                w.plain()
-                    .is_some_and(|w| w[1..].chars().all(|c| "EFivwcnoqx".contains(c)) && w.len() > 1)
-            };
-            options.iter().all(|w| known(w))
-                && rest.len() == 1
-                && !rest[0].raw.contains(['$', '`', '\\', '~', '*', '?', '['])
-        }
-        "wc" => flags("lwcm"),
-        "sort" => flags("nrufbh"),
-        "uniq" => flags("cdui"),
-        "cat" => arguments.is_empty(),
-        "ls" => !moved && flags("laAhtrS1"),
-        _ => false,
-    }
+    // It asks about a way up, wherever that leads.
+    let up = dir.split('/').any(|name| name == "..");
+    part.redirects.is_empty() && !dir.starts_with('-') && !up && inside(dir)
 }
 
 #[cfg(test)]
@@ -250,12 +282,21 @@ mod tests {
     use crate::plan::shell::{Dialect, parse};
 
     fn covered(allow: &[&str], text: &str) -> bool {
+        covered_in(allow, text, false)
+    }
+
+    fn covered_in(allow: &[&str], text: &str, edits: bool) -> bool {
         let rules = Rules {
             allow: allow.iter().map(|r| (*r).to_owned()).collect(),
             ..Rules::default()
         };
-        let inside = |dir: &str| dir == "sub";
-        parse(text, Dialect::Bash).is_ok_and(|script| covers(&rules, text, &script, &inside))
+        let inside = |path: &str| matches!(path, "sub" | "." | "a.txt" | "sub/a.txt");
+        let ground = Ground {
+            inside: &inside,
+            free: &|path| path != "link",
+            edits,
+        };
+        parse(text, Dialect::Bash).is_ok_and(|script| covers(&rules, text, &script, ground))
     }
 
     #[test]
@@ -281,6 +322,9 @@ mod tests {
         }
         assert!(covered(&["Bash(npm run *)"], "npm run test"));
         assert!(covered(&["Bash(npm run*)"], "npm run test"));
+        assert!(covered(&["Bash(np*)"], "npm run test"));
+        assert!(!covered(&["Bash(npm test)"], "npm\ttest"));
+        assert!(!covered(&["Bash(npm t*)"], "npm\ttest"));
         assert!(covered(&["Bash(npm test)"], "npm test"));
         assert!(!covered(&["Bash(npm test)"], "npm test -- x"));
         assert!(!covered(&["Bash(npm test)"], "npm 'test'"));
@@ -289,11 +333,161 @@ mod tests {
     }
 
     #[test]
+    fn texts_that_branch_and_loop() {
+        for text in [
+            "if pytest; then echo ok; fi",
+            "if ! pytest -x && pytest; then echo a; elif [ -d sub ]; then echo b; else false; fi | tail -3",
+            "if pytest > /dev/null 2>&1; then echo ok; fi",
+            "for i in 1 2 3; do pytest; done",
+            "for i in a b; do if CI=1 pytest; then echo ok; fi; done; echo done",
+            "while ! pytest; do sleep 1; done && echo ok",
+            "until pytest\ndo\n  sleep 1\ndone",
+            "cd sub && for i in 1; do pytest; done",
+            "! pytest",
+            "# note\npytest # more\n# end",
+            "x=1; my_var=a/b && pytest",
+        ] {
+            assert!(covered(&["Bash(pytest:*)"], text), "{text}");
+        }
+        for text in [
+            "for i in 1 2; do pytest 2>&1 | tail -3; done",
+            "for i in 1 2; do timeout 5 pytest; done",
+            "for i in a; do pytest; done > /dev/null",
+            "for i in $X; do pytest; done",
+            "for i in {1..3}; do pytest; done",
+            "for i; do pytest; done",
+            "for PATH in a; do pytest; done",
+            "for path in a; do pytest; done",
+            "for i in 1; do pytest || break; done",
+            "if pytest; then exit 1; fi",
+            "if [ \"$X\" = a ]; then pytest; fi",
+            "if (pytest); then echo; fi",
+            "pytest && # a\ntrue",
+            "PATH=x; pytest",
+            "path=x; pytest",
+            "x=~/a; pytest",
+            "x=1 y=2; pytest",
+            "x=(1); pytest",
+            "x[0]=1; pytest",
+            "x=$(pytest); pytest",
+        ] {
+            assert!(!covered(&["Bash(pytest:*)"], text), "{text}");
+        }
+    }
+
+    #[test]
+    fn helpers_beside_an_allowed_command() {
+        for text in [
+            "cat a.txt && pytest",
+            "cat a.txt | head -3; pytest",
+            "head -n 5 a.txt sub/a.txt; tail -n +3 a.txt; pytest | tail -n 5",
+            "grep -n foo a.txt | wc -l && pytest",
+            "ls -la sub && wc -l a.txt && diff -u a.txt sub/a.txt; pytest",
+            "git status --short && git diff --stat && git log --oneline -5 && pytest",
+            "[ -f a.txt ] && test ! -d nosuch && pytest",
+            "sleep 0.5; date; date +%s; uname -m; which cargo; nproc; pytest",
+            "pytest 2>&1 | sed -n '1,20p'",
+            "printf 'a\\n'; pytest",
+            "timeout -k 5 -s KILL 60 pytest; timeout --foreground --kill-after=5s 60 pytest",
+            "PYTHONDONTWRITEBYTECODE=1 TERM=dumb CGO_ENABLED=0 pytest",
+        ] {
+            assert!(covered(&["Bash(pytest:*)"], text), "{text}");
+        }
+        for text in [
+            "cat /etc/passwd; pytest",
+            "cat ../x; pytest",
+            "cat sub/../a.txt; pytest",
+            "cat nosuch; pytest",
+            "cat *.txt; pytest",
+            "cat $X; pytest",
+            "cd sub && cat a.txt && pytest",
+            "cd sub && git status && pytest",
+            "tail -f a.txt; pytest",
+            "grep -f a.txt a.txt; pytest",
+            "grep -v '^$' a.txt; pytest",
+            "ls / && pytest",
+            "ls -la / && pytest",
+            "sed -n 1p a.txt; pytest",
+            "sed -n '1p;w x' a.txt; pytest",
+            "pytest | sed s/a/b/w",
+            "sort -o x; pytest",
+            "pytest | uniq - a.txt",
+            "git stash; pytest",
+            "git -C sub status; pytest",
+            "git diff --output=x; pytest",
+            "git branch x; pytest",
+            "find . -delete; pytest",
+            "[ -f a.txt -o -f $X ]; pytest",
+            "printf -v x y; pytest",
+            "printf \"$X\"; pytest",
+            "date -s x; pytest",
+            "mkdir x && pytest",
+            "touch x && pytest",
+        ] {
+            assert!(!covered(&["Bash(pytest:*)"], text), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_are_made_unasked_where_edits_are_accepted() {
+        for text in [
+            "mkdir -p build/x && touch build/a.py && pytest",
+            "pytest > out.txt 2>&1 && echo ok",
+            "pytest 2>>sub/err.log | tail",
+            "mkdir -p sub/b; pytest",
+        ] {
+            assert!(covered_in(&["Bash(pytest:*)"], text, true), "{text}");
+            assert!(!covered(&["Bash(pytest:*)"], text), "{text}");
+        }
+        for text in [
+            "mkdir -p .git/x && pytest",
+            "touch .bashrc && pytest",
+            "mkdir ../x && pytest",
+            "mkdir /tmp/x && pytest",
+            "mkdir $X && pytest",
+            "mkdir link/x && pytest",
+            "pytest > link",
+            "mkdir -m 777 x && pytest",
+            "cd sub && mkdir x && pytest",
+            "cd sub && pytest > o.txt",
+            "pytest > .git/o",
+            "pytest > ../o",
+            "pytest > $X",
+            "pytest 3> o",
+            "for i in a; do pytest; done > o",
+            "pytest > o; git status",
+            "pytest | tee o",
+        ] {
+            assert!(!covered_in(&["Bash(pytest:*)"], text, true), "{text}");
+        }
+        let rules = Rules {
+            allow: vec!["Bash(pytest:*)".into()],
+            ask: vec!["Edit(*.txt)".into()],
+            ..Rules::default()
+        };
+        let ground = Ground {
+            inside: &|path| path == ".",
+            free: &|_| true,
+            edits: true,
+        };
+        let text = "pytest > out.txt";
+        assert!(!covers(
+            &rules,
+            text,
+            &parse(text, Dialect::Bash).unwrap(),
+            ground
+        ));
+    }
+
+    #[test]
     fn what_the_client_would_ask_about() {
         for text in [
             "FOO=1 pytest",
             "CI='a b' pytest",
             "CI=$X pytest",
+            "RUST_LOG=a,b=c pytest",
+            "RUST_LOG=a::b pytest",
+            "cd sub/.. && pytest",
             "CI= pytest",
             "timeout 5 CI=1 pytest",
             "env pytest",
@@ -301,7 +495,6 @@ mod tests {
             "/bin/pytest",
             "(pytest)",
             "{ pytest; }",
-            "for i in 1; do pytest; done",
             "pytest &",
             "pytest > out",
             "pytest >> /dev/null",
@@ -332,10 +525,7 @@ mod tests {
             "f() { pytest; }; f",
             "\\pytest",
             "'pytest'",
-            "x=1; pytest",
             "",
-            "git status && pytest",
-            "pytest # x",
         ] {
             assert!(!covered(&["Bash(pytest:*)"], text), "{text}");
         }
@@ -343,7 +533,6 @@ mod tests {
             "Bash( pytest:*)",
             "Bash('pytest':*)",
             "Bash(*test)",
-            "Bash(p*)",
             "Bash(pytest",
             "pytest",
             "*",

@@ -11,21 +11,26 @@
 
 mod covers;
 mod gains;
+mod helpers;
 mod might;
+mod names;
 #[cfg(test)]
 mod observed;
 mod pieces;
 mod rule;
 mod sure;
 mod typed;
+mod unasked;
 
 use std::path::Path;
 
 use crate::plan::shell::{self, Dialect, Script, Word};
 
 pub use covers::covers;
+pub use helpers::Ground;
 pub use might::{names_cx, without_cx};
 pub use typed::{Inner, Typed, Unwrapped, unwrap};
+pub use unasked::may_run_unasked;
 
 /// The rules that were found, of all scopes together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,8 +61,8 @@ pub enum Judgement {
 }
 
 /// Judges `text` by `rules` as the client would judge it in the Bash tool, erring to the strict side. A `cx` in it is looked
-/// through. `inside` says whether a relative path leads to a directory in which the client works.
-pub fn judge(text: &str, dialect: Dialect, rules: &Rules, inside: &dyn Fn(&str) -> bool) -> Judgement {
+/// through.
+pub fn judge(text: &str, dialect: Dialect, rules: &Rules, ground: Ground<'_>) -> Judgement {
     let plain = match unwrap(text, dialect, &|_: &[Word]| false) {
         Typed::No => text.to_owned(),
         Typed::Found(Unwrapped {
@@ -79,7 +84,7 @@ pub fn judge(text: &str, dialect: Dialect, rules: &Rules, inside: &dyn Fn(&str) 
     if restricted > Judgement::NoRule {
         return restricted;
     }
-    let covered = rules.allows_all() || script.is_some_and(|s| covers(rules, &plain, &s, inside));
+    let covered = rules.allows_all() || script.is_some_and(|s| covers(rules, &plain, &s, ground));
     if covered {
         Judgement::Allow
     } else {

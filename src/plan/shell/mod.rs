@@ -99,6 +99,10 @@ pub struct Script {
     /// commands, functions or background jobs, and nothing that could be a substitution or an expansion with an
     /// operator. Only then are `parts` known to be all that runs.
     pub plain: bool,
+    /// The same, but for `if`, `for`, `while` and `until` without redirections of their own, which may stand in it too.
+    pub branching: bool,
+    /// Whether it holds a subshell, a group, a function, `case`, a background job or the like.
+    pub grouped: bool,
 }
 
 /// A text that is left alone as a whole.

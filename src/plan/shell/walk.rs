@@ -25,6 +25,8 @@ pub(super) fn script(text: &str, dialect: Dialect, file: &ast::File) -> Result<S
         parts: Vec::new(),
         defined: Defined::default(),
         plain: !substitutes,
+        branching: !substitutes,
+        grouped: false,
         tries: inside::TRIES,
         level: 0,
     };
@@ -33,6 +35,8 @@ pub(super) fn script(text: &str, dialect: Dialect, file: &ast::File) -> Result<S
         mut parts,
         defined,
         plain,
+        branching,
+        grouped,
         ..
     } = walk;
     parts.sort_by_key(|p| (p.span.start, p.span.end));
@@ -44,7 +48,12 @@ pub(super) fn script(text: &str, dialect: Dialect, file: &ast::File) -> Result<S
             part.left_alone = defined.shadows(part).or_else(|| shown.reason(part));
         }
     }
-    Ok(Script { parts, plain })
+    Ok(Script {
+        parts,
+        plain,
+        branching,
+        grouped,
+    })
 }
 
 /// What stands around a command.
@@ -105,6 +114,8 @@ struct Walk<'a> {
     parts: Vec<Part>,
     defined: Defined,
     plain: bool,
+    branching: bool,
+    grouped: bool,
     /// Tries left at finding the ends of substitutions.
     tries: u32,
     /// How many texts inside one another are being walked.
@@ -124,7 +135,7 @@ impl<'a> Walk<'a> {
     fn stmt(&mut self, stmt: &ast::Stmt, mut around: Around) -> Done {
         if matches!(stmt.terminator, Some(ast::StmtTerminator::Background(_))) {
             around.background = true;
-            self.plain = false;
+            self.groups();
         }
         let redirects = self.redirects(&stmt.redirects, &mut around)?;
         match &stmt.command {
@@ -191,11 +202,24 @@ impl<'a> Walk<'a> {
                 )
             }),
             Command::Compound(c) => {
+                let branches = matches!(
+                    c,
+                    CompoundCommand::If(_)
+                        | CompoundCommand::For(_)
+                        | CompoundCommand::While(_)
+                        | CompoundCommand::Until(_)
+                );
+                if matches!(c, CompoundCommand::Conditional(_)) {
+                    self.branching = false;
+                } else if !branches {
+                    self.groups();
+                }
                 self.plain = false;
+                self.branching &= redirects.is_empty();
                 self.compound(c, around.deeper())
             }
             Command::Function(f) => {
-                self.plain = false;
+                self.groups();
                 for entry in &f.header.entries {
                     match decode(self.slice(range(entry.word.span))?, self.dialect) {
                         Word::Static(name) => drop(self.defined.names.insert(name)),
@@ -205,13 +229,20 @@ impl<'a> Walk<'a> {
                 self.stmt(&f.body, around.of_function())
             }
             Command::AnonymousFunction(f) => {
-                self.plain = false;
+                self.groups();
                 for word in &f.args {
                     self.word(word, around)?;
                 }
                 self.stmt(&f.body, around.deeper())
             }
         }
+    }
+
+    /// Notes a command that is more than simple ones joined or branched over.
+    fn groups(&mut self) {
+        self.plain = false;
+        self.branching = false;
+        self.grouped = true;
     }
 
     /// `a && b || c | d`: the tree leans left and may be a thousand deep, so its spine is walked in a loop.
@@ -415,11 +446,14 @@ impl<'a> Walk<'a> {
             parts: Vec::new(),
             defined: Defined::default(),
             plain: false,
+            branching: false,
+            grouped: false,
             tries: self.tries,
             level: self.level + 1,
         };
         walk.seq(&file.body, around)?;
         self.tries = walk.tries;
+        self.grouped |= walk.grouped;
         self.defined.merge(walk.defined);
         let at = |offset: usize| found.offsets.get(offset).copied().ok_or_else(odd_span);
         let carried = |r: &Range<usize>| Ok::<_, Unparsed>(at(r.start)?..at(r.end)?);

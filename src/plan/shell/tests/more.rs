@@ -115,6 +115,24 @@ fn what_a_part_tells() {
     ] {
         assert_eq!(parse(text, Dialect::Bash).unwrap().plain, plain, "{text}");
     }
+    for (text, branching, grouped) in [
+        ("a && b | c; d", true, false),
+        ("if a; then b; elif c; then d; fi | e", true, false),
+        ("for i in 1 2; do while a; do b; done; done", true, false),
+        ("until a; do b; done", true, false),
+        ("for i in 1; do a; done > f", false, false),
+        ("a $(b)", false, false),
+        ("a $( (b) )", false, true),
+        ("a `{ b; }`", false, true),
+        ("a &", false, true),
+        ("if a; then (b); fi", false, true),
+        ("case a in b) c;; esac", false, true),
+        ("f() { a; }", false, true),
+        ("for ((i=0;i<3;i++)); do a; done", false, true),
+    ] {
+        let script = parse(text, Dialect::Bash).unwrap();
+        assert_eq!((script.branching, script.grouped), (branching, grouped), "{text}");
+    }
 }
 
 #[test]
