@@ -386,7 +386,9 @@ def check_client(client, results, sample):
         answers = {}
         for number, text in enumerate(texts):
             if members[text].answer:
-                answers[text] = members[text].answer.replace('"description":"d"', '"description":"n%d"' % number)
+                answer = json.loads(members[text].answer)
+                answer["hookSpecificOutput"].get("updatedInput", {})["description"] = "n%d" % number
+                answers[text] = json.dumps(answer)
         for told, want in ((run_client(client, json.loads(rules), mode, texts, {}), "alone"),
                            (run_client(client, json.loads(rules), mode, texts, answers), "with_cx")):
             for text, got in zip(texts, told):
