@@ -30,6 +30,8 @@ pub struct Project {
     /// `include = [".env.test"]`: secrets that go along all the same: names, or with a slash paths from the top. Needs the workspace's
     /// trust.
     pub include: Vec<String>,
+    /// `also = ["../lib"]`: trees outside the workspace that commands need, relative to its top. Needs the workspace's trust.
+    pub also: Vec<String>,
 }
 
 /// One `[[setup]]` of the file.
@@ -93,12 +95,19 @@ impl Project {
                 return Err(format!("{FILE}: a [[setup]] runs nothing"));
             }
         }
+        let outside = |p: &&String| !p.starts_with("../") || p.contains('\0');
+        if let Some(bad) = project.also.iter().find(outside) {
+            let bad = crate::node::printable(bad, 80);
+            return Err(format!(
+                "{FILE}: {bad:?} in also is no path out of the workspace, as \"../lib\""
+            ));
+        }
         Ok(project)
     }
 
     /// Whether it says anything that counts only with a person's word.
     pub fn widens(&self) -> bool {
-        !(self.setup.is_empty() && self.include.is_empty())
+        !(self.setup.is_empty() && self.include.is_empty() && self.also.is_empty())
     }
 
     /// The words of the file by which a command is to run here, if it is.
@@ -193,6 +202,9 @@ mod tests {
         ] {
             let why = Project::parse(&format!("[[setup]]\nrun = 'make deps'\n{bad}\n")).unwrap_err();
             assert!(why.contains("no path inside the workspace"), "{bad}: {why}");
+        }
+        for bad in ["/lib", "lib", ".."] {
+            assert!(Project::parse(&format!("also = ['{bad}']\n")).is_err(), "{bad}");
         }
         assert!(Project::parse("[[setup]]\nrun = ' '\n").is_err());
         assert!(Project::parse("[[setup]]\nfiles = ['x']\n").is_err());

@@ -186,6 +186,17 @@ pub struct RunStart {
     pub errand: Errand,
     /// What must have been done in the mirror before the command, in this order.
     pub setup: Vec<SetupStep>,
+    /// Mirrors of other trees, up to date, that the command sees too.
+    pub also: Vec<Beside>,
+}
+
+/// The mirror of another tree that a command needs beside its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beside {
+    /// Which.
+    pub key: MirrorKey,
+    /// The tree's path on the client.
+    pub at: Vec<u8>,
 }
 
 /// A tree that is said to lie on a file system which both sides share.
@@ -256,6 +267,8 @@ pub enum Errand {
     Command,
     /// To bring the mirror up to date, and no more.
     Sync,
+    /// What changed in the mirror, as after a run there.
+    Collect,
     /// These paths of the mirror, as they are; directories with all that lies in them.
     Fetch(Vec<RelPath>),
 }

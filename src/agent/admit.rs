@@ -188,7 +188,10 @@ pub fn find(program: &[u8], dir: &Path, path: &OsStr, place: &Place) -> Option<P
     let name = OsStr::from_bytes(program);
     if program.contains(&b'/') {
         let path = place.real(&dir.join(name));
-        return path.exists().then_some(path);
+        if path.exists() {
+            return Some(path);
+        }
+        return place.beside(&dir.join(name)).filter(|p| p.exists());
     }
     probe::find_program(name, path)
 }

@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -211,6 +212,8 @@ struct Held {
     mirror: Option<Mirror>,
     /// Keeps others from collecting the mirror away.
     share: Option<RunGuard>,
+    /// The same for those of other trees that it sees.
+    beside: Vec<RunGuard>,
 }
 
 impl Supervisor {
@@ -288,15 +291,37 @@ impl Supervisor {
                 (exit.stayed, exit.over) = (found.stayed, found.over);
                 back = Some(file);
             }
+            Errand::Collect => {
+                let file = self.dir.join("back");
+                let mut out = File::options()
+                    .create_new(true)
+                    .write(true)
+                    .mode(0o600)
+                    .open(&file)?;
+                let found = Mirror::open(&self.base, &spec.key)?.collect(&spec.back, &[], &mut out)?;
+                out.flush()?;
+                (exit.generation, exit.sequence) = (Some(found.generation), found.sequence);
+                (exit.stayed, exit.over) = (found.stayed, found.over);
+                back = (!found.is_empty).then_some(file);
+            }
             _ => {
                 let mut mirror = Mirror::open(&self.base, &spec.key)?;
-                let place = Place::of(&self.base, &mut mirror, &spec);
+                if self.run.setup.is_empty() {
+                    drop(self.sync(&mut mirror, &spec, false)?);
+                    return self.done(exit, None);
+                }
+                let place = Place::of(&self.base, &mut mirror, &spec, &[]);
                 let login = admit::login_env(&self.base);
                 let path = admit::path_of(&login).to_owned();
                 let env = admit::run_env(login, &self.run.env, &[], None, &self.run.id);
                 drop(self.sync_and_set_up(&mut mirror, &spec, &place, &env, &path, true)?);
             }
         }
+        self.done(exit, back)
+    }
+
+    /// Gives the end of an errand to its client, and waits until that has it.
+    fn done(&self, exit: Exit, back: Option<PathBuf>) -> Result<(), Stop> {
         self.log.finish(back, &Down::Exit(Box::new(exit)));
         let since = Instant::now();
         while since.elapsed() < ANSWER {
@@ -355,10 +380,24 @@ impl Supervisor {
         let home = std::env::var_os("HOME")
             .map(PathBuf::from)
             .unwrap_or_else(|| "/".into());
-        let place = match (&mut mirror, &spec) {
-            (Some(m), Some(s)) => Place::of(&self.base, m, s),
+        let mut others = Vec::new();
+        for beside in &self.run.also {
+            let at = PathBuf::from(OsStr::from_bytes(&beside.at));
+            others.push((Mirror::open(&self.base, &beside.key)?, at));
+        }
+        let mut place = match (&mut mirror, &spec) {
+            (Some(m), Some(s)) => Place::of(&self.base, m, s, &others),
             _ => Place::plain(in_place.as_ref().map_or(&home, |(root, _)| root)),
         };
+        place.show_beside(&mut others).map_err(|why| {
+            let why = format!("it can't show what the tree needs beside it ({why})");
+            Stop::Refuse(Refusal::Lacks(why))
+        })?;
+        // Held until the client has taken in what changes there.
+        let beside = others
+            .iter()
+            .map(|(m, _)| m.join_run())
+            .collect::<Result<Vec<_>, _>>()?;
         if place.mode == PathMode::Rewrite && spec.as_ref().is_some_and(|s| s.identity) {
             let why = format!("it can't show the tree at its own path ({})", place.why_not);
             return Err(Stop::Refuse(Refusal::Lacks(why)));
@@ -429,6 +468,7 @@ impl Supervisor {
                 facts,
                 mirror,
                 share,
+                beside,
             },
             program,
             env,
@@ -577,7 +617,6 @@ impl Supervisor {
 
     /// Needs that lie in the mirror: directories the run reads, programs named by a path.
     fn check_inside(&self, dir: &Path, path: &std::ffi::OsStr, place: &Place) -> Result<(), Stop> {
-        use std::os::unix::ffi::OsStrExt;
         for need in &self.run.needs_dirs {
             let name = std::ffi::OsStr::from_bytes(need);
             if !dir.join(name).exists() {
@@ -775,6 +814,7 @@ impl Supervisor {
             facts,
             mirror,
             share,
+            beside: _beside,
         } = held;
         let (mut generation, mut sequence) = (None, 0);
         let mut stayed = (Vec::new(), 0);

@@ -45,6 +45,8 @@ pub struct Fit {
     pub shared: bool,
     /// Why the command can only run here where the tree is not shared after all, if so.
     pub unless_shared: Option<String>,
+    /// The tops of other trees that go along.
+    pub also: Vec<PathBuf>,
 }
 
 /// Whether a command that no rule knows may leave a busy machine unasked: its program, or the script it is given first, is a file
@@ -91,10 +93,14 @@ pub fn look(
                 .map(|r| r.as_os_str().as_bytes().to_vec())
         })
         .collect();
+    let beside = provision::beside(ws, &paths.state, &paths.home);
+    let (also, unfit) = beside.map_or_else(|e| (Vec::new(), Some(e)), |a| (a, None));
+    let roots: Vec<PathBuf> = std::iter::once(&ws.root).chain(&also).cloned().collect();
+    fit.also = also;
     fit.identity = argv.iter().find_map(|a| {
         let path = path_candidates(&a.to_string_lossy())
             .into_iter()
-            .find(|p| p.starts_with('/') && normal(Path::new(p)).starts_with(&ws.root))?
+            .find(|p| p.starts_with('/') && is_within(&normal(Path::new(p)), &roots))?
             .to_owned();
         Some(format!(
             "{} is an absolute path of the workspace",
@@ -102,14 +108,14 @@ pub fn look(
         ))
     });
     fit.shared = shared::is_named(&ws.root, &config.shared);
-    fit.must_be_local = project::stays(&ws.root, argv).or_else(|| {
+    fit.must_be_local = project::stays(&ws.root, argv).or(unfit).or_else(|| {
         let services = cross::local_services(std::env::vars_os(), &config.forward);
         (!services.is_empty()).then(|| format!("{} names a service on this machine", services.join(", ")))
     });
     let outside = argv
         .iter()
-        .find_map(|a| leaves(a, cwd, &ws.root))
-        .or_else(|| outside_dependency(argv, cwd, &ws.root));
+        .find_map(|a| leaves(a, cwd, &roots))
+        .or_else(|| outside_dependency(argv, cwd, &roots));
     if let Some(why) = outside {
         only_here(&mut fit, why);
     }
@@ -228,11 +234,16 @@ fn upwards(cwd: &Path, root: &Path, dir: &Path) -> Vec<u8> {
 }
 
 /// Why an argument ties the command to this machine.
-fn leaves(arg: &OsStr, cwd: &Path, root: &Path) -> Option<String> {
+fn leaves(arg: &OsStr, cwd: &Path, roots: &[PathBuf]) -> Option<String> {
     let text = arg.to_string_lossy();
     path_candidates(&text)
         .into_iter()
-        .find_map(|p| leaves_path(p, cwd, root))
+        .find_map(|p| leaves_path(p, cwd, roots))
+}
+
+/// Whether a path lies in one of the trees that go along.
+fn is_within(full: &Path, roots: &[PathBuf]) -> bool {
+    roots.iter().any(|r| full.starts_with(r))
 }
 
 /// What of an argument may be a path: all of it, what follows `=`, what follows a letter's option.
@@ -248,14 +259,14 @@ fn path_candidates(text: &str) -> Vec<&str> {
     candidates
 }
 
-fn leaves_path(text: &str, cwd: &Path, root: &Path) -> Option<String> {
+fn leaves_path(text: &str, cwd: &Path, roots: &[PathBuf]) -> Option<String> {
     let looks = text.starts_with('/') || text.starts_with("..") || text.contains("/..");
     if !looks || text.contains("://") || text.len() > 4096 || text.contains('\n') {
         return None;
     }
     let full = normal(&cwd.join(text));
     let shown = || crate::node::printable(text, 80);
-    if full.starts_with(root) {
+    if is_within(&full, roots) {
         return None;
     }
     if SYSTEM.iter().any(|s| full.starts_with(s)) || full == Path::new("/") {
@@ -295,8 +306,9 @@ fn from_environment(name: &str, found: &Path, root: &Path) -> Option<String> {
     })
 }
 
-/// A dependency by path that leads out of the workspace, in the manifests of the tool that is run.
-fn outside_dependency(argv: &[OsString], cwd: &Path, root: &Path) -> Option<String> {
+/// A dependency by path that leads out of what goes along, in the workspace's manifests of the tool that is run.
+fn outside_dependency(argv: &[OsString], cwd: &Path, roots: &[PathBuf]) -> Option<String> {
+    let root = roots.first()?;
     let tool = Path::new(argv.first()?).file_name()?.to_str()?;
     let file = match tool {
         "cargo" => "Cargo.toml",
@@ -317,7 +329,7 @@ fn outside_dependency(argv: &[OsString], cwd: &Path, root: &Path) -> Option<Stri
         let dir = f.parent()?;
         quoted_paths(&text).find_map(|p| {
             let full = normal(&dir.join(p));
-            let out = !full.starts_with(root) && full.exists();
+            let out = !is_within(&full, roots) && full.exists();
             out.then(|| {
                 format!(
                     "{} depends on {p}, which lies outside the workspace",
@@ -544,7 +556,11 @@ mod tests {
             ("a..b", false),
         ];
         for (arg, tied) in cases {
-            assert_eq!(leaves(OsStr::new(arg), &cwd, &root).is_some(), *tied, "{arg}");
+            assert_eq!(
+                leaves(OsStr::new(arg), &cwd, std::slice::from_ref(&root)).is_some(),
+                *tied,
+                "{arg}"
+            );
         }
     }
 
@@ -556,13 +572,16 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("lib")).unwrap();
         let argv = [OsString::from("cargo"), "test".into()];
         std::fs::write(root.join("crates/a/Cargo.toml"), "b = { path = \"../b\" }\n").unwrap();
-        assert_eq!(outside_dependency(&argv, &root, &root), None);
+        assert_eq!(
+            outside_dependency(&argv, &root, std::slice::from_ref(&root)),
+            None
+        );
         std::fs::write(
             root.join("crates/a/Cargo.toml"),
             "b = { path = \"../../../lib\" }\n",
         )
         .unwrap();
-        let why = outside_dependency(&argv, &root, &root).unwrap();
+        let why = outside_dependency(&argv, &root, std::slice::from_ref(&root)).unwrap();
         assert!(
             why.contains("crates/a/Cargo.toml depends on ../../../lib"),
             "{why}"

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -154,6 +154,27 @@ fn stays(
     })
 }
 
+/// Scans the other trees that go along with one for a command of this verdict.
+pub(super) fn scan_beside(
+    roots: &[PathBuf],
+    verdict: &Verdict,
+    config: &Config,
+    paths: &Arc<Paths>,
+) -> Result<Vec<Arc<Tree>>, String> {
+    let mut trees = Vec::new();
+    for root in roots {
+        let ws = Workspace::at(root);
+        let (mut tree, _) = scan(ws, &[], root, verdict, config, paths.clone())?;
+        if tree.back.brings != Brings::Ignored {
+            // The rule names what lies in the command's own tree.
+            tree.back.brings = Brings::Synced;
+        }
+        tree.rebuilds = false;
+        trees.push(Arc::new(tree));
+    }
+    Ok(trees)
+}
+
 pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door: &Door) -> Job {
     let reads = reads_input(request, case);
     let alone = request.demands.detach == Some(Detach::AtOnce);
@@ -190,6 +211,7 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         // Who names a node gets it for a variable's sake, too.
         identity: case.fit.identity.is_some() || (names_tree && !request.demands.is_pinned()),
         tree: tree.map(Arc::new),
+        also: Vec::new(),
         shared: None,
         link_grace: case.config.policy.link_grace,
         back_limit: case.config.policy.back_limit,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::eligible::{self, owners};
@@ -9,7 +10,7 @@ use crate::client::kept;
 use crate::client::reach;
 use crate::client::run::{self, Again, Caller, Job, Ran, RunError, Terms, Way};
 use crate::client::stdio::Input;
-use crate::client::tree;
+use crate::client::tree::{self, Tree};
 use crate::client::{differs, forward, shared};
 use crate::config::{NodeConfig, WhenFull};
 use crate::inflight::Inflight;
@@ -22,7 +23,7 @@ use crate::report::{self, DETACHED, LOST, NO_NODE, Told};
 use crate::request::{Detach, Ending, Outcome, Request};
 use crate::table::{self, NodeClock, Table};
 
-use super::job::{make_job, run_id, scan, scope};
+use super::job::{make_job, run_id, scan, scan_beside, scope};
 use super::judge::{Case, decide, learned_key, local_view};
 use super::told::{note_failures, note_load, tell_history};
 use super::{Door, End, detached, not_run};
@@ -155,7 +156,15 @@ pub(super) async fn remote(
                         }
                         return End::Here(reason);
                     }
-                    let j = make_job(request, case, tree, door);
+                    let mut j = make_job(request, case, tree, door);
+                    j.also = match beside(case).await {
+                        Ok(trees) => trees,
+                        Err(e) if pinned || request.demands.require_remote => {
+                            door.told.line(&format!("not run: {e}"));
+                            return not_run(&e);
+                        }
+                        Err(e) => return End::Here(e),
+                    };
                     if job.is_none() {
                         input = door.input(j.stdin);
                     }
@@ -184,7 +193,7 @@ pub(super) async fn remote(
             }
         }
         // It may have been read for another node.
-        let aside = if in_place { job.tree.take() } else { None };
+        let aside = in_place.then(|| (job.tree.take(), std::mem::take(&mut job.also)));
         let _flight = Inflight::enter(&case.paths, &node.name);
         drop(reserved.take());
         let allow_overload = case.config.policy.allow_overload;
@@ -220,8 +229,8 @@ pub(super) async fn remote(
         let result = run::run(way, again, job, &terms, &mut caller).await;
         forwarded.close().await;
         drop(mark);
-        if result.is_err() && aside.is_some() {
-            job.tree = aside;
+        if let (Err(_), Some(read)) = (&result, aside) {
+            (job.tree, job.also) = read;
         }
         match result {
             Ok(ran) => {
@@ -302,6 +311,18 @@ pub(super) async fn remote(
     End::Here(reason)
 }
 
+/// Reads the other trees that go along.
+async fn beside(case: &Case) -> Result<Vec<Arc<Tree>>, String> {
+    if case.fit.also.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (roots, paths) = (case.fit.also.clone(), case.paths.clone());
+    let (verdict, config) = (case.verdict.clone(), case.config.clone());
+    let work = tokio::task::spawn_blocking(move || scan_beside(&roots, &verdict, &config, &paths));
+    let read = work.await.unwrap_or_else(|_| Err("the scan failed".into()));
+    read.map_err(|e| format!("a tree beside the workspace can't be read: {e}"))
+}
+
 /// Notes and tells that a tree which is said to be shared is not: it is synced as any other then.
 fn apart(case: &Case, node: &str, reason: &str, door: &mut Door) {
     if let Some(ws) = &case.ws {
@@ -319,6 +340,13 @@ fn goes_on(request: &Request, case: &Case, node: &NodeConfig, job: &Job, told: &
         node.name
     );
     told.line(&text);
+    for tree in &job.also {
+        told.line(&format!(
+            "{}: what it changes in {} stays there",
+            node.name,
+            tree.ws.root.display()
+        ));
+    }
     // Who asked for that has what they wanted.
     let status = if job.detach == Some(Detach::AtOnce) {
         0
@@ -392,7 +420,10 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
     let paths = ran.paths.filter(|_| job.shared.is_none());
     note_load(case, &node.name, ran.exit.load.clone(), paths);
     if let Some(ws) = &case.ws {
-        let dirs = eligible::touched(&case.verdict.workload, &request.cwd, &ws.root);
+        let mut dirs = eligible::touched(&case.verdict.workload, &request.cwd, &ws.root);
+        // What every node sets up for itself is nobody's.
+        let set_up = case.fit.setup.allowed();
+        dirs.retain(|d| !set_up.iter().any(|s| s.makes(&ws.root, &ws.root.join(d))));
         owners::note(&case.paths, &ws.key, &ws.root, &dirs, Some(&node.name));
     }
     let mut notes = ran.back.notes;

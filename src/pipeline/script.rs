@@ -79,6 +79,7 @@ pub(super) fn look(
         all.owner = all.owner.or(fit.owner);
         all.setup.join(fit.setup);
         all.shared = fit.shared;
+        all.also = fit.also;
         all.unless_shared = all.unless_shared.or(fit.unless_shared);
         all.path_prefix = fit.path_prefix;
         // A program by its path means another file in another directory.

@@ -79,6 +79,38 @@ pub struct Setup {
     pub untrusted: Option<String>,
 }
 
+/// The tops of the other trees that `.cx.toml` of this workspace lets go along, without symbolic links, if a person has said so.
+///
+/// # Errors
+/// Why one of them can't go along; one clause.
+pub fn beside(ws: &Workspace, state: &Path, home: &Path) -> Result<Vec<PathBuf>, String> {
+    let project = match Project::load(&ws.root) {
+        Ok(p) if !p.also.is_empty() && trust::is_given(state, ws, &p) => p,
+        _ => return Ok(Vec::new()),
+    };
+    let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
+    let mut found: Vec<PathBuf> = Vec::new();
+    for also in &project.also {
+        let shown = printable(also, 80);
+        let real = ws.root.join(also).canonicalize();
+        let real = real.map_err(|e| format!("also {shown:?} in {}: {e}", project::FILE))?;
+        let why = if !real.is_dir() {
+            "no directory"
+        } else if home.starts_with(&real) || real.parent().is_none() {
+            "your home directory or above it"
+        } else if ws.root.starts_with(&real) || real.starts_with(&ws.root) {
+            "above the project, or in it"
+        } else if found.iter().any(|f| f.starts_with(&real) || real.starts_with(f)) {
+            "named twice, or in another one"
+        } else {
+            found.push(real);
+            continue;
+        };
+        return Err(format!("also {shown:?} in {} is {why}", project::FILE));
+    }
+    Ok(found)
+}
+
 /// Secrets that `.cx.toml` of this workspace lets go along, if a person has said so.
 pub fn included(ws: &Workspace, state: &Path) -> Vec<String> {
     match Project::load(&ws.root) {
@@ -150,14 +182,14 @@ fn add_own(steps: &mut Vec<Step>, project: &Project, wanted: impl Fn(&project::S
 
 fn judged(steps: Vec<Step>, project: &Project, ws: &Workspace, state: &Path) -> Setup {
     let mut untrusted = None;
-    let wants = !steps.is_empty() || !project.include.is_empty();
+    let wants = !steps.is_empty() || !project.include.is_empty() || !project.also.is_empty();
     if wants && !trust::is_given(state, ws, project) {
         let names: Vec<String> = steps.iter().take(3).map(|s| format!("`{}`", s.name)).collect();
         let mut whats = Vec::new();
         if !names.is_empty() {
             whats.push(format!("{} is not set up on nodes", names.join(", ")));
         }
-        if let Some(first) = project.include.first() {
+        if let Some(first) = project.include.iter().chain(&project.also).next() {
             whats.push(format!("{} does not go along", printable(first, 60)));
         }
         untrusted = Some(format!("{} (cx trust allows it)", whats.join(", ")));

@@ -154,6 +154,14 @@ pub fn give(yes: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
         let names: Vec<String> = project.include.iter().map(|i| printable(i, 80)).collect();
         writeln!(out, "  and get these secrets: {}", names.join(", "))?;
     }
+    if !project.also.is_empty() {
+        let names: Vec<String> = project.also.iter().map(|a| printable(a, 80)).collect();
+        writeln!(
+            out,
+            "  and get, and change, these directories: {}",
+            names.join(", ")
+        )?;
+    }
     if steps.is_empty() {
         writeln!(
             out,

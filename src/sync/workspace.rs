@@ -45,6 +45,23 @@ const MARKERS: &[&str] = &[
     "requirements.txt",
 ];
 
+impl Workspace {
+    /// The one whose top is `root`, which has no symbolic links in its path.
+    pub fn at(root: &Path) -> Workspace {
+        let bytes = std::os::unix::ffi::OsStrExt::as_bytes(root.as_os_str());
+        Workspace {
+            root: root.to_path_buf(),
+            name: root
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            key: blake3::hash(bytes).to_hex()[..16].to_owned(),
+            git: is_git_top(root),
+        }
+    }
+}
+
 /// Finds the workspace of the directory `cwd`: the git top level, else the nearest directory with a `.cx.toml`, else the
 /// nearest with a project's marker, or a marked parent that it is a part of. Never `/`, `home` or what lies above it.
 ///
@@ -86,16 +103,9 @@ pub fn find(cwd: &Path, home: &Path) -> Result<Workspace, String> {
             (root, false)
         }
     };
-    let bytes = std::os::unix::ffi::OsStrExt::as_bytes(root.as_os_str());
     Ok(Workspace {
-        root: root.to_path_buf(),
-        name: root
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-        key: blake3::hash(bytes).to_hex()[..16].to_owned(),
         git,
+        ..Workspace::at(root)
     })
 }
 

@@ -100,6 +100,7 @@ fn run(id: &str, script: &str, start_by: Option<u64>) -> Up {
         errand: cx::proto::Errand::Command,
         setup: Vec::new(),
         shared: None,
+        also: Vec::new(),
     }))
 }
 

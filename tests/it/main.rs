@@ -4,6 +4,7 @@
 //! stands between the test and its subject; `route.rs` is about that judgement.
 
 mod agent;
+mod also;
 mod calls;
 mod copies;
 mod demo;

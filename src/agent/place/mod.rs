@@ -43,6 +43,8 @@ pub struct Place {
     pub why_not: String,
     /// The caller's path.
     want: PathBuf,
+    /// Other trees that the command sees too: where each lies, and what the caller calls it.
+    beside: Vec<(PathBuf, PathBuf)>,
     #[cfg(target_os = "linux")]
     steps: Option<Arc<Steps>>,
 }
@@ -56,13 +58,16 @@ impl Place {
             mode: PathMode::Same,
             why_not: String::new(),
             want: dir.to_owned(),
+            beside: Vec::new(),
             #[cfg(target_os = "linux")]
             steps: None,
         }
     }
 
     /// The best that can be had for a mirror; it may be moved for that.
-    pub fn of(base: &Path, mirror: &mut Mirror, spec: &MirrorSpec) -> Place {
+    /// The trees of `others`, each with the caller's path, are shown in the same namespace, where there is one; for other ways see
+    /// [`Place::show_beside`].
+    pub fn of(base: &Path, mirror: &mut Mirror, spec: &MirrorSpec, others: &[(Mirror, PathBuf)]) -> Place {
         let want = PathBuf::from(OsStr::from_bytes(&spec.at));
         let mut place = Place {
             mode: PathMode::Rewrite,
@@ -78,7 +83,9 @@ impl Place {
             place.why_not = "paths = \"rewrite\" in the config".into();
         } else if let Err(why) = may_be_shown(base, &want) {
             place.why_not = why;
-        } else if let Err(why) = place.at_want(base, mirror, wish) {
+        } else if let Err(why) = others.iter().try_for_each(|(_, at)| may_be_shown(base, at)) {
+            place.why_not = why;
+        } else if let Err(why) = place.at_want(base, mirror, wish, others) {
             place.why_not = why;
         }
         if place.mode == PathMode::Rewrite {
@@ -92,7 +99,13 @@ impl Place {
     }
 
     /// Shows the mirror at its place, or moves it there.
-    fn at_want(&mut self, base: &Path, mirror: &mut Mirror, wish: PathsWish) -> Result<(), String> {
+    fn at_want(
+        &mut self,
+        base: &Path,
+        mirror: &mut Mirror,
+        wish: PathsWish,
+        others: &[(Mirror, PathBuf)],
+    ) -> Result<(), String> {
         let want = self.want.clone();
         if wish == PathsWish::Namespace {
             let _ = mirror.stand_at_home();
@@ -103,7 +116,7 @@ impl Place {
         }
         let mut whys = Vec::new();
         if wish != PathsWish::Direct {
-            match self.in_namespace(base, mirror) {
+            match self.in_namespace(base, mirror, others) {
                 Ok(()) => return Ok(()),
                 Err(why) => whys.push(why),
             }
@@ -121,15 +134,30 @@ impl Place {
     }
 
     #[cfg(target_os = "linux")]
-    fn in_namespace(&mut self, base: &Path, mirror: &Mirror) -> Result<(), String> {
+    fn in_namespace(
+        &mut self,
+        base: &Path,
+        mirror: &Mirror,
+        others: &[(Mirror, PathBuf)],
+    ) -> Result<(), String> {
         namespaces(base)?;
         let real = mirror.root().to_owned();
         let mut made = Vec::new();
-        let steps = Steps::plan(&real, &self.want, &scratch(base)?, &mut made);
+        let beside: Vec<_> = others
+            .iter()
+            .map(|(m, at)| (m.root().to_owned(), at.clone()))
+            .collect();
+        let mut pairs = vec![(real.clone(), self.want.clone())];
+        // What stands at its place already need not be shown there.
+        pairs.extend(beside.iter().filter(|(real, at)| real != at).cloned());
+        let steps = Steps::plan(&pairs, &scratch(base)?, &mut made);
         // Also what was made before a failure.
         mirror.note_made(&made).map_err(|e| e.to_string())?;
         let steps = Arc::new(steps?);
-        let known = format!("{}\n{}\n{}", since_when(), real.display(), self.want.display());
+        let mut known = since_when();
+        for (real, want) in &pairs {
+            known.push_str(&format!("\n{}\n{}", real.display(), want.display()));
+        }
         let known = base
             .join("place")
             .join(&blake3::hash(known.as_bytes()).to_hex()[..16]);
@@ -138,30 +166,85 @@ impl Place {
             let _ = crate::paths::write_atomic(&known, b"", 0o600);
         }
         (self.real, self.shown) = (real, self.want.clone());
-        (self.mode, self.steps) = (PathMode::Namespace, Some(steps));
+        (self.mode, self.steps, self.beside) = (PathMode::Namespace, Some(steps), beside);
         Ok(())
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn in_namespace(&mut self, base: &Path, _: &Mirror) -> Result<(), String> {
+    fn in_namespace(&mut self, base: &Path, _: &Mirror, _: &[(Mirror, PathBuf)]) -> Result<(), String> {
         namespaces(base)
     }
 
-    /// A path in the tree as the command sees it; any other path as it is.
-    pub fn shown(&self, path: &Path) -> PathBuf {
-        match path.strip_prefix(&self.real) {
-            Ok(rest) if rest.as_os_str().is_empty() => self.shown.clone(),
-            Ok(rest) => self.shown.join(rest),
-            Err(_) => path.to_owned(),
+    /// Shows the trees of `others`, each with the caller's path, where there is no namespace to show them in: at that path, if this one
+    /// stands at its own there; else beside it, so that `../NAME` leads there.
+    ///
+    /// # Errors
+    /// Why that can't be done; one clause.
+    pub fn show_beside(&mut self, others: &mut [(Mirror, PathBuf)]) -> Result<(), String> {
+        for (other, at) in others.iter() {
+            // A help for people who look at what lies here.
+            let _ = other.note_client_path(at.as_os_str().as_bytes());
         }
+        if self.mode == PathMode::Namespace {
+            return Ok(());
+        }
+        for (other, at) in others {
+            if self.mode == PathMode::Direct {
+                if other.root() != at {
+                    stand_at(other, at)?;
+                }
+            } else {
+                let beside = at.parent().filter(|p| Some(*p) == self.want.parent());
+                let name = beside.and_then(|_| at.file_name());
+                let (Some(name), Some(dir)) = (name, self.real.parent()) else {
+                    return Err(format!("{} is not beside {}", at.display(), self.want.display()));
+                };
+                link_to(other.root(), &dir.join(name))?;
+            }
+            self.beside.push((other.root().to_owned(), at.clone()));
+        }
+        Ok(())
+    }
+
+    /// A path in the tree, or in one beside it, as the command sees it; any other path as it is.
+    pub fn shown(&self, path: &Path) -> PathBuf {
+        if let Ok(rest) = path.strip_prefix(&self.real) {
+            return below(&self.shown, rest);
+        }
+        let seen = self.mode != PathMode::Rewrite;
+        let beside = self.beside.iter().filter(|_| seen).find_map(|(real, at)| {
+            let rest = path.strip_prefix(real).ok()?;
+            Some(below(at, rest))
+        });
+        beside.unwrap_or_else(|| path.to_owned())
     }
 
     /// Where a path that the command sees really lies.
     pub fn real(&self, path: &Path) -> PathBuf {
-        match path.strip_prefix(&self.shown) {
-            Ok(rest) => self.real.join(rest),
-            Err(_) => path.to_owned(),
+        if let Ok(rest) = path.strip_prefix(&self.shown)
+            && !rest.starts_with("..")
+        {
+            return self.real.join(rest);
         }
+        path.to_owned()
+    }
+
+    /// Where a path really lies that leads out of the tree into one beside it: `dir/../../lib/x`.
+    pub fn beside(&self, path: &Path) -> Option<PathBuf> {
+        let mut seen = PathBuf::new();
+        for part in self.shown(path).components() {
+            match part {
+                Component::ParentDir => {
+                    seen.pop();
+                }
+                Component::CurDir => {}
+                other => seen.push(other),
+            }
+        }
+        self.beside.iter().find_map(|(real, at)| {
+            let rest = seen.strip_prefix(at).ok()?;
+            Some(below(real, rest))
+        })
     }
 
     /// The tree's top as the command sees it.
@@ -187,7 +270,52 @@ impl Place {
         let bytes = |p: &Path| p.as_os_str().as_bytes().to_vec();
         let needed = self.mode == PathMode::Rewrite && self.want.is_absolute();
         let resolved = self.real.canonicalize().unwrap_or_else(|_| self.real.clone());
-        needed.then(|| Rewriter::new([bytes(&self.real), bytes(&resolved)], bytes(&self.want)))
+        let own = || {
+            [
+                (self.real.clone(), self.want.clone()),
+                (resolved, self.want.clone()),
+            ]
+        };
+        let beside = || {
+            let link = |at: &Path| Some(self.real.parent()?.join(at.file_name()?));
+            self.beside.iter().flat_map(move |(real, at)| {
+                let links = link(at).map(|l| (l, at.clone()));
+                [Some((real.clone(), at.clone())), links].into_iter().flatten()
+            })
+        };
+        needed.then(|| {
+            Rewriter::new(
+                own()
+                    .into_iter()
+                    .chain(beside())
+                    .map(|(a, b)| (bytes(&a), bytes(&b))),
+            )
+        })
+    }
+}
+
+/// `top` with `rest`, which may be empty, below it.
+fn below(top: &Path, rest: &Path) -> PathBuf {
+    if rest.as_os_str().is_empty() {
+        top.to_owned()
+    } else {
+        top.join(rest)
+    }
+}
+
+/// Makes `link` lead to `target`; what stands there that is no link stays.
+fn link_to(target: &Path, link: &Path) -> Result<(), String> {
+    if std::fs::read_link(link).is_ok_and(|t| t == target) {
+        return Ok(());
+    }
+    let failed = |e: io::Error| format!("{} can't be made: {e}", link.display());
+    if link.is_symlink() {
+        std::fs::remove_file(link).map_err(failed)?;
+    }
+    match std::os::unix::fs::symlink(target, link) {
+        // Another run was faster.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && link.is_symlink() => Ok(()),
+        r => r.map_err(failed),
     }
 }
 
@@ -324,7 +452,7 @@ fn try_namespace(base: &Path) -> Result<(), String> {
     for dir in [&from, &at] {
         super::private_dir(dir).map_err(|e| e.to_string())?;
     }
-    let steps = Steps::plan(&from, &at, &scratch(base)?, &mut Vec::new())?;
+    let steps = Steps::plan(&[(from.clone(), at.clone())], &scratch(base)?, &mut Vec::new())?;
     check(&Arc::new(steps), &from, &at)
 }
 

@@ -56,16 +56,25 @@ fn c(path: &Path) -> Result<CString, String> {
 }
 
 impl Steps {
-    /// Shows the directory `real` at `want`. `scratch` is an empty directory of cx's own. Directories that have to be made for
-    /// real are put into `made`, the topmost first.
+    /// Shows the first directory of each of `pairs` at the second. `scratch` is an empty directory of cx's own. Directories that
+    /// have to be made for real are put into `made`, the topmost first.
     ///
     /// # Errors
     /// Why that can't be done; one clause.
-    pub fn plan(real: &Path, want: &Path, scratch: &Path, made: &mut Vec<PathBuf>) -> Result<Steps, String> {
+    pub fn plan(
+        pairs: &[(PathBuf, PathBuf)],
+        scratch: &Path,
+        made: &mut Vec<PathBuf>,
+    ) -> Result<Steps, String> {
         let mut steps = Vec::new();
-        if want.is_dir() {
-            steps.push(Step::Bind(c(real)?, c(want)?));
-        } else {
+        // Those below a directory that has to be rebuilt; there can be one such.
+        let mut rebuilt: Option<(PathBuf, Vec<&(PathBuf, PathBuf)>)> = None;
+        for pair in pairs {
+            let (real, want) = pair;
+            if want.is_dir() {
+                steps.push(Step::Bind(c(real)?, c(want)?));
+                continue;
+            }
             let parent = super::existing(want);
             let can_write = rustix::fs::access(
                 &parent,
@@ -75,9 +84,22 @@ impl Steps {
                 super::make_dirs(&parent, want, made)
                     .map_err(|e| format!("{} can't be made: {e}", want.display()))?;
                 steps.push(Step::Bind(c(real)?, c(want)?));
-            } else {
-                rebuild(&parent, real, want, scratch, &mut steps)?;
+                continue;
             }
+            match &mut rebuilt {
+                None => rebuilt = Some((parent, vec![pair])),
+                Some((known, below)) if *known == parent => below.push(pair),
+                Some((known, _)) => {
+                    return Err(format!(
+                        "{} and {} can't both be rebuilt",
+                        known.display(),
+                        parent.display()
+                    ));
+                }
+            }
+        }
+        if let Some((parent, below)) = rebuilt {
+            rebuild(&parent, &below, scratch, &mut steps)?;
         }
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         Ok(Steps {
@@ -124,11 +146,11 @@ impl Steps {
     }
 }
 
-/// Shows `parent`, which must not be written to, as it is but with what leads to `want` in it.
+/// Shows `parent`, which must not be written to, as it is but with the first directory of each of `pairs`, and what leads there, at
+/// the second in it.
 fn rebuild(
     parent: &Path,
-    real: &Path,
-    want: &Path,
+    pairs: &[&(PathBuf, PathBuf)],
     scratch: &Path,
     steps: &mut Vec<Step>,
 ) -> Result<(), String> {
@@ -157,13 +179,21 @@ fn rebuild(
         });
         steps.push(Step::Bind(c(&from)?, c(&to)?));
     }
-    let rest = want.strip_prefix(parent).map_err(|e| e.to_string())?;
-    let mut at = scratch.to_owned();
-    for name in rest.iter() {
-        at.push::<&OsStr>(name);
-        steps.push(Step::Dir(c(&at)?));
+    let mut made: Vec<PathBuf> = Vec::new();
+    let mut binds = Vec::new();
+    for (real, want) in pairs {
+        let rest = want.strip_prefix(parent).map_err(|e| e.to_string())?;
+        let mut at = scratch.to_owned();
+        for name in rest.iter() {
+            at.push::<&OsStr>(name);
+            if !made.contains(&at) {
+                steps.push(Step::Dir(c(&at)?));
+                made.push(at.clone());
+            }
+        }
+        binds.push(Step::Bind(c(real)?, c(&at)?));
     }
-    steps.push(Step::Bind(c(real)?, c(&at)?));
+    steps.extend(binds);
     steps.push(if parent == Path::new("/") {
         Step::Root(c(scratch)?)
     } else {

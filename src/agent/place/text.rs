@@ -3,9 +3,8 @@
 /// Replaces paths in a stream that arrives in pieces of any size.
 #[derive(Debug)]
 pub struct Rewriter {
-    /// The paths to replace, the longest first.
-    from: Vec<Vec<u8>>,
-    to: Vec<u8>,
+    /// The paths to replace, the longest first, and by what.
+    from: Vec<(Vec<u8>, Vec<u8>)>,
     /// The end of the last piece, where it may be the beginning of a path.
     held: Vec<u8>,
     /// A zero byte was seen: the rest passes untouched.
@@ -13,14 +12,13 @@ pub struct Rewriter {
 }
 
 impl Rewriter {
-    /// From each of `from` (empty ones do not count) to `to`.
-    pub fn new(from: impl IntoIterator<Item = Vec<u8>>, to: Vec<u8>) -> Rewriter {
-        let mut from: Vec<Vec<u8>> = from.into_iter().filter(|f| !f.is_empty()).collect();
-        from.sort_by_key(|f| std::cmp::Reverse(f.len()));
+    /// From the first of each pair (empty ones do not count) to the second.
+    pub fn new(pairs: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Rewriter {
+        let mut from: Vec<_> = pairs.into_iter().filter(|(f, _)| !f.is_empty()).collect();
+        from.sort_by_key(|(f, _)| std::cmp::Reverse(f.len()));
         from.dedup();
         Rewriter {
             from,
-            to,
             held: Vec::new(),
             binary: false,
         }
@@ -44,11 +42,11 @@ impl Rewriter {
         while let Some(slash) = text[at..].iter().position(|b| *b == self.first()) {
             let here = at + slash;
             let rest = &text[here..];
-            if let Some(f) = self.from.iter().find(|f| rest.starts_with(f)) {
+            if let Some((f, to)) = self.from.iter().find(|(f, _)| rest.starts_with(f)) {
                 out.extend_from_slice(&text[at..here]);
-                out.extend_from_slice(&self.to);
+                out.extend_from_slice(to);
                 at = here + f.len();
-            } else if self.from.iter().any(|f| f.starts_with(rest)) {
+            } else if self.from.iter().any(|(f, _)| f.starts_with(rest)) {
                 // It may go on in the next piece.
                 out.extend_from_slice(&text[at..here]);
                 self.held = rest.to_vec();
@@ -69,7 +67,7 @@ impl Rewriter {
 
     /// The byte that all of them begin with: they are absolute.
     fn first(&self) -> u8 {
-        self.from.first().map_or(b'/', |f| f[0])
+        self.from.first().map_or(b'/', |(f, _)| f[0])
     }
 }
 
@@ -84,10 +82,11 @@ mod tests {
     }
 
     fn rewriter() -> Rewriter {
-        Rewriter::new(
-            [b"/m/tree/app".to_vec(), b"/real/m/tree/app".to_vec()],
-            b"/home/me/app".to_vec(),
-        )
+        let to = || b"/home/me/app".to_vec();
+        Rewriter::new([
+            (b"/m/tree/app".to_vec(), to()),
+            (b"/real/m/tree/app".to_vec(), to()),
+        ])
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Runs that go on without this process: leaving one, and coming back for it.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -99,31 +98,10 @@ pub async fn attach(
 ) -> Result<Ran, RunError> {
     let channel = link.channel();
     let mut r = Running {
-        link,
-        again,
-        job,
-        channel,
-        output: caller.output,
-        begun: Instant::now(),
-        sync_time: Duration::ZERO,
-        start_by: None,
         started: true,
-        paths: None,
         got: have,
         pack: sent.map(Pack::of_sent),
-        differs: Vec::new(),
-        incoming: None,
-        signalled: None,
-        stdin_sent: 0,
-        stdin_waiting: VecDeque::new(),
-        urged: false,
-        stop_by: None,
-        was_stopped: false,
-        leaving: None,
-        back: 0,
-        setting: None,
-        set_up: None,
-        tail: Vec::new(),
+        ..Running::new(link, again, job, channel, caller.output)
     };
     let id = job.id.clone();
     r.send(&Up::Attach { id, have }).await;

@@ -3,6 +3,7 @@
 //! What must never happen is that a command runs twice. So the node starts only before a start-by time, which
 //! is given in its own clock; and this side says [`RunError::NotStarted`] only after that time, or on the node's own word.
 
+mod beside;
 mod detached;
 mod early;
 mod lost;
@@ -32,8 +33,8 @@ use crate::paths::Paths;
 use crate::plan::manifest::Manifest;
 use crate::progress::Step;
 use crate::proto::{
-    CHUNK, Down, Errand, Exit, Load, MirrorKey, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal, RunStart,
-    STDIN_WINDOW, SetupStep, Shared, Up,
+    Beside, CHUNK, Down, Errand, Exit, Load, MirrorKey, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal,
+    RunStart, STDIN_WINDOW, SetupStep, Shared, Up,
 };
 use crate::report::Told;
 use crate::request::{Detach, Ending};
@@ -74,6 +75,8 @@ pub struct Job {
     pub identity: bool,
     /// The tree that goes along; none for a command outside any workspace.
     pub tree: Option<Arc<Tree>>,
+    /// Other trees that the command needs: they are brought up to date there first.
+    pub also: Vec<Arc<Tree>>,
     /// Without a tree that goes along: the one on a shared file system to run in, with the proof for this attempt.
     pub shared: Option<Shared>,
     /// Seconds that a run outlives its link.
@@ -105,6 +108,7 @@ impl Job {
             needs_dirs: Vec::new(),
             identity: false,
             tree,
+            also: Vec::new(),
             shared: None,
             link_grace: 0,
             back_limit: 0,
@@ -226,6 +230,7 @@ impl Order {
 }
 
 /// How to reach the node again when the link is lost.
+#[derive(Clone, Copy)]
 pub struct Again<'a> {
     /// The node.
     pub node: &'a NodeConfig,
@@ -299,6 +304,7 @@ pub async fn run(
         },
         way => way,
     };
+    let way = beside::sync_all(way, &again, job, terms, caller).await?;
     let (channel, time) = match &way {
         Way::Greeted(link) => (link.channel(), Some(link.node_time(START_WINDOW))),
         Way::Early(opening, clock) => (opening.channel(), opening.node_time(clock, START_WINDOW)),
@@ -315,31 +321,13 @@ pub async fn run(
     };
     reach::note_answer(again.paths, &link);
     let mut r = Running {
-        link,
-        again,
-        job,
-        channel,
-        output: caller.output,
-        begun,
         sync_time: begun.elapsed(),
+        begun,
         start_by,
         started: attached.is_some(),
-        paths: None,
-        tail: Vec::new(),
-        got: 0,
         pack,
-        differs: Vec::new(),
-        incoming: None,
-        signalled: None,
-        stdin_sent: 0,
-        stdin_waiting: VecDeque::new(),
-        urged: false,
-        stop_by: None,
-        was_stopped: false,
-        leaving: None,
-        back: 0,
-        setting: None,
-        set_up: None,
+        scope: terms.scope,
+        ..Running::new(link, again, job, channel, caller.output)
     };
     if let Some(arrived) = attached {
         r.resend_stdin(arrived).await?;
@@ -394,7 +382,7 @@ async fn send_run(
     if let Some(tree) = &job.tree {
         let mut pack = tree.pack_for(node, None).await.map_err(RunError::broken)?;
         inline = pack.is_inline;
-        if matches!(job.errand, Errand::Fetch(_)) {
+        if matches!(job.errand, Errand::Fetch(_) | Errand::Collect) {
             // Nothing goes there.
             pack.forget();
         }
@@ -440,6 +428,14 @@ async fn send_run(
         tell_tools: terms.first_failure,
         errand: job.errand.clone(),
         setup: job.setup.clone(),
+        also: job
+            .also
+            .iter()
+            .map(|tree| Beside {
+                key: tree.key.clone(),
+                at: tree.ws.root.as_os_str().as_bytes().to_vec(),
+            })
+            .collect(),
     }));
     // A stream that has ended is noticed by its reader.
     let _ = channel.send(&up).await;
@@ -484,9 +480,48 @@ struct Running<'a> {
     setting: Option<(Vec<String>, Instant)>,
     /// The same once they are done.
     set_up: Option<(Vec<String>, Duration)>,
+    /// As [`Terms::scope`].
+    scope: u8,
 }
 
-impl Running<'_> {
+impl<'a> Running<'a> {
+    fn new(
+        link: Link,
+        again: Again<'a>,
+        job: &'a Job,
+        channel: RunChannel,
+        output: &'a Output,
+    ) -> Running<'a> {
+        Running {
+            link,
+            again,
+            job,
+            channel,
+            output,
+            begun: Instant::now(),
+            sync_time: Duration::ZERO,
+            start_by: None,
+            started: false,
+            paths: None,
+            tail: Vec::new(),
+            got: 0,
+            pack: None,
+            differs: Vec::new(),
+            incoming: None,
+            signalled: None,
+            stdin_sent: 0,
+            stdin_waiting: VecDeque::new(),
+            urged: false,
+            stop_by: None,
+            was_stopped: false,
+            leaving: None,
+            back: 0,
+            setting: None,
+            set_up: None,
+            scope: 0,
+        }
+    }
+
     /// Sends a message. A stream that has ended is not told of here but noticed by its reader, in [`Running::until_exit`].
     async fn send(&self, up: &Up) {
         let _ = self.channel.send(up).await;
@@ -879,6 +914,7 @@ impl Running<'_> {
                 }
             };
         }
+        self.take_home_beside(&mut back).await;
         let _ = self.channel.send(&Up::Done).await;
         // Who is stopped by a signal leaves nothing on the node, an agent that waits neither.
         if self.signalled.is_none() && !self.urged {

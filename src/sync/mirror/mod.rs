@@ -428,6 +428,8 @@ fn top_of(base: &Path, key: &MirrorKey) -> Result<PathBuf, SyncError> {
 pub fn mirrors(base: &Path) -> Vec<MirrorKey> {
     let names = |dir: PathBuf| -> Vec<String> {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        // Beside a tree there may be links to others.
+        let entries = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
         entries.filter_map(|e| e.file_name().into_string().ok()).collect()
     };
     let mut keys = Vec::new();

@@ -56,7 +56,7 @@ impl Mirror {
             .into_iter()
             .flatten()
             .flatten()
-            .next();
+            .find(|e| e.file_type().is_ok_and(|t| t.is_dir()));
         name.map_or_else(|| self.root.clone(), |e| e.path())
     }
 
