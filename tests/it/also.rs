@@ -76,7 +76,7 @@ fn a_tree_beside_the_project_goes_along_and_its_changes_come_back() {
             .says("sync 0 files");
         assert_eq!(out.stdout(), "two\n");
         let listed = env.cx(&["gc"]).ok().stdout();
-        assert_eq!(listed.matches("mirror").count(), 2, "{listed}");
+        assert_eq!(listed.matches(" mirror ").count(), 2, "{listed}");
     }
 }
 
