@@ -23,8 +23,8 @@ const ASK: Duration = Duration::from_secs(2);
 
 /// Runs all commands of a call.
 pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended) {
-    // Old knowledge would send several of them to the same machine.
-    let _ = tokio::task::spawn_blocking(|| pipeline::refresh_stale(ASK)).await;
+    // Old knowledge would send several of them to the same machine; those that are down hold up nobody.
+    let _ = tokio::task::spawn_blocking(|| pipeline::refresh_promising(ASK)).await;
     let mut tasks = JoinSet::new();
     let mut slots: Option<Arc<Semaphore>> = None;
     let requests: Vec<Arc<Request>> = live

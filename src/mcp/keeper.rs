@@ -26,7 +26,7 @@ use super::shell;
 use crate::client::kept::{self, here};
 use crate::client::run::Order;
 use crate::local;
-use crate::paths::Paths;
+use crate::paths::{Paths, now_ms};
 use crate::pipeline;
 use crate::request::Ending;
 
@@ -148,6 +148,7 @@ pub fn main() -> ExitCode {
 struct Keeper {
     task: Task,
     paths: Option<Paths>,
+    started_ms: u64,
     /// Held for as long as the run lives, once it goes on by itself.
     lock: Option<File>,
 }
@@ -165,6 +166,7 @@ async fn keep() -> anyhow::Result<Ending> {
     let timeout = Duration::from_millis(task.timeout_ms);
     let mut keeper = Keeper {
         paths: Paths::from_env().ok(),
+        started_ms: now_ms(),
         task,
         lock: None,
     };
@@ -237,10 +239,14 @@ impl Keeper {
             return;
         }
         let Some(paths) = &self.paths else { return };
-        let Task {
-            id, shown, cwd, log, ..
-        } = &self.task;
-        self.lock = here::keep(paths, id, shown, cwd, log.as_deref()).ok();
+        let own = here::Own {
+            id: &self.task.id,
+            text: &self.task.shown,
+            cwd: &self.task.cwd,
+            log: self.task.log.as_deref(),
+            started_ms: self.started_ms,
+        };
+        self.lock = here::keep(paths, &own).ok();
     }
 
     fn ended(&self, ending: Ending) {

@@ -20,8 +20,9 @@ use crate::{pipeline, status};
 /// How long asking the nodes may take, where what is known of them is old.
 pub const ASK: Duration = Duration::from_secs(3);
 
-/// Runs told of that went on by themselves.
+/// Runs told of that went on by themselves, and for how long those that ended are news.
 const MOST: usize = 20;
+const NEWS_MS: u64 = 24 * 3600 * 1000;
 
 /// Fields of a machine that a caller has a use for.
 const FIELDS: [&str; 19] = [
@@ -110,9 +111,10 @@ pub fn look(home: &Path, runs: &[Arc<Live>], kept: &[(Record, Stands)]) -> anyho
             .as_ref()
             .is_some_and(|w| home.starts_with(w) || w.starts_with(home))
     };
+    let now = now_ms();
     let told = kept
         .iter()
-        .filter(|(r, s)| *s == Stands::Going || here(r))
+        .filter(|(r, s)| *s == Stands::Going || here(r) && r.started_ms + NEWS_MS > now)
         // What this server let go of here it still sees best.
         .filter(|(r, _)| !known.contains(&r.id));
     for (record, state) in told.take(MOST) {

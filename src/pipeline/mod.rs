@@ -37,7 +37,7 @@ use self::judge::{Case, forced_local, judge, learned_key};
 use self::remote::remote;
 pub(crate) use self::script::argv as shell_argv;
 use self::told::tell_history;
-pub use self::verbs::{explain, look_at_local, refresh, refresh_stale, why_here};
+pub use self::verbs::{explain, look_at_local, refresh, refresh_promising, refresh_stale, why_here};
 
 /// How a request ended.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::client::eligible;
 use crate::client::reach;
-use crate::config::Config;
+use crate::config::{Config, NodeConfig};
 use crate::node::link::Install;
 use crate::paths::Paths;
 use crate::plan::Class;
@@ -28,21 +28,21 @@ use super::runtime;
 /// # Errors
 /// When the config can't be read or the table can't be written.
 pub fn refresh(limit: Duration) -> anyhow::Result<()> {
+    refresh_those(limit, |_| true)
+}
+
+/// Asks the nodes whose names are `wanted`.
+fn refresh_those(limit: Duration, wanted: impl Fn(&str) -> bool) -> anyhow::Result<()> {
     let paths = Arc::new(Paths::from_env()?);
     let config = Arc::new(Config::load(&paths)?);
+    let nodes: Vec<NodeConfig> = config.nodes.iter().filter(|n| wanted(&n.name)).cloned().collect();
     let runtime = runtime()?;
-    let links = runtime.block_on(reach::all(
-        &config.nodes,
-        &config,
-        &paths,
-        limit,
-        Install::Quietly,
-    ));
+    let links = runtime.block_on(reach::all(&nodes, &config, &paths, limit, Install::Quietly));
     let now = crate::agent::now_ms();
     Table::update(&paths, |t| {
         t.nodes
             .retain(|name, _| config.nodes.iter().any(|n| n.name == *name));
-        for (node, link) in config.nodes.iter().zip(&links) {
+        for (node, link) in nodes.iter().zip(&links) {
             let state = t.nodes.entry(node.name.clone()).or_default();
             match link {
                 Ok(link) => state.answered(&link.welcome, link.rtt, link.clock(), now),
@@ -74,6 +74,28 @@ pub fn refresh_stale(limit: Duration) -> anyhow::Result<()> {
     if config.nodes.iter().any(|n| is_old(&n.name)) {
         refresh(limit)?;
     }
+    Ok(())
+}
+
+/// Asks, where what is known of them is old, those nodes that answered when they were asked last, or were never asked. The others, which
+/// could take all of `limit` only to fail again, are asked by a process of their own; with nothing else to hope for, all are.
+///
+/// # Errors
+/// As for [`refresh`].
+pub fn refresh_promising(limit: Duration) -> anyhow::Result<()> {
+    let paths = Paths::from_env()?;
+    let config = Config::load(&paths)?;
+    let table = Table::load(&paths).0;
+    let now = crate::agent::now_ms();
+    let promising = |name: &str| table.nodes.get(name).is_none_or(|s| s.breaker.is_none());
+    let is_old = |name: &str| table.nodes.get(name).is_none_or(|s| s.is_stale(now));
+    if !config.nodes.iter().any(|n| promising(&n.name)) {
+        return refresh_stale(limit);
+    }
+    if config.nodes.iter().any(|n| promising(&n.name) && is_old(&n.name)) {
+        refresh_those(limit, |name| promising(name) && is_old(name))?;
+    }
+    crate::table::refresh_if_stale(&paths, &config);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Record, VERSION, dir, sweep, write};
-use crate::paths::{self, Paths, now_ms};
+use crate::paths::{self, Paths};
 
 /// In the place of a node's name.
 pub const HERE: &str = "local";
@@ -17,27 +17,41 @@ fn lock_of(paths: &Paths, id: &str) -> PathBuf {
     dir(paths).join(format!("{id}.lock"))
 }
 
-/// Writes down a run of this process's that goes on by itself from now on. It counts as alive until what this returns is dropped.
+/// A run of this process's, as it is to be written down.
+pub struct Own<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// What it runs.
+    pub text: &'a str,
+    /// Where.
+    pub cwd: &'a Path,
+    /// The file that its output goes to.
+    pub log: Option<&'a Path>,
+    /// When it was started, milliseconds since the epoch.
+    pub started_ms: u64,
+}
+
+/// Writes down a run that goes on by itself from now on. It counts as alive until what this returns is dropped.
 ///
 /// # Errors
 /// Those of the file system.
-pub fn keep(paths: &Paths, id: &str, text: &str, cwd: &Path, log: Option<&Path>) -> anyhow::Result<File> {
-    let mut lock = paths::lock_file(&lock_of(paths, id))?;
+pub fn keep(paths: &Paths, own: &Own<'_>) -> anyhow::Result<File> {
+    let mut lock = paths::lock_file(&lock_of(paths, own.id))?;
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
     write!(lock, "{}", std::process::id())?;
     write(
         paths,
         &Record {
             version: VERSION,
-            id: id.to_owned(),
+            id: own.id.to_owned(),
             node: HERE.to_owned(),
-            workspace: Some(cwd.to_owned()),
-            command: crate::history::redact(vec![text.to_owned()]),
-            started_ms: now_ms(),
+            workspace: Some(own.cwd.to_owned()),
+            command: crate::history::redact(vec![own.text.to_owned()]),
+            started_ms: own.started_ms,
             ending: None,
             // What it changes, it changes here.
             fetched: true,
-            log: log.map(Path::to_owned),
+            log: own.log.map(Path::to_owned),
         },
     )?;
     sweep(paths);
@@ -78,7 +92,14 @@ mod tests {
     fn it_is_known_for_as_long_as_its_keeper_lives() {
         let home = tempfile::tempdir().unwrap();
         let paths = Paths::under(home.path());
-        let lock = keep(&paths, "m1-ab", "make; curl -H 'token: x'", home.path(), None).unwrap();
+        let own = Own {
+            id: "m1-ab",
+            text: "make test",
+            cwd: home.path(),
+            log: None,
+            started_ms: paths::now_ms(),
+        };
+        let lock = keep(&paths, &own).unwrap();
         assert!(is_going(&paths, "m1-ab") && !is_going(&paths, "m1-cd"));
         let record = kept::find(&paths, "ab").unwrap();
         assert_eq!((record.node.as_str(), record.ending), (HERE, None));
