@@ -286,6 +286,9 @@ impl Log {
             self.restart(s);
         }
         s.marked = false;
+        // More was sent since the question, and if the command is held back for the file's size, nothing will be sent that
+        // would ask again.
+        s.ask();
         self.0.changed.notify_all();
     }
 
@@ -476,17 +479,22 @@ impl Log {
         if s.attachment == attachment {
             s.sent = to;
             s.skip = 0;
-            // What is under way is not there yet: a link that breaks now would lose it.
-            let most = if s.detached { KEEP_DETACHED } else { RESTART };
-            if s.sent == s.len && s.len > most && !s.marked {
-                s.marked = true;
-                s.control.push_back(proto::encode(1, &Down::Mark));
-            }
+            s.ask();
         }
     }
 }
 
 impl State {
+    /// Asks the attached stream how much it has, where all is sent and the file has grown enough to start again. What is
+    /// under way is not there yet: a link that breaks now would lose it.
+    fn ask(&mut self) {
+        let most = if self.detached { KEEP_DETACHED } else { RESTART };
+        if self.sent == self.len && self.len > most && !self.marked {
+            self.marked = true;
+            self.control.push_back(proto::encode(1, &Down::Mark));
+        }
+    }
+
     /// The records that come next, as far as they are in memory: at most one block's worth, or a single one.
     fn take_fresh(&mut self) -> Vec<Vec<u8>> {
         while self.fresh.front().is_some_and(|(at, _)| *at < self.sent) {
@@ -598,4 +606,50 @@ pub fn listen(dir: &Path, log: Log) -> io::Result<()> {
 pub fn connect(base: &Path, id: &str) -> anyhow::Result<UnixStream> {
     let path = run_dir(base, id)?.join("s");
     UnixStream::connect(&path).map_err(|e| anyhow::anyhow!("run {id} is not alive on this node: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader that answers the question for what it has only once the command is held back for the size of the file.
+    #[test]
+    fn a_late_answer_does_not_hold_the_command_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (events, _kept) = std::sync::mpsc::channel();
+        let log = Log::new(&dir.path().join("log"), ours, events).unwrap();
+        let all = 4 * RESTART + (8 << 20);
+        let writer = std::thread::spawn({
+            let log = log.clone();
+            move || {
+                let piece = vec![b'y'; 64 << 10];
+                for _ in 0..all >> 16 {
+                    log.append(1, &piece).unwrap();
+                }
+            }
+        });
+        let mut got = 0;
+        let mut late = None;
+        while got < all {
+            let (_, body) = proto::read_packet(&mut &theirs).unwrap().unwrap();
+            match proto::decode::<Down>(&body).unwrap() {
+                Down::Output { data, .. } => got += data.len() as u64,
+                Down::Packed { pieces, .. } => got += pieces.iter().map(|(_, n)| u64::from(*n)).sum::<u64>(),
+                Down::Mark if got < 2 * RESTART => late = Some(got),
+                Down::Mark => answer(&theirs, got),
+                _ => {}
+            }
+            if got >= 2 * RESTART
+                && let Some(had) = late.take()
+            {
+                answer(&theirs, had);
+            }
+        }
+        writer.join().unwrap();
+    }
+
+    fn answer(mut to: &UnixStream, got: u64) {
+        to.write_all(&proto::encode(1, &Up::Got(got))).unwrap();
+    }
 }
