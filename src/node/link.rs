@@ -575,8 +575,12 @@ pub(super) async fn read(stdout: &mut Reading) -> std::io::Result<(u32, Vec<u8>)
     stdout.read_exact(&mut head).await?;
     let (len, run) = proto::split_head(&head);
     proto::check_len(len)?;
-    let mut body = vec![0; len];
-    stdout.read_exact(&mut body).await?;
+    // Much output comes this way: no zeros are written first.
+    let mut body = Vec::with_capacity(len);
+    (&mut *stdout).take(len as u64).read_to_end(&mut body).await?;
+    if body.len() < len {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
     Ok((run, body))
 }
 
