@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Measures what `cx hook` costs: the time of the whole process against that of /bin/true.
 
-usage: tests/bench/hook.py [--cx PATH] [--rounds N] [--instructions] [--keep-reference]
+usage: tests/bench/hook.py [--cx PATH] [--rounds N] [--instructions] [--keep-reference] [--hostile]
 
 Figures of one machine say little; ratios carry over. Measure a static release build (./install.sh). The programs take turns,
 so that noise meets all of them alike, and medians are compared. It exits with 1 where one is past its limit: light 1.5 times
-/bin/true, heavy 2.0 times, and 1,000 nodes in the table 1.2 times the same command with 3.
+/bin/true, heavy 2.0 times, and 1,000 nodes in the table 1.2 times the same command with 3. --hostile times texts made to take long
+instead: 40 ms at most, where one that is 60 KB long takes some for each KB.
 
 --instructions counts instructions under callgrind (valgrind) instead, which a busy machine does not disturb, and compares them with
 those in hook-instructions.json beside this file: more than a tenth above them is a regression, exit status 1. --keep-reference
@@ -34,6 +35,18 @@ CASES = {
 LIMITS = {"light": 1.5, "heavy": 2.0}
 MANY, FEW = 1000, 3
 MANY_LIMIT = 1.2
+# Texts made to take long: brackets and here-documents without an end, words that nest, sizes that nobody means.
+HOSTILE = {
+    f"{unit!r} {times} times, {where} a heavy command": before + unit * times + after
+    for unit, times in [
+        ("(", 60_000), ("[", 60_000), ("{ ", 30_000), ("$(", 30_000), ("${x:-", 2_000), ("\"", 60_000), ("'", 60_000), ("`", 60_000),
+        ("<<E ", 15_000), ("if ", 20_000), ("case x in ", 6_000), ("a=(", 20_000), ("env ", 15_000), ("timeout 1 ", 6_000),
+        ("cx ", 20_000), ("\n", 60_000), ("make test; ", 1 << 20), ("x", 10 << 20), ("c\\x;", 2 << 20),
+    ]
+    for where, before, after in [("before", "", "make test"), ("after", "make test; ", " x")]
+}
+HOSTILE_MS = 40.0
+HOSTILE_ROUNDS = 11
 REFERENCE = pathlib.Path(__file__).with_name("hook-instructions.json")
 TOLERANCE = 1.10
 
@@ -129,12 +142,32 @@ def instructions(cx, world, keep):
     return 1 if worse else 0
 
 
+def hostile(cx, world):
+    """Times the texts of HOSTILE; the exit status."""
+    path = pathlib.Path(world.cwd, "hostile.json")
+    missed = []
+    with open(os.devnull, "wb") as output:
+        light = statistics.median(once([cx, "hook"], world.env, world.cwd, world.requests["light"], output) for _ in range(HOSTILE_ROUNDS))
+        print(f"light: {light:.1f} ms; more than that, at most {HOSTILE_MS:.0f}:")
+        for name, text in HOSTILE.items():
+            path.write_bytes(request(text, world.cwd))
+            took = [once([cx, "hook"], world.env, world.cwd, str(path), output) for _ in range(HOSTILE_ROUNDS)]
+            more = statistics.median(took) - light
+            print(f"{more:8.1f}  {name}")
+            if more > HOSTILE_MS:
+                missed.append(f"{name}: {more:.1f} ms")
+    if missed:
+        print("past the limit: " + "; ".join(missed), file=sys.stderr)
+    return 1 if missed else 0
+
+
 def main():
     parser = argparse.ArgumentParser(description="Measures what `cx hook` costs against /bin/true.")
     parser.add_argument("--cx", default=find_cx(), help="the program to measure")
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--instructions", action="store_true", help="count instructions under callgrind instead of time")
     parser.add_argument("--keep-reference", action="store_true", help="with --instructions: keep the counts as the reference")
+    parser.add_argument("--hostile", action="store_true", help="time texts made to take long")
     options = parser.parse_args()
     if not options.cx:
         sys.exit("there is no cx to measure: run ./install.sh, or name one with --cx PATH")
@@ -145,6 +178,8 @@ def main():
         few = World(top, cx, FEW)
         if options.instructions:
             sys.exit(instructions(cx, few, options.keep_reference))
+        if options.hostile:
+            sys.exit(hostile(cx, few))
         many = World(top, cx, MANY)
         worlds = {name: (few, name) for name in CASES} | {f"{name} {MANY}": (many, name) for name in LIMITS}
         times = {name: [] for name in ["true", *worlds]}
