@@ -30,7 +30,15 @@ pub fn prove(shared: &Shared) -> Result<(PathBuf, PathBuf), String> {
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(mark)
-        .map_err(|_| format!("{} is another one there", root.display()))?;
+        .map_err(|e| match e.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                format!(
+                    "the user there may not read what this one writes in {}",
+                    root.display()
+                )
+            }
+            _ => format!("{} is another one there", root.display()),
+        })?;
     let meta = file.metadata().map_err(|e| e.to_string())?;
     let mut content = Vec::new();
     let read = file.by_ref().take(256).read_to_end(&mut content);
