@@ -36,9 +36,11 @@ def push(w, report, options):
     times = {}
     for rtt, node in w.nodes.items():
         shell = "ssh -F {} -S {}".format(w.ssh_config, w.masters[node])
-        up = ["rsync", "-a", "--delete", "--exclude=/.git/", "-e", shell, f"{peer}/", f"{node}:{there}/"]
+        # Results of one size within one second differ in the parts of it only.
+        rsync = ["rsync", "-a", "--modify-window=-1"]
+        up = [*rsync, "--delete", "--exclude=/.git/", "-e", shell, f"{peer}/", f"{node}:{there}/"]
         run = [*w.ssh(node), f"cd {there} && {command}"]
-        down = ["rsync", "-a", "-e", shell, f"{node}:{there}/result.txt", f"{peer}/"]
+        down = [*rsync, "-e", shell, f"{node}:{there}/result.txt", f"{peer}/"]
         w.run(w.on(node, "sh", "-c", command), root)
         w.run(up, peer)
         ours, theirs = [], []
