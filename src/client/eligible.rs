@@ -138,6 +138,11 @@ pub fn look(
         .iter()
         .filter_map(|d| Some((d.clone(), set_up(d)?.name.clone())))
         .collect();
+    if uses_containers(argv)
+        && let Some(node) = owners::of(paths, &ws.key, &ws.root, Path::new(owners::CONTAINERS))
+    {
+        fit.owner = Some(node);
+    }
     for need in &work.needs {
         let mut version = None;
         if !need.program.contains('/')
@@ -186,6 +191,17 @@ pub fn look(
         }
     }
     fit
+}
+
+/// Whether a command works on images or containers, which only the daemon that has them knows.
+pub fn uses_containers(argv: &[OsString]) -> bool {
+    let name = argv.first().and_then(|p| Path::new(p).file_name());
+    name.and_then(OsStr::to_str).is_some_and(|n| {
+        matches!(
+            n,
+            "docker" | "docker-compose" | "podman" | "podman-compose" | "nerdctl" | "buildah"
+        )
+    })
 }
 
 /// Notes why a command can only run where its tree stands: on a node that shares it, it may.
@@ -384,6 +400,9 @@ pub mod owners {
     use crate::paths::{self, Paths};
 
     type Owners = BTreeMap<String, Owner>;
+
+    /// Stands among the directories for the images and containers of a workspace; no directory in one has this name.
+    pub const CONTAINERS: &str = "//containers";
 
     /// Who made a directory, and which one it was.
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -605,6 +624,20 @@ mod tests {
         assert_eq!(of("make", "crates/a"), "target/debug/*");
         std::fs::write(root.join("Cargo.toml"), "[package]\n").unwrap();
         assert_eq!(of("cargo", "crates/a/src"), "../target/debug/*");
+    }
+
+    #[test]
+    fn containers_have_an_owner_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        let of = |name: &str| owners::of(&paths, "w", dir.path(), Path::new(name));
+        let made = [owners::CONTAINERS.into()];
+        owners::note(&paths, "w", dir.path(), &made, Some("n1"));
+        assert_eq!(of(owners::CONTAINERS).as_deref(), Some("n1"));
+        assert_eq!(of("containers"), None);
+        for (program, uses) in [("docker", true), ("/usr/bin/podman", true), ("dockerd", false)] {
+            assert_eq!(uses_containers(&[program.into(), "ps".into()]), uses, "{program}");
+        }
     }
 
     #[test]

@@ -424,6 +424,9 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         // What every node sets up for itself is nobody's.
         let set_up = case.fit.setup.allowed();
         dirs.retain(|d| !set_up.iter().any(|s| s.makes(&ws.root, &ws.root.join(d))));
+        if eligible::uses_containers(&request.argv) {
+            dirs.push(owners::CONTAINERS.into());
+        }
         owners::note(&case.paths, &ws.key, &ws.root, &dirs, Some(&node.name));
     }
     let mut notes = ran.back.notes;

@@ -183,3 +183,22 @@ fn what_would_leave_the_workspace_stays() {
     let out = p.cx(&["run", "--bogus", "--", "ls"]).exits(2);
     assert!(out.stderr().contains("--bogus"), "{out:?}");
 }
+
+#[test]
+fn containers_leave_by_the_users_word_and_then_follow_the_node_that_built() {
+    let env = TestEnv::with_nodes(&["n1", "n2"]);
+    let p = env.project(WHERE);
+    p.write("bin/docker", "#!/bin/sh\necho $HOME\n");
+    let said = p.cx(&["explain", "docker build ."]).ok().stdout();
+    assert!(said.contains("unknown (rule docker)"), "{said}");
+    let (built, _) = place(&p, &env, &["bin/docker", "build", "."]);
+    assert_ne!(built, "local");
+    for args in [["run", "x"], ["ps", "-a"], ["compose", "up"], ["images", "-q"]] {
+        for _ in 0..2 {
+            let command = [&["bin/docker"][..], &args[..]].concat();
+            assert_eq!(place(&p, &env, &command).0, built, "{args:?}");
+        }
+    }
+    // A push goes out from here.
+    assert_eq!(place(&p, &env, &["bin/docker", "push", "x"]).0, "local");
+}

@@ -1,5 +1,7 @@
 //! Tables of commands and what they are judged to be.
 
+mod agents;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -306,7 +308,10 @@ fn python() {
         heavy pytest | python -m coverage run -m pytest
         heavy pytest | uv run coverage run -m pytest
         heavy pytest | xvfb-run -a pytest
-        heavy pytest | pytest --collect-only
+        light pytest | pytest --collect-only
+        light pytest | pytest --co -q
+        light pytest | pytest --fixtures
+        light pytest | python -m pytest --collect-only -q
         heavy pytest | nice -n 10 pytest
         heavy hatch | hatch run test
         heavy hatch | hatch run dev:test
@@ -401,6 +406,7 @@ fn javascript() {
         heavy jest | npm exec -- jest
         heavy jest | jest --watch=false
         light jest | jest --watch
+        light jest | jest --listTests
         light jest | npx jest --watchAll
         light jest | npx jest --version
         heavy vitest | vitest run
@@ -582,11 +588,14 @@ fn other_languages() {
         heavy bazel | bazelisk test //a:b
         light bazel | bazel run //a
         light bazel | bazel query //...
-        light docker | docker build .
-        light docker | docker ps
-        light docker | docker run -it x bash
-        light docker | docker compose up -d
-        light docker | podman build .
+        unknown docker | docker build .
+        unknown docker | docker ps
+        unknown docker | docker run -it x bash
+        unknown docker | docker compose up -d
+        unknown docker | podman build .
+        light docker | docker push x/y
+        light docker | docker login
+        light docker | docker --version
         heavy swift | swift build -c release
         heavy swift | swift test
         light swift | swift run

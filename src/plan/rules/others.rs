@@ -547,18 +547,28 @@ fn values_go(args: &[Word], flag: &str) -> Vec<String> {
     out
 }
 
+/// Images and containers belong to the machine whose daemon has them. So these commands leave by the user's own word only: a rule
+/// of his, or a `cx` in front; and then they follow one another.
 fn docker(call: &Call) -> Verdict {
-    match operand(call.args, 0, &["-H", "--host", "--context", "--config", "-l"]) {
-        At::Word(_, "build" | "buildx" | "bake") => light(
+    let sub = operand(call.args, 0, &["-H", "--host", "--context", "--config", "-l"])
+        .word()
+        .unwrap_or_default();
+    if matches!(sub, "login" | "logout" | "push" | "context") {
+        return light(
             "docker",
-            "images are built into the local store; a rule of your own can move it",
-        ),
-        At::Word(_, sub) => light(
-            "docker",
-            &format!("`{} {sub}` works on the containers of this machine", call.base),
-        ),
-        _ => light("docker", "it works on the containers of this machine"),
+            &format!(
+                "`{}` acts on other machines with what is kept here",
+                call.says(sub)
+            ),
+        );
     }
+    unknown(
+        "docker",
+        &format!(
+            "`{}` works on the images and containers of this machine, unless `cx` stands in front or a rule of yours moves it",
+            call.says(sub)
+        ),
+    )
 }
 
 fn swift(call: &Call) -> Verdict {

@@ -108,7 +108,15 @@ fn pytest(call: &Call, args: &[Word]) -> Verdict {
     let inner = Call { args, ..*call };
     if has(
         args,
-        &["--fixtures", "--markers", "--fixtures-per-test", "-h", "-V"],
+        &[
+            "--fixtures",
+            "--markers",
+            "--fixtures-per-test",
+            "--collect-only",
+            "--co",
+            "-h",
+            "-V",
+        ],
     ) {
         return light("pytest", "`pytest` only prints here");
     }

@@ -48,7 +48,10 @@ pub(super) fn tool(call: &Call) -> Option<Verdict> {
     Some(match call.base {
         "jest" => Shape {
             files: &["--outputFile"],
-            ..test("jest", &["--watch", "--watchAll", "--init", "--showConfig"])
+            ..test(
+                "jest",
+                &["--watch", "--watchAll", "--init", "--showConfig", "--listTests"],
+            )
         }
         .verdict(call, ""),
         "vitest" => {
