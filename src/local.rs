@@ -1,16 +1,60 @@
 //! Running here: the command takes the place of cx, so that nothing of cx is left to differ.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::report;
-use crate::request::Request;
+use crate::request::{Ending, Request};
 
 /// Replaces this process by the command. Returns only if that fails, with the exit status a shell would show.
 pub fn run(request: &Request) -> i32 {
     exec(&request.argv, Some(&request.cwd))
+}
+
+/// The process that signals to this one are passed on to.
+static CHILD: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn pass_on(signal: i32) {
+    let pid = CHILD.load(Ordering::Relaxed);
+    if pid > 0 {
+        // SAFETY: kill may be called in a signal handler; the child was not waited for as long as its number stands there.
+        unsafe { libc::kill(pid, signal) };
+    }
+}
+
+/// Runs the command beside this process, which waits: for the few of which it matters how they end here. Keys of a terminal reach
+/// both, and only the command heeds them; other signals are passed on.
+pub fn run_and_see(request: &Request) -> Ending {
+    let Some((program, args)) = request.argv.split_first() else {
+        return Ending::Code(0);
+    };
+    let started = Command::new(program).args(args).current_dir(&request.cwd).spawn();
+    let Ok(mut child) = started else {
+        // It says so in the usual way.
+        return Ending::Code(run(request));
+    };
+    CHILD.store(child.id() as i32, Ordering::Relaxed);
+    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
+        let handler = pass_on as extern "C" fn(i32);
+        // SAFETY: the handler only reads an atomic and calls kill.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    }
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: ignoring a signal touches no memory of ours; the child was started before.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    let status = child.wait();
+    CHILD.store(0, Ordering::Relaxed);
+    match status {
+        Ok(status) => match status.signal() {
+            Some(n) => Ending::Signal(n),
+            None => Ending::Code(status.code().unwrap_or(1)),
+        },
+        Err(_) => Ending::Code(1),
+    }
 }
 
 /// The same in another directory than this process's, if one is named.

@@ -42,6 +42,8 @@ const STOPPED: Duration = Duration::from_secs(24 * 3600);
 
 /// What was made ready for a run that does not come within this time is let go.
 const PREPARED: Duration = Duration::from_secs(10);
+/// A run whose caller is gone has ended within this time.
+const ENDING: Duration = Duration::from_secs(6);
 
 /// A client that was told something answers within this time, or is gone.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -76,6 +78,8 @@ struct Supervisor {
     ready: Option<Mirror>,
     /// A signal that ends commands was passed on.
     interrupted: bool,
+    /// Held while the command is being ended because its caller is gone.
+    ending: Option<RunGuard>,
     /// The command stands still, stopped; a caller who went away meanwhile may come back late.
     stopped: bool,
 }
@@ -136,6 +140,7 @@ pub fn supervise() -> anyhow::Result<()> {
         path: OsString::new(),
         ready,
         interrupted: false,
+        ending: None,
         stopped: false,
     };
     let client = supervisor.run.mirror.as_ref().map(|m| m.key.client.clone());
@@ -541,6 +546,7 @@ impl Supervisor {
 
     /// Brings the mirror to what the client has, and registers the run there. With `setup`, more is to be done before the start.
     fn sync(&mut self, mirror: &mut Mirror, spec: &MirrorSpec, setup: bool) -> Result<RunGuard, Stop> {
+        mirror.await_endings(ENDING);
         if let Err(why) = kept::settle_all(&self.base, mirror) {
             return Err(Stop::Refuse(Refusal::Disk(why)));
         }
@@ -697,7 +703,7 @@ impl Supervisor {
             .map(Pty::end_of_input);
         let mut stdin = stdin.map(|file| Stdin::new(file, self.log.clone(), end));
 
-        let ending = self.until_exit(pid, &mut stdin, pty.as_ref(), &closed)?;
+        let ending = self.until_exit(pid, &mut stdin, pty.as_ref(), &closed, held.mirror.as_ref())?;
         if self.interrupted {
             // A command that its caller ended leaves nothing behind; one that ended by itself may.
             child::end_all(Some(pid));
@@ -730,6 +736,7 @@ impl Supervisor {
         stdin: &mut Option<Stdin>,
         pty: Option<&Pty>,
         closed: &AtomicU8,
+        mirror: Option<&Mirror>,
     ) -> Result<Ending, Stop> {
         let grace = Duration::from_secs(u64::from(self.run.link_grace));
         loop {
@@ -769,6 +776,7 @@ impl Supervisor {
                 }
                 Ok(Event::Up(Up::Cancel)) => child::end_all(Some(pid)),
                 Ok(Event::Up(Up::Gone)) if !self.run.detached => {
+                    self.ending = mirror.and_then(|m| m.ending().ok());
                     child::end_all(Some(pid));
                     return Err(Stop::Quit);
                 }
@@ -777,6 +785,7 @@ impl Supervisor {
             }
             let grace = if self.stopped { grace.max(STOPPED) } else { grace };
             if !self.run.detached && self.log.lost_since().is_some_and(|t| t.elapsed() > grace) {
+                self.ending = mirror.and_then(|m| m.ending().ok());
                 child::end_all(Some(pid));
                 return Err(Stop::Quit);
             }

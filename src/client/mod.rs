@@ -3,6 +3,7 @@
 pub mod cross;
 pub mod differs;
 pub mod eligible;
+pub mod fails_there;
 pub mod forward;
 pub mod kept;
 pub mod named;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use crate::client::eligible::{self, Fit};
+use crate::client::fails_there;
 use crate::client::tree;
 use crate::config::{Config, NodeConfig};
 use crate::inflight::Inflight;
@@ -101,6 +102,10 @@ pub(super) fn decide(
     fit: &Fit,
     ws: Option<&Workspace>,
 ) -> Route {
+    let fails_there = || {
+        let key = learned_key(request, ws).filter(|_| !request.demands.is_pinned())?;
+        fails_there::stays(paths, &ws?.key, key)
+    };
     let now = crate::agent::now_ms();
     let names: Vec<&str> = config.nodes.iter().map(|n| n.name.as_str()).collect();
     let in_flight = Inflight::count(paths, &names);
@@ -138,7 +143,7 @@ pub(super) fn decide(
         busy_cpu: config.policy.busy_cpu,
         allow_overload: config.policy.allow_overload,
         off: forced_local(request, paths),
-        must_be_local: fit.must_be_local.clone(),
+        must_be_local: fit.must_be_local.clone().or_else(fails_there),
         owner: fit.owner.clone(),
         local: local_view(paths, table),
         nodes,

@@ -11,12 +11,13 @@ use crate::client::reach;
 use crate::client::run::{self, Again, Caller, Job, Ran, RunError, Terms, Way};
 use crate::client::stdio::Input;
 use crate::client::tree::{self, Tree};
-use crate::client::{differs, forward, shared};
+use crate::client::{differs, fails_there, forward, shared};
 use crate::config::{NodeConfig, WhenFull};
 use crate::inflight::Inflight;
 use crate::learned;
 use crate::plan::Class;
 use crate::plan::learned::trips;
+use crate::plan::manifest::generation;
 use crate::plan::route::Route;
 use crate::progress::Step;
 use crate::report::{self, DETACHED, LOST, NO_NODE, Told};
@@ -481,6 +482,12 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         }
         let shape = differs::shape(&case.verdict.rule, &request.argv);
         differs::note(&case.paths, &ws.key, &node.name, &shape);
+    }
+    if let (Some(key), Some(ws), Some(tree)) = (learned_key(request, case.ws.as_ref()), &case.ws, &job.tree)
+        && let Ending::Code(code) = ran.exit.ending
+    {
+        let at = generation(&tree.scan.manifest);
+        fails_there::ran_there(&case.paths, &ws.key, key, &node.name, &at, code == 0);
     }
     let run_time = Duration::from_millis(ran.exit.ran_ms);
     let outcome = Outcome {

@@ -95,3 +95,37 @@ fn a_watched_command_notices_nothing() {
     p.cx(&["run", "--local", "-q", "--", "make", "test"]).exits(137);
     lines(&env, |lines| lines.len() == 2);
 }
+
+#[test]
+fn what_failed_there_and_passes_here_stays_here_for_a_while() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("Makefile", "test:\n\ttest -z \"$$TEST_NODE\"\n")]);
+    p.cx(&["make", "test"]).exits(2).says("n1");
+    let local = ["run", "--local", "--", "make", "test"];
+    let out = p.cx(&local).ok();
+    assert_eq!(out.stdout(), "test -z \"$TEST_NODE\"\n");
+    let reason = "it failed on n1 and passed here on the same tree";
+    let out = p.cx(&["make", "test"]).ok();
+    assert!(out.line().contains(&format!("local: {reason}")), "{out:?}");
+    let explained = || p.cx(&["explain", "make test"]).ok().stdout();
+    assert!(explained().contains(reason));
+    // Named, it is tried again, and then it is no case for this machine any more.
+    p.cx(&["run", "--on", "n1", "--", "make", "test"]).exits(2);
+    assert!(!explained().contains(reason));
+    p.cx(&local).ok();
+    assert!(explained().contains(reason));
+    p.write("Makefile", "test:\n\ttrue\n");
+    p.cx(&["run", "--on", "n1", "--", "make", "test"]).ok();
+    assert!(!explained().contains(reason));
+    // A command that is seen to its end here is ended as ever.
+    p.write(
+        "Makefile",
+        "test:\n\ttest -z \"$$TEST_NODE\" && touch ../ready && exec sleep 3000\n",
+    );
+    p.cx(&["run", "--on", "n1", "--", "make", "test"]).exits(2);
+    let running = p.start_cx(&local);
+    let running = running.until_exists(&p.dir.join("../ready"));
+    running.signal("-TERM");
+    let status = running.wait().status();
+    assert!(status == 143 || status == 2, "{status}");
+}

@@ -24,6 +24,7 @@ mod hold;
 mod hook;
 mod hostile;
 mod install;
+mod kills;
 mod learned;
 mod mcp;
 mod mcp_doors;

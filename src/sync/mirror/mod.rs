@@ -9,6 +9,7 @@
 //!                               meta/lock     held while applying and collecting
 //!                               meta/users    held, shared, by every run
 //!                               meta/setup/   marks of the set-up steps that were done
+//!                               meta/ending   held, shared, by runs that are being ended because their caller is gone
 //!                               meta/owed/ID  a run whose changes could not be collected (a full disk)
 //!                               meta/standing where the tree stands instead, if not here
 //!                               meta/rules    ignore rules from outside the tree, as of the last check
@@ -28,7 +29,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -207,6 +208,27 @@ impl Mirror {
     /// Something may have changed the tree without being noticed.
     pub fn look_at_all(&mut self) {
         self.watched = None;
+    }
+
+    /// Tells that a run is being ended whose caller is gone, for as long as the guard lives: what it left half made is nobody's.
+    ///
+    /// # Errors
+    /// Those of opening the lock file.
+    pub fn ending(&self) -> io::Result<RunGuard> {
+        let file = open_lock(&self.meta.join("ending"))?;
+        file.lock_shared()?;
+        Ok(RunGuard(file))
+    }
+
+    /// Waits until runs that are being ended have ended, but not for longer than `limit`.
+    pub fn await_endings(&self, limit: Duration) {
+        let begun = Instant::now();
+        let Ok(file) = open_lock(&self.meta.join("ending")) else {
+            return;
+        };
+        while file.try_lock().is_err() && begun.elapsed() < limit {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Whether no run uses the mirror.
