@@ -146,7 +146,8 @@ impl Mirror {
         mirror.watch();
         let lock = mirror.locked().ok()?;
         mirror.refresh().ok()?;
-        if !mirror.is_idle().ok()? {
+        // What is still to be collected must not be taken for known.
+        if !mirror.is_idle().ok()? || !mirror.owed().is_empty() {
             return None;
         }
         mirror.mend(&back).ok()?;
