@@ -42,6 +42,7 @@ const STOPPED: Duration = Duration::from_secs(24 * 3600);
 
 /// What was made ready for a run that does not come within this time is let go.
 const PREPARED: Duration = Duration::from_secs(10);
+
 /// A run whose caller is gone has ended within this time.
 const ENDING: Duration = Duration::from_secs(6);
 
