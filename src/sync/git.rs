@@ -306,11 +306,14 @@ pub(crate) fn git_with_input(root: &Path, args: &[&str], input: &[u8]) -> Option
     let mut child = command.spawn().ok()?;
     let mut stdin = child.stdin.take()?;
     let output = std::thread::scope(|scope| {
-        scope.spawn(move || {
+        let write = move || {
             // A git that ends early closes its end; its status tells.
             let _ = stdin.write_all(input);
-        });
-        child.wait_with_output()
+        };
+        // Where there is no thread to be had, the closure is dropped with the pipe: git sees an input without the rest.
+        let writer = std::thread::Builder::new().spawn_scoped(scope, write);
+        let output = child.wait_with_output();
+        writer.and(output)
     })
     .ok()?;
     output.status.success().then_some(output.stdout)

@@ -79,7 +79,7 @@ impl Rule {
         if line.is_empty() {
             return None;
         }
-        let is_wild = |s: &[u8]| s.iter().any(|b| matches!(b, b'*' | b'?' | b'[' | b'\\'));
+        let is_wild = |s: &[u8]| literal(s) < s.len();
         let (shape, pattern) = match line {
             l if !is_wild(l) => (Shape::Literal, l),
             [b'*', rest @ ..] if !whole && !is_wild(rest) => (Shape::Suffix, rest),
@@ -102,9 +102,22 @@ impl Rule {
         match self.shape {
             Shape::Literal => text == self.pattern,
             Shape::Suffix => text.ends_with(&self.pattern),
+            // git compares what stands before the first wildcard apart: a `**` right after it, in the middle of a name, then
+            // counts as one at the beginning, so that `/a**` matches all below `a` too (match_pathname in git's dir.c).
+            Shape::Wild if self.whole => {
+                let (literal, pattern) = self.pattern.split_at(literal(&self.pattern));
+                text.strip_prefix(literal)
+                    .is_some_and(|rest| wild::matches(pattern, rest))
+            }
             Shape::Wild => wild::matches(&self.pattern, text),
         }
     }
+}
+
+/// Bytes before the first that is not simply itself.
+fn literal(pattern: &[u8]) -> usize {
+    let special = |b: &u8| matches!(b, b'*' | b'?' | b'[' | b'\\');
+    pattern.iter().position(special).unwrap_or(pattern.len())
 }
 
 fn ends_escaped(s: &[u8]) -> bool {

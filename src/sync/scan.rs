@@ -481,7 +481,9 @@ pub(crate) fn hash_all(tree: &Beneath, paths: &[RelPath], threads: usize) -> Vec
     // A thread costs more than a few small files.
     let helpers = if paths.len() < 16 { 0 } else { threads - 1 };
     let mut all = std::thread::scope(|scope| {
-        let others: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+        // No thread is to be had where a limit is reached, and in a process that is just ending.
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (0..helpers).filter_map(start).collect();
         let mut all = work();
         for o in others {
             all.extend(o.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));

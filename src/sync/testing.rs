@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::plan::manifest::{Generation, RelPath};
@@ -212,6 +213,9 @@ pub(crate) fn odd_name(bytes: &[u8]) -> PathBuf {
 
 /// Runs git in a test's own world.
 pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
+    // A second later each time: of commits that are equally old, git itself counts some twice.
+    static CLOCK: AtomicU64 = AtomicU64::new(1_700_000_000);
+    let date = format!("@{} +0000", CLOCK.fetch_add(1, Ordering::Relaxed));
     let output = std::process::Command::new("git")
         .args([
             "-c",
@@ -225,6 +229,8 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
         .current_dir(dir)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_SYSTEM", "/dev/null")
+        .env("GIT_COMMITTER_DATE", &date)
+        .env("GIT_AUTHOR_DATE", &date)
         .env_remove("GIT_DIR")
         .env_remove("GIT_INDEX_FILE")
         .output()

@@ -159,9 +159,13 @@ pub(crate) fn walk(tree: &Beneath, options: &WalkOptions<'_>) -> io::Result<Walk
         options,
     };
     let mut walked = std::thread::scope(|scope| {
-        let helpers: Vec<_> = (1..options.threads)
-            .map(|_| scope.spawn(|| work(&shared)))
-            .collect();
+        // No thread is to be had where a limit is reached, and in a process that is just ending: fewer do it then.
+        let start = |_| {
+            std::thread::Builder::new()
+                .spawn_scoped(scope, || work(&shared))
+                .ok()
+        };
+        let helpers: Vec<_> = (1..options.threads).filter_map(start).collect();
         let mut all = work(&shared);
         for h in helpers {
             let more = h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -13,8 +13,7 @@ pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     loop {
         if at_start && let Some(rest) = strip_double_star(p) {
             if rest.is_empty() {
-                // `a/**` matches all below, not `a` itself.
-                return !t.is_empty();
+                return true;
             }
             any_dirs = Some((rest, t));
             p = rest;
@@ -68,9 +67,12 @@ pub(crate) fn braces(pattern: &str) -> Vec<String> {
     done
 }
 
-/// What follows a leading `**/`, or nothing where the pattern is just `**`.
+/// What follows a leading `**/`, or nothing where the pattern is just `**`. More stars mean the same.
 fn strip_double_star(p: &[u8]) -> Option<&[u8]> {
-    let rest = p.strip_prefix(b"**")?;
+    let mut rest = p.strip_prefix(b"**")?;
+    while let [b'*', more @ ..] = rest {
+        rest = more;
+    }
     match rest {
         [] => Some(rest),
         [b'/', rest @ ..] => Some(rest),
@@ -218,6 +220,8 @@ mod tests {
             ("\\*", "a", false),
             ("*a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
             ("**", "a/b", true),
+            ("***", "a/b", true),
+            ("a/***/b", "a/x/y/b", true),
             ("*", "", true),
         ] {
             assert_eq!(

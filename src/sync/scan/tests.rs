@@ -366,6 +366,72 @@ fn git_says(root: &Path) -> Vec<String> {
     files
 }
 
+/// The files that go by these rules at the top and in `a`: as cx and as git sees it.
+fn ours_and_gits(top: &[String], sub: &[String], paths: &[String]) -> (Vec<String>, Vec<String>) {
+    let p = repository();
+    p.write(".gitignore", &top.join("\n"));
+    for path in paths {
+        // A path may need a directory where another put a file.
+        let at = p.here().join(path);
+        if fs::create_dir_all(at.parent().unwrap()).is_ok() {
+            let _ = fs::write(at, "");
+        }
+    }
+    if p.here().join("a").is_dir() {
+        p.write("a/.gitignore", &sub.join("\n"));
+    }
+    let options = ScanOptions {
+        ignored_limit: 0,
+        ..ScanOptions::default()
+    };
+    // Empty files fit under any limit: take what is ignored out again.
+    let scan = scan(&p.here(), true, &options).unwrap();
+    let tree = Beneath::open(&p.here()).unwrap();
+    let walked = walk(
+        &tree,
+        &WalkOptions {
+            extra_ignore: &scan.extra_ignore,
+            also_caches: &[],
+            unit_bytes: 0,
+            unit_files: 0,
+            threads: 1,
+            watch: None,
+        },
+    )
+    .unwrap();
+    let plain = |f: &Found| f.class == Class::Plain && f.stat.is_file();
+    let ours = walked
+        .found
+        .into_iter()
+        .filter(plain)
+        .map(|f| String::from_utf8(f.path.into()).unwrap())
+        .collect();
+    (ours, git_says(&p.here()))
+}
+
+#[test]
+fn stars_after_a_beginning_mean_what_git_makes_of_them() {
+    let paths = ["a", "ab", "abc/b", "b/a", "c/a/b", "c/ax", "c/x", "x/y/z"].map(String::from);
+    for top in [
+        &["a", "!/a**"][..],
+        &["/a**"],
+        &["*", "!/c/a**/", "!/c/a**/b"],
+        &["*", "!/***"],
+        &["x/***/z"],
+        &["/c/***"],
+        &["c/a**x"],
+    ] {
+        let top: Vec<String> = top.iter().map(|s| (*s).to_owned()).collect();
+        for paths in [
+            paths.to_vec(),
+            vec!["a/a".into(), "a/b/a".into(), "a/ab/x".into()],
+        ] {
+            let (ours, gits) = ours_and_gits(&top, &[], &paths);
+            assert_eq!(ours, gits, "{top:?}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -375,28 +441,7 @@ proptest! {
         sub in prop::collection::vec("!?/?(a|b|x|\\*|\\*\\.c|b/x)/?", 0..4),
         paths in prop::collection::btree_set("([abx]/){0,3}([abx]{1,2}|[ab]\\.c)", 1..25),
     ) {
-        let p = repository();
-        p.write(".gitignore", &top.join("\n"));
-        for path in paths {
-            // A path may need a directory where another put a file.
-            let at = p.here().join(path);
-            if fs::create_dir_all(at.parent().unwrap()).is_ok() {
-                let _ = fs::write(at, "");
-            }
-        }
-        if p.here().join("a").is_dir() {
-            p.write("a/.gitignore", &sub.join("\n"));
-        }
-        let options = ScanOptions { ignored_limit: 0, ..ScanOptions::default() };
-        // Empty files fit under any limit: take what is ignored out again.
-        let scan = scan(&p.here(), true, &options).unwrap();
-        let tree = Beneath::open(&p.here()).unwrap();
-        let walked = walk(&tree, &WalkOptions {
-            extra_ignore: &scan.extra_ignore, also_caches: &[], unit_bytes: 0, unit_files: 0, threads: 1, watch: None,
-        }).unwrap();
-        let plain = |f: &Found| f.class == Class::Plain && f.stat.is_file();
-        let ours: Vec<String> =
-            walked.found.into_iter().filter(plain).map(|f| String::from_utf8(f.path.into()).unwrap()).collect();
-        prop_assert_eq!(ours, git_says(&p.here()), "{:?} {:?}", top, sub);
+        let (ours, gits) = ours_and_gits(&top, &sub, &paths.into_iter().collect::<Vec<_>>());
+        prop_assert_eq!(ours, gits, "{:?} {:?}", top, sub);
     }
 }
