@@ -1,7 +1,7 @@
 //! Running here: the command takes the place of cx, so that nothing of cx is left to differ.
 
 use std::ffi::OsString;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -49,10 +49,7 @@ pub fn run_and_see(request: &Request) -> Ending {
     let status = child.wait();
     CHILD.store(0, Ordering::Relaxed);
     match status {
-        Ok(status) => match status.signal() {
-            Some(n) => Ending::Signal(n),
-            None => Ending::Code(status.code().unwrap_or(1)),
-        },
+        Ok(status) => status.into(),
         Err(_) => Ending::Code(1),
     }
 }

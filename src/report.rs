@@ -74,11 +74,7 @@ pub fn summary(o: &Outcome) -> String {
     let mut parts = vec![o.place.clone()];
     parts.push(format!("sync {} {}", files(o.sent.0), seconds(o.sync_time)));
     parts.push(format!("ran {}", seconds(o.run_time)));
-    parts.push(match o.ending {
-        Some(crate::request::Ending::Code(c)) => format!("exit {c}"),
-        Some(crate::request::Ending::Signal(n)) => format!("signal {n}"),
-        None => o.reason.clone(),
-    });
+    parts.push(o.ending.map_or_else(|| o.reason.clone(), |e| e.to_string()));
     if o.back.0 > 0 {
         parts.push(format!("{} back", files(o.back.0)));
     }

@@ -1,7 +1,10 @@
 //! What comes in at every door and what goes out again: [`Request`] and [`Outcome`].
 
 use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::proto::Load;
@@ -97,6 +100,26 @@ impl Ending {
         match self {
             Ending::Code(c) => c,
             Ending::Signal(n) => 128 + n,
+        }
+    }
+}
+
+impl From<ExitStatus> for Ending {
+    /// Of a process of this machine that has ended, not stopped.
+    fn from(status: ExitStatus) -> Ending {
+        match status.signal() {
+            Some(n) => Ending::Signal(n),
+            None => Ending::Code(status.code().unwrap_or(1)),
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    /// `exit 3`, `signal 9`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::Code(c) => write!(f, "exit {c}"),
+            Ending::Signal(n) => write!(f, "signal {n}"),
         }
     }
 }

@@ -79,9 +79,8 @@ pub fn list(as_json: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
 fn word(r: &Record, state: &State) -> String {
     match state {
         State::Going => "running".into(),
-        State::Ended(Ending::Code(c)) if r.fetched => format!("exit {c}"),
-        State::Ended(Ending::Code(c)) => format!("exit {c} *"),
-        State::Ended(Ending::Signal(n)) => format!("signal {n}"),
+        State::Ended(Ending::Code(c)) if !r.fetched => format!("exit {c} *"),
+        State::Ended(ending) => ending.to_string(),
         State::Unknown(_) => "unknown".into(),
     }
 }

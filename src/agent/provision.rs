@@ -13,7 +13,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -25,6 +25,7 @@ use super::{admit, child};
 use crate::paths::{self, now_ms};
 use crate::plan::manifest::RelPath;
 use crate::proto::{Down, Refusal, SetupStep, Up};
+use crate::request::Ending;
 
 /// A step that failed is not tried again by itself before this time has passed.
 const FAILED: Duration = Duration::from_secs(600);
@@ -120,7 +121,7 @@ impl Room<'_> {
             any = true;
             let _ = fs::remove_file(self.mark(step));
             let (ended, tail) = self.run(step, &lock, events, say)?;
-            if ended == "exit 0" {
+            if ended == Ending::Code(0) {
                 let note = format!("{}\n{}\n", now_ms(), step.name);
                 paths::write_atomic(&self.mark(step), note.as_bytes(), 0o600)?;
                 let _ = fs::remove_file(self.failed(step));
@@ -175,7 +176,7 @@ impl Room<'_> {
         lock: &File,
         events: &Receiver<Event>,
         say: &dyn Fn(Down),
-    ) -> Result<(String, String), Stopped> {
+    ) -> Result<(Ending, String), Stopped> {
         let lacks = |what: String| Err(Stopped::Refuse(Refusal::Lacks(what)));
         let dir = match step.dir.as_slice() {
             [] => self.root.to_owned(),
@@ -229,12 +230,7 @@ impl Room<'_> {
         while let Ok(Some(rest)) = lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
             push(&mut tail, &rest);
         }
-        let how = match (ended.code(), ended.signal()) {
-            (Some(code), _) => format!("exit {code}"),
-            (None, Some(n)) => format!("signal {n}"),
-            _ => "no status".into(),
-        };
-        Ok((how, tail))
+        Ok((ended.into(), tail))
     }
 }
 

@@ -5,7 +5,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -14,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use super::processes;
 use super::sample::Sample;
 use super::sshd::{self, Sshd};
+use crate::request::Ending;
 
 /// The demo's node is this very machine, and right after a build it may well be busy.
 const POLICY: &str = "[policy]\nallow_overload = true\n";
@@ -235,9 +235,7 @@ impl Stage {
         let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
         Ok(Shown {
             text,
-            status: status
-                .code()
-                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            status: Ending::from(status).shell_status(),
         })
     }
 

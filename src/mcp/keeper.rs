@@ -92,16 +92,8 @@ pub async fn run(
             }
         }
         if let Some(status) = ended.filter(|_| !open) {
-            return Ok(ending(status));
+            return Ok(status.into());
         }
-    }
-}
-
-fn ending(status: std::process::ExitStatus) -> Ending {
-    use std::os::unix::process::ExitStatusExt;
-    match status.signal() {
-        Some(n) => Ending::Signal(n),
-        None => Ending::Code(status.code().unwrap_or(0)),
     }
 }
 

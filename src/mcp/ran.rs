@@ -117,8 +117,7 @@ impl Ran {
         let took = text::seconds(self.took);
         let place = &self.place;
         let mut line = match &self.state {
-            State::Ended(Ending::Code(c)) => format!("[{place} exit {c} {took}]"),
-            State::Ended(Ending::Signal(n)) => format!("[{place} signal {n} {took}]"),
+            State::Ended(ending) => format!("[{place} {ending} {took}]"),
             State::TimedOut(_) => format!("[{place} timed out {took}]"),
             State::Cancelled => format!("[{place} cancelled {took}]"),
             State::Detached => format!("[{place} running {took}]"),

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -139,10 +139,7 @@ pub async fn run(
             () = tokio::time::sleep_until(stray_at) => open = false,
         }
         if let Some(status) = ended.filter(|_| !open && guard.0.is_none()) {
-            return Ok(match status.signal() {
-                Some(n) => Ending::Signal(n),
-                None => Ending::Code(status.code().unwrap_or(0)),
-            });
+            return Ok(status.into());
         }
     }
 }

@@ -141,8 +141,13 @@ fn detached(record: &Record, state: &Stands) -> (String, Value) {
             let took = Duration::from_millis(now_ms().saturating_sub(record.started_ms));
             ("running", None, format!("running {}", text::seconds(took)))
         }
-        Stands::Ended(Ending::Code(c)) => ("exited", Some(*c), format!("exit {c}")),
-        Stands::Ended(Ending::Signal(n)) => ("signaled", Some(128 + n), format!("signal {n}")),
+        Stands::Ended(ending) => {
+            let word = match ending {
+                Ending::Code(_) => "exited",
+                Ending::Signal(_) => "signaled",
+            };
+            (word, Some(ending.shell_status()), ending.to_string())
+        }
         Stands::Unknown(why) => ("unknown", None, format!("unknown: {}", printable(why, 200))),
     };
     // A text that ran in one shell stands last.
