@@ -3,13 +3,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::cross;
 use super::named;
 use super::shared;
 use crate::config::Config;
-use crate::paths::Paths;
+use crate::paths::{Paths, normal};
 use crate::plan::rules;
 use crate::plan::shell::Word;
 use crate::plan::{Brings, Workload};
@@ -291,21 +291,6 @@ fn leaves_path(text: &str, cwd: &Path, roots: &[PathBuf]) -> Option<String> {
     // What does not exist may be about to be made there. An absolute path without a directory to be made in is none.
     let tied = !text.starts_with('/') || full.exists() || full.parent().is_some_and(Path::exists);
     tied.then(|| format!("{} lies outside the workspace", shown()))
-}
-
-/// Resolves `.` and `..` in the text of a path alone.
-fn normal(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for c in path.components() {
-        match c {
-            Component::ParentDir => {
-                out.pop();
-            }
-            Component::CurDir => {}
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 /// Why a tool from an activated environment outside the workspace can't be had elsewhere.

@@ -9,8 +9,9 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
+use crate::paths::normal;
 use crate::plan::manifest::RelPath;
 
 /// More words than this are not looked at, nor more entries of a program's directory.
@@ -94,17 +95,7 @@ pub fn programs_in(dir: &Path) -> Vec<OsString> {
 
 /// A path relative to the root, by its text alone; none outside, and none for the root itself.
 fn below(path: &Path, root: &Path) -> Option<RelPath> {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => {
-                plain.pop();
-            }
-            Component::CurDir => {}
-            other => plain.push(other),
-        }
-    }
-    RelPath::new(plain.strip_prefix(root).ok()?.as_os_str().as_bytes())
+    RelPath::new(normal(path).strip_prefix(root).ok()?.as_os_str().as_bytes())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::client::tree::{self, Tree};
 use crate::config::{Config, NodeConfig};
 use crate::node::Link;
 use crate::node::link::Install;
-use crate::paths::Paths;
+use crate::paths::{Paths, normal};
 use crate::plan::classify::{self, Context};
 use crate::plan::manifest::RelPath;
 use crate::plan::shell::Word;
@@ -284,16 +284,7 @@ pub fn pull(wanted: &[PathBuf], on: Option<&str>, out: &mut dyn Write) -> anyhow
 
 /// A path as typed, from the top of the workspace.
 fn relative(path: &Path, cwd: &Path, root: &Path) -> anyhow::Result<RelPath> {
-    let mut full = PathBuf::new();
-    for part in cwd.join(path).components() {
-        match part {
-            Component::ParentDir => {
-                full.pop();
-            }
-            Component::CurDir => {}
-            other => full.push(other),
-        }
-    }
+    let full = normal(&cwd.join(path));
     let inside = full.strip_prefix(root).ok().map(|p| p.as_os_str().as_bytes());
     inside
         .and_then(RelPath::new)

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use steps::Steps;
 pub use text::Rewriter;
 
+use crate::paths::normal;
 use crate::proto::{MirrorSpec, PathMode, PathsWish};
 use crate::sync::Mirror;
 
@@ -231,16 +232,7 @@ impl Place {
 
     /// Where a path really lies that leads out of the tree into one beside it: `dir/../../lib/x`.
     pub fn beside(&self, path: &Path) -> Option<PathBuf> {
-        let mut seen = PathBuf::new();
-        for part in self.shown(path).components() {
-            match part {
-                Component::ParentDir => {
-                    seen.pop();
-                }
-                Component::CurDir => {}
-                other => seen.push(other),
-            }
-        }
+        let seen = normal(&self.shown(path));
         self.beside.iter().find_map(|(real, at)| {
             let rest = seen.strip_prefix(at).ok()?;
             Some(below(real, rest))
@@ -267,30 +259,22 @@ impl Place {
 
     /// What mends the paths in the command's output, where that is needed.
     pub fn rewriter(&self) -> Option<Rewriter> {
-        let bytes = |p: &Path| p.as_os_str().as_bytes().to_vec();
-        let needed = self.mode == PathMode::Rewrite && self.want.is_absolute();
+        if self.mode != PathMode::Rewrite || !self.want.is_absolute() {
+            return None;
+        }
         let resolved = self.real.canonicalize().unwrap_or_else(|_| self.real.clone());
-        let own = || {
-            [
-                (self.real.clone(), self.want.clone()),
-                (resolved, self.want.clone()),
-            ]
-        };
-        let beside = || {
-            let link = |at: &Path| Some(self.real.parent()?.join(at.file_name()?));
-            self.beside.iter().flat_map(move |(real, at)| {
-                let links = link(at).map(|l| (l, at.clone()));
-                [Some((real.clone(), at.clone())), links].into_iter().flatten()
-            })
-        };
-        needed.then(|| {
-            Rewriter::new(
-                own()
-                    .into_iter()
-                    .chain(beside())
-                    .map(|(a, b)| (bytes(&a), bytes(&b))),
-            )
-        })
+        let mut pairs = vec![(self.real.clone(), &self.want), (resolved, &self.want)];
+        for (real, at) in &self.beside {
+            pairs.push((real.clone(), at));
+            // The link through which `../NAME` leads there.
+            if let (Some(above), Some(name)) = (self.real.parent(), at.file_name()) {
+                pairs.push((above.join(name), at));
+            }
+        }
+        let bytes = |p: &Path| p.as_os_str().as_bytes().to_vec();
+        Some(Rewriter::new(
+            pairs.iter().map(|(real, at)| (bytes(real), bytes(at))),
+        ))
     }
 }
 
