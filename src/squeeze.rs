@@ -4,12 +4,13 @@
 //! each end, or a slow network. Logs, like source, shrink to a fraction at a small part of that cost. What is said in
 //! small pieces goes as it is, and so does what does not shrink.
 
+use std::borrow::Cow;
 use std::io;
 
 use lz4_flex::block;
 
 /// Fewer bytes than this go as they are.
-pub const LEAST: usize = 16 << 10;
+const LEAST: usize = 16 << 10;
 
 /// As many bytes make one block at most.
 pub const MOST: usize = 256 << 10;
@@ -25,22 +26,27 @@ pub struct Squeezer {
 }
 
 impl Squeezer {
-    /// The block of `data`; `None` where that is not worth it.
-    pub fn squeeze(&mut self, data: &[u8]) -> Option<Vec<u8>> {
-        if data.len() < LEAST || data.len() > MOST {
+    /// The block of all `parts`, one behind the other; `None` where that is not worth it.
+    pub fn squeeze(&mut self, parts: &[&[u8]]) -> Option<Vec<u8>> {
+        let len: usize = parts.iter().map(|p| p.len()).sum();
+        if !(LEAST..=MOST).contains(&len) {
             return None;
         }
         if self.pause > 0 {
             self.pause -= 1;
             return None;
         }
-        let mut out = vec![0; block::get_maximum_output_size(data.len())];
-        let len = block::compress_into(data, &mut out).ok()?;
-        if len > data.len() / 8 * 7 {
+        let data = match parts {
+            [one] => Cow::Borrowed(*one),
+            _ => Cow::Owned(parts.concat()),
+        };
+        let mut out = vec![0; block::get_maximum_output_size(len)];
+        let squeezed = block::compress_into(&data, &mut out).ok()?;
+        if squeezed > len / 8 * 7 {
             self.pause = PAUSE;
             return None;
         }
-        out.truncate(len);
+        out.truncate(squeezed);
         Some(out)
     }
 }
@@ -71,7 +77,7 @@ mod tests {
     fn what_shrinks_comes_back_whole_and_what_does_not_is_left_alone() {
         let text = b"test result: ok. 12 passed; 0 failed\n".repeat(2000);
         let mut squeezer = Squeezer::default();
-        let block = squeezer.squeeze(&text).unwrap();
+        let block = squeezer.squeeze(&[&text]).unwrap();
         assert!(block.len() < text.len() / 10);
         let pieces = [(1, 1000), (2, text.len() as u32 - 1000)];
         assert_eq!(unfold(&pieces, &block).unwrap(), text);
@@ -83,17 +89,17 @@ mod tests {
         })
         .take(LEAST)
         .collect();
-        assert!(squeezer.squeeze(&noise).is_none());
+        assert!(squeezer.squeeze(&[&noise]).is_none());
         // The next ones are not even tried, for a while.
-        let until = (0..100).position(|_| squeezer.squeeze(&text).is_some());
+        let until = (0..100).position(|_| squeezer.squeeze(&[&text]).is_some());
         assert_eq!(until, Some(PAUSE as usize));
-        assert!(squeezer.squeeze(&text[..LEAST - 1]).is_none());
+        assert!(squeezer.squeeze(&[&text[..LEAST - 1]]).is_none());
     }
 
     #[test]
     fn a_block_that_lies_is_refused() {
         let text = vec![b'x'; LEAST];
-        let block = Squeezer::default().squeeze(&text).unwrap();
+        let block = Squeezer::default().squeeze(&[&text]).unwrap();
         let len = text.len() as u32;
         assert_eq!(unfold(&[(1, len)], &block).unwrap(), text);
         for pieces in [&[(1, len - 1)][..], &[(1, len), (2, 1)], &[(1, u32::MAX)], &[]] {

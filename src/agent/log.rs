@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::proto::{self, CHUNK, Down, Up};
-use crate::squeeze::{LEAST, MOST, Squeezer};
+use crate::squeeze::{MOST, Squeezer};
 
 /// Bytes of a record before its content.
 const HEAD: usize = 5;
@@ -229,12 +229,10 @@ impl Log {
         if let Err(e) = self.0.file.write_all_at(&record, s.len) {
             return self.pass_on(s, fd, data, e);
         }
+        let at = s.len;
+        s.len += record.len() as u64;
         if s.stream.is_some() {
-            let at = s.len;
-            s.len += record.len() as u64;
             s.fresh.push_back((at, record));
-        } else {
-            s.len += record.len() as u64;
         }
         s.total += data.len() as u64;
         drop(s);
@@ -294,11 +292,7 @@ impl Log {
 
     /// Sends a message that is not output and not repeated to later streams.
     pub fn say(&self, message: &Down) {
-        let mut s = self.state();
-        if s.stream.is_some() {
-            s.control.push_back(proto::encode(1, message));
-        }
-        drop(s);
+        self.say_later(message);
         self.0.changed.notify_all();
     }
 
@@ -517,26 +511,17 @@ impl State {
 
 /// The packet that holds these records as one block, where that is worth it.
 fn squeezed(records: &[Vec<u8>], squeezer: &mut Squeezer) -> Option<Vec<u8>> {
+    let parts: Vec<&[u8]> = records.iter().map(|r| &r[HEAD..]).collect();
+    let data = squeezer.squeeze(&parts)?;
     let mut pieces: Vec<(u8, u32)> = Vec::new();
-    let mut bytes = 0;
     for record in records {
-        let (fd, len) = (record[0], record.len() - HEAD);
-        bytes += len;
+        let (fd, len) = (record[0], (record.len() - HEAD) as u32);
         match pieces.last_mut() {
-            Some((last, n)) if *last == fd => *n += len as u32,
-            _ => pieces.push((fd, len as u32)),
+            Some((last, n)) if *last == fd => *n += len,
+            _ => pieces.push((fd, len)),
         }
     }
-    if bytes < LEAST {
-        return None;
-    }
-    let block = if let [one] = records {
-        squeezer.squeeze(&one[HEAD..])
-    } else {
-        let parts: Vec<&[u8]> = records.iter().map(|r| &r[HEAD..]).collect();
-        squeezer.squeeze(&parts.concat())
-    };
-    Some(proto::encode(1, &Down::Packed { pieces, data: block? }))
+    Some(proto::encode(1, &Down::Packed { pieces, data }))
 }
 
 fn send_tail(mut stream: &UnixStream, tail: &Tail) -> io::Result<()> {
