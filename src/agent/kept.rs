@@ -105,17 +105,30 @@ pub fn make_room(dir: &Path) {
     let _ = std::fs::remove_file(dir.join(ROOM));
 }
 
+/// The file in a run's directory that takes the pack of what comes back; there is none yet.
+///
+/// # Errors
+/// Those of the file system.
+pub fn new_back(dir: &Path) -> io::Result<File> {
+    File::options()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(dir.join("back"))
+}
+
+/// Tells in `exit` what was collected.
+pub fn tell(exit: &mut Exit, found: Collected) {
+    (exit.generation, exit.sequence) = (Some(found.generation), found.sequence);
+    (exit.stayed, exit.over) = (found.stayed, found.over);
+}
+
 /// Collects into `dir` what a run changed, as `spec` says.
 ///
 /// # Errors
 /// Those of the mirror and of writing; nothing is left in `dir` then.
 pub fn collect(mirror: &mut Mirror, spec: &MirrorSpec, dir: &Path) -> anyhow::Result<Collected> {
-    let path = dir.join("back");
-    let mut file = File::options()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&path)?;
+    let mut file = new_back(dir)?;
     let collected = mirror
         .collect(&spec.back, &spec.dir, &mut file)
         .map_err(anyhow::Error::from)
@@ -124,7 +137,7 @@ pub fn collect(mirror: &mut Mirror, spec: &MirrorSpec, dir: &Path) -> anyhow::Re
             Ok(c)
         });
     if collected.is_err() {
-        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(dir.join("back"));
     }
     collected
 }
@@ -143,8 +156,7 @@ pub fn settle(base: &Path, id: &str) -> anyhow::Result<Exit> {
     let mut mirror = Mirror::open(base, &spec.key)?;
     match collect(&mut mirror, &spec, &dir) {
         Ok(found) => {
-            (exit.generation, exit.sequence) = (Some(found.generation), found.sequence);
-            (exit.stayed, exit.over) = (found.stayed, found.over);
+            tell(&mut exit, found);
             exit.uncollected = None;
             write_exit(&dir, &exit)?;
             mirror.paid(id);
