@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -56,14 +56,10 @@ pub fn serve() -> anyhow::Result<()> {
                 Ok(Up::Ask) => {
                     let w = Down::Welcome(Box::new(welcome(&base, &mut remembered)?));
                     let _ = proto::write_packet(&mut *lock(&out), 0, &w);
-                    if spare.is_none() {
-                        spare = new_supervisor(&base).ok();
-                    }
+                    spare = spare.or_else(|| new_supervisor(&base).ok());
                 }
                 Ok(Up::Prepare { .. }) => {
-                    if spare.is_none() {
-                        spare = new_supervisor(&base).ok();
-                    }
+                    spare = spare.or_else(|| new_supervisor(&base).ok());
                     if let Some(s) = &mut spare {
                         let _ = forward(s, &body);
                     }
@@ -91,30 +87,28 @@ pub fn serve() -> anyhow::Result<()> {
         let known = lock(&runs).get(&run).and_then(|s| s.try_clone().ok());
         let mut supervisor = match known {
             Some(s) => s,
-            None => match open_supervisor(&base, &body, &mut spare) {
-                Ok(None) => {
-                    read_output(run, &base, &body, out.clone());
+            None => {
+                let first = proto::decode::<Up>(&body);
+                if let Ok(Up::Read { id, follow }) = first {
+                    read_output(run, &base, id, follow, out.clone());
                     continue;
                 }
-                Ok(Some(s)) => {
-                    if let Ok(reading) = s.try_clone() {
-                        let asked = Asked::new(&base, &body);
-                        relay(run, reading, out.clone(), runs.clone(), asked);
+                match begin(&base, first, &mut spare) {
+                    Ok((s, asked)) => {
+                        if let Ok(reading) = s.try_clone() {
+                            relay(run, reading, out.clone(), runs.clone(), asked);
+                        }
+                        if let Ok(kept) = s.try_clone() {
+                            lock(&runs).insert(run, kept);
+                        }
+                        s
                     }
-                    if let Ok(kept) = s.try_clone() {
-                        lock(&runs).insert(run, kept);
+                    Err(failed) => {
+                        let _ = proto::write_packet(&mut *lock(&out), run, &failed);
+                        continue;
                     }
-                    s
                 }
-                Err(e) => {
-                    let failed = Down::Failed {
-                        message: format!("{e:#}"),
-                        started: was_started(&base, &body),
-                    };
-                    let _ = proto::write_packet(&mut *lock(&out), run, &failed);
-                    continue;
-                }
-            },
+            }
         };
         // A supervisor that ended has said so itself.
         let _ = forward(&mut supervisor, &body);
@@ -135,7 +129,7 @@ fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn welcome(base: &std::path::Path, remembered: &mut Remembered) -> anyhow::Result<Welcome> {
+fn welcome(base: &Path, remembered: &mut Remembered) -> anyhow::Result<Welcome> {
     let (facts, load) = super::admit::look(base, remembered)?;
     Ok(Welcome {
         version: proto::VERSION,
@@ -174,39 +168,36 @@ fn beat(out: Out, runs: Runs, heard: Arc<AtomicU64>, start: Instant) {
     });
 }
 
-/// Sends the output of a run, which `body` asks for, beside whatever else goes on.
-fn read_output(run: u32, base: &std::path::Path, body: &[u8], out: Out) {
-    let (base, asked) = (base.to_owned(), proto::decode::<Up>(body));
+/// Sends the output of the run `id`, beside whatever else goes on.
+fn read_output(run: u32, base: &Path, id: String, follow: bool, out: Out) {
+    let base = base.to_owned();
     std::thread::spawn(move || {
-        if let Ok(Up::Read { id, follow }) = asked {
-            kept::read(&base, &id, follow, |down| {
-                proto::write_packet(&mut *lock(&out), run, down).is_ok()
-            });
-        }
+        kept::read(&base, &id, follow, |down| {
+            proto::write_packet(&mut *lock(&out), run, down).is_ok()
+        });
     });
 }
 
-/// The supervisor that `body`, the first packet of a run, asks for: a new one, or the one of a known run; none where only output
-/// is wanted.
-fn open_supervisor(
-    base: &std::path::Path,
-    body: &[u8],
+/// The supervisor that the first packet of a run asks for; or what is to be answered.
+fn begin(
+    base: &Path,
+    first: io::Result<Up>,
     spare: &mut Option<UnixStream>,
-) -> anyhow::Result<Option<UnixStream>> {
-    Ok(Some(match proto::decode::<Up>(body)? {
-        Up::Run(_) => match spare.take().filter(is_quiet) {
-            Some(s) => s,
-            None => new_supervisor(base)?,
-        },
-        // One that has ended is answered for by a supervisor without a command.
-        Up::Attach { id, .. } if kept::look_ended(base, &id) => match super::log::connect(base, &id) {
-            Ok(s) => s,
-            Err(_) => new_supervisor(base)?,
-        },
-        Up::Attach { id, .. } => super::log::connect(base, &id)?,
-        Up::Read { .. } => return Ok(None),
-        _ => anyhow::bail!("a packet for a run that this stream does not know"),
-    }))
+) -> Result<(UnixStream, Asked), Down> {
+    let failed = |e: anyhow::Error, started| Down::Failed {
+        message: format!("{e:#}"),
+        started,
+    };
+    let asked = first.map_err(Into::into).and_then(|up| Asked::of(base, up));
+    let asked = asked.map_err(|e| failed(e, false))?;
+    match asked.open(spare) {
+        Ok(s) => Ok((s, asked)),
+        Err(e) => {
+            // Of a run that somebody wants to attach to, though nobody owns it any more.
+            let started = asked.have.is_some() && asked.has_started();
+            Err(failed(e, started))
+        }
+    }
 }
 
 /// Whether a supervisor that was asked for nothing yet is still there.
@@ -214,7 +205,7 @@ fn is_quiet(supervisor: &UnixStream) -> bool {
     !super::is_readable(supervisor, Duration::ZERO)
 }
 
-fn new_supervisor(base: &std::path::Path) -> anyhow::Result<UnixStream> {
+fn new_supervisor(base: &Path) -> anyhow::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
     let log = std::fs::OpenOptions::new()
         .append(true)
@@ -230,51 +221,61 @@ fn new_supervisor(base: &std::path::Path) -> anyhow::Result<UnixStream> {
     Ok(ours)
 }
 
-/// Whether the run that somebody wants to attach to was started, though nobody owns it any more.
-fn was_started(base: &std::path::Path, body: &[u8]) -> bool {
-    matches!(proto::decode::<Up>(body), Ok(Up::Attach { id, .. }) if has_started(base, &id))
-}
-
-fn has_started(base: &std::path::Path, id: &str) -> bool {
-    super::log::run_dir(base, id).is_ok_and(|d| d.join(super::STARTED).exists())
-}
-
 /// What a stream to a supervisor was opened for.
 struct Asked {
     base: PathBuf,
     id: String,
-    /// The packet, where it attaches: a supervisor that ends just then does not answer it, and whoever keeps the run does.
-    attach: Option<Vec<u8>>,
+    /// Where it attaches, the bytes that it has: a supervisor that ends just then does not answer that, and whoever keeps the run does.
+    have: Option<u64>,
 }
 
 impl Asked {
-    fn new(base: &std::path::Path, body: &[u8]) -> Asked {
-        let (id, attach) = match proto::decode::<Up>(body) {
-            Ok(Up::Attach { id, .. }) => (id, Some(body.to_vec())),
-            Ok(Up::Run(run)) => (run.id, None),
-            _ => (String::new(), None),
+    /// By the first packet of a run.
+    fn of(base: &Path, first: Up) -> anyhow::Result<Asked> {
+        let (id, have) = match first {
+            Up::Run(run) => (run.id, None),
+            Up::Attach { id, have } => (id, Some(have)),
+            _ => anyhow::bail!("a packet for a run that this stream does not know"),
         };
-        Asked {
-            base: base.to_owned(),
-            id,
-            attach,
+        let base = base.to_owned();
+        Ok(Asked { base, id, have })
+    }
+
+    /// The supervisor: a new one, or the one of a known run.
+    fn open(&self, spare: &mut Option<UnixStream>) -> anyhow::Result<UnixStream> {
+        if self.have.is_none() {
+            return spare
+                .take()
+                .filter(is_quiet)
+                .map_or_else(|| new_supervisor(&self.base), Ok);
         }
+        let known = super::log::connect(&self.base, &self.id);
+        // One that has ended is answered for by a supervisor without a command.
+        if known.is_err() && kept::look_ended(&self.base, &self.id) {
+            return new_supervisor(&self.base);
+        }
+        known
     }
 
     /// Another stream to whoever answers for the run by now.
     fn again(&self) -> Option<UnixStream> {
-        let attach = self.attach.as_ref()?;
+        let have = self.have?;
         std::thread::sleep(Duration::from_millis(50));
-        let mut stream = open_supervisor(&self.base, attach, &mut None).ok()??;
-        forward(&mut stream, attach).ok()?;
+        let mut stream = self.open(&mut None).ok()?;
+        let id = self.id.clone();
+        proto::write_packet(&mut stream, 1, &Up::Attach { id, have }).ok()?;
         Some(stream)
+    }
+
+    fn has_started(&self) -> bool {
+        super::log::run_dir(&self.base, &self.id).is_ok_and(|d| d.join(super::STARTED).exists())
     }
 
     /// The last word of a run whose supervisor says nothing more. A client that has heard its end does not hear this.
     fn last_word(&self) -> Down {
         Down::Failed {
             message: "its supervisor there is gone, or lets somebody else attach".into(),
-            started: has_started(&self.base, &self.id),
+            started: self.has_started(),
         }
     }
 }
