@@ -198,9 +198,7 @@ pub fn push(names: &[String], all: bool, out: &mut dyn Write) -> anyhow::Result<
             match place.run(node, &tree, Errand::Sync, &mut door).await {
                 Ok(ran) => {
                     let (files, bytes) = ran.sent;
-                    let set_up = ran.set_up.map_or(String::new(), |(names, took)| {
-                        format!(", set up with {} in {:.1}s", names.join(", "), took.as_secs_f64())
-                    });
+                    let set_up = ran.set_up_note().map_or(String::new(), |n| format!(", {n}"));
                     writeln!(
                         out,
                         "{}: up to date, {files} files sent ({bytes} bytes){set_up}",

@@ -17,7 +17,7 @@ use crate::plan::{Brings, Class, Verdict};
 use crate::proto::{BackSpec, Errand, MirrorKey};
 use crate::provision;
 use crate::request::{Detach, Origin, Request};
-use crate::sync::{self, Scan, ScanOptions, Workspace};
+use crate::sync::{self, ScanOptions, Workspace};
 
 use super::Door;
 use super::judge::Case;
@@ -88,9 +88,8 @@ pub(super) fn scan(
     } else {
         None
     };
-    let stays = stays(&ws, &scan, &named.dirs, cwd, verdict, config, &paths);
-    let tree = Tree {
-        stays,
+    let mut tree = Tree {
+        stays: None,
         rebuilds: verdict.class == Class::Heavy && verdict.workload.brings != Brings::Synced,
         key,
         dir,
@@ -100,21 +99,16 @@ pub(super) fn scan(
         records: tree::records(&paths),
         paths,
         ws,
-        took: begun.elapsed(),
+        took: Duration::ZERO,
     };
+    tree.stays = stays(&tree, &named.dirs, cwd, verdict, config);
+    tree.took = begun.elapsed();
     Ok((tree, lines))
 }
 
 /// Why a command can only run here, as the tree shows: what it names or reads does not go, or would be an older one there.
-fn stays(
-    ws: &Workspace,
-    scan: &Scan,
-    dirs: &[RelPath],
-    cwd: &Path,
-    verdict: &Verdict,
-    config: &Config,
-    paths: &Paths,
-) -> Option<String> {
+fn stays(tree: &Tree, dirs: &[RelPath], cwd: &Path, verdict: &Verdict, config: &Config) -> Option<String> {
+    let (ws, scan) = (&tree.ws, &tree.scan);
     if let Some((path, why)) = scan.named_but_stays.first() {
         return Some(format!("{path} {why}"));
     }
@@ -145,10 +139,10 @@ fn stays(
     }
     known.iter().filter(|d| !goes(d)).find_map(|dir| {
         let path = Path::new(OsStr::from_bytes(dir.as_bytes()));
-        let node = eligible::owners::of(paths, &ws.key, &ws.root, path)?;
-        let at = eligible::owners::noted_ns(paths, &ws.key, path)?;
-        let record = tree::records(paths).load(&ws.key, &node);
-        record
+        let node = eligible::owners::of(&tree.paths, &ws.key, &ws.root, path)?;
+        let at = eligible::owners::noted_ns(&tree.paths, &ws.key, path)?;
+        tree.records
+            .load(&ws.key, &node)
             .is_changed_below(&ws.root, dir, at)
             .then(|| format!("{dir} was changed on this machine after {node} had made it"))
     })

@@ -430,14 +430,9 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         }
         owners::note(&case.paths, &ws.key, &ws.root, &dirs, Some(&node.name));
     }
+    let set_up = ran.set_up_note();
     let mut notes = ran.back.notes;
-    if let Some((names, took)) = &ran.set_up {
-        notes.push(format!(
-            "set up with {} in {:.1}s",
-            names.join(", "),
-            took.as_secs_f64()
-        ));
-    }
+    notes.extend(set_up);
     notes.extend(case.fit.setup.untrusted.clone());
     let (stayed, n) = &ran.exit.stayed;
     let here: Vec<_> = stayed

@@ -157,6 +157,15 @@ pub struct Ran {
     pub tail: Vec<u8>,
 }
 
+impl Ran {
+    /// What was set up for it, in words.
+    pub fn set_up_note(&self) -> Option<String> {
+        let (names, took) = self.set_up.as_ref()?;
+        let took = took.as_secs_f64();
+        Some(format!("set up with {} in {took:.1}s", names.join(", ")))
+    }
+}
+
 /// Why there is no [`Ran`].
 #[derive(Debug)]
 pub enum RunError {
@@ -945,16 +954,14 @@ fn sending(node: &str, pack: Option<&Pack>, gone: u64) -> Step {
 }
 
 fn refused(why: Refusal, load: Load) -> RunError {
-    if let Refusal::NotShared(why) = &why {
-        let why = printable(why, 200);
-        return RunError::NotShared { why };
-    }
     let full = matches!(why, Refusal::Full { .. });
     let why = match why {
         Refusal::Full { running } => format!("all {running} slots are taken"),
         Refusal::Overloaded(s) => format!("overloaded: {}", printable(&s, 100)),
-        Refusal::Lacks(s) | Refusal::Disk(s) | Refusal::Other(s) | Refusal::NotShared(s) => {
-            printable(&s, 200)
+        Refusal::Lacks(s) | Refusal::Disk(s) | Refusal::Other(s) => printable(&s, 200),
+        Refusal::NotShared(s) => {
+            let why = printable(&s, 200);
+            return RunError::NotShared { why };
         }
         Refusal::Setup { what, .. } => format!("set-up failed: {}", printable(&what, 160)),
         Refusal::TooLate => "it was too slow to start in time".into(),
