@@ -136,13 +136,13 @@ pub fn first_words<'a>(entries: &'a [String], argv: &[OsString]) -> Option<&'a s
         .map(String::as_str)
 }
 
-/// Why the file of the workspace at `root` keeps a command here, if it does.
-pub fn stays(root: &Path, argv: &[OsString]) -> Option<String> {
-    match Project::load(root) {
+/// Why a workspace's file, as [`Project::load`] has read it, keeps a command here, if it does.
+pub fn stays(project: &Result<Project, String>, argv: &[OsString]) -> Option<String> {
+    match project {
         Ok(project) => project
             .keeps(argv)
             .map(|entry| format!("{FILE} keeps `{}` here", crate::node::printable(entry, 80))),
-        Err(why) => Some(why),
+        Err(why) => Some(why.clone()),
     }
 }
 
@@ -214,11 +214,19 @@ mod tests {
     fn what_is_no_plain_file_keeps_everything_here() {
         let dir = tempfile::tempdir().unwrap();
         let argv = [OsString::from("make")];
-        assert_eq!(stays(dir.path(), &argv), None);
+        assert_eq!(stays(&Project::load(dir.path()), &argv), None);
         std::os::unix::fs::symlink("/dev/zero", dir.path().join(FILE)).unwrap();
-        assert!(stays(dir.path(), &argv).unwrap().contains("not a file"));
+        assert!(
+            stays(&Project::load(dir.path()), &argv)
+                .unwrap()
+                .contains("not a file")
+        );
         std::fs::remove_file(dir.path().join(FILE)).unwrap();
         std::fs::write(dir.path().join(FILE), vec![b' '; 70 << 10]).unwrap();
-        assert!(stays(dir.path(), &argv).unwrap().contains("64 KB"));
+        assert!(
+            stays(&Project::load(dir.path()), &argv)
+                .unwrap()
+                .contains("64 KB")
+        );
     }
 }

@@ -14,7 +14,7 @@ use crate::plan::rules;
 use crate::plan::shell::Word;
 use crate::plan::{Brings, Workload};
 use crate::probe;
-use crate::project;
+use crate::project::{self, Project};
 use crate::proto::NeedSpec;
 use crate::provision::{self, Setup};
 use crate::sync::Workspace;
@@ -93,7 +93,8 @@ pub fn look(
                 .map(|r| r.as_os_str().as_bytes().to_vec())
         })
         .collect();
-    let beside = provision::beside(ws, &paths.state, &paths.home);
+    let project = Project::load(&ws.root);
+    let beside = provision::beside(ws, &project, &paths.state, &paths.home);
     let (also, unfit) = beside.map_or_else(|e| (Vec::new(), Some(e)), |a| (a, None));
     let roots: Vec<PathBuf> = std::iter::once(&ws.root).chain(&also).cloned().collect();
     fit.also = also;
@@ -108,7 +109,7 @@ pub fn look(
         ))
     });
     fit.shared = shared::is_named(&ws.root, &config.shared);
-    fit.must_be_local = project::stays(&ws.root, argv).or(unfit).or_else(|| {
+    fit.must_be_local = project::stays(&project, argv).or(unfit).or_else(|| {
         let services = cross::local_services(std::env::vars_os(), &config.forward);
         (!services.is_empty()).then(|| format!("{} names a service on this machine", services.join(", ")))
     });
@@ -129,7 +130,7 @@ pub fn look(
         .filter_map(|f| Some(f.parent()?.parent()?.to_owned()));
     let reads: Vec<PathBuf> = dirs.iter().cloned().chain(envs).collect();
     if !fit.shared {
-        fit.setup = provision::look(argv, cwd, &reads, ws, &paths.state);
+        fit.setup = provision::look(argv, cwd, &reads, ws, project, &paths.state);
     }
     let set_up = |dir: &Path| fit.setup.steps.iter().find(|s| s.makes(&ws.root, dir));
     let trusted = fit.setup.untrusted.is_none();

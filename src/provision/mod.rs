@@ -37,18 +37,14 @@ pub struct Step {
 impl Step {
     /// The step for a node. Its key changes with its text and its files.
     pub fn spec(&self, root: &Path) -> SetupStep {
-        let mut hash = blake3::Hasher::new();
-        let mut part = |bytes: &[u8]| {
-            hash.update(&(bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
-        };
-        part(self.run.as_bytes());
-        part(self.dir.as_os_str().as_bytes());
+        let mut content = Content::default();
+        content.add(self.run.as_bytes());
+        content.add(self.dir.as_os_str().as_bytes());
         for file in &self.files {
-            part(file.as_os_str().as_bytes());
+            content.add(file.as_os_str().as_bytes());
             match std::fs::read(root.join(file)) {
-                Ok(text) => part(&text),
-                Err(_) => part(b"\0missing"),
+                Ok(text) => content.add(&text),
+                Err(_) => content.add(b"\0missing"),
             }
         }
         let bytes = |p: &Path| p.as_os_str().as_bytes().to_vec();
@@ -58,7 +54,7 @@ impl Step {
             dir: bytes(&self.dir),
             makes: self.makes.as_deref().map(bytes),
             needs: self.needs.map(str::to_owned),
-            key: hash.finalize().to_hex()[..32].to_owned(),
+            key: content.key(),
         }
     }
 
@@ -67,6 +63,22 @@ impl Step {
         self.makes
             .as_ref()
             .is_some_and(|m| full.starts_with(root.join(m)))
+    }
+}
+
+/// Names pieces of content, in their order, by one hash.
+#[derive(Default)]
+struct Content(blake3::Hasher);
+
+impl Content {
+    fn add(&mut self, piece: &[u8]) {
+        self.0.update(&(piece.len() as u64).to_le_bytes());
+        self.0.update(piece);
+    }
+
+    /// 32 hexadecimal digits.
+    fn key(&self) -> String {
+        self.0.finalize().to_hex()[..32].to_owned()
     }
 }
 
@@ -79,13 +91,18 @@ pub struct Setup {
     pub untrusted: Option<String>,
 }
 
-/// The tops of the other trees that `.cx.toml` of this workspace lets go along, without symbolic links, if a person has said so.
+/// The tops of the other trees that this workspace's `.cx.toml`, which says `project`, lets go along, without symbolic links, if a person has said so.
 ///
 /// # Errors
 /// Why one of them can't go along; one clause.
-pub fn beside(ws: &Workspace, state: &Path, home: &Path) -> Result<Vec<PathBuf>, String> {
-    let project = match Project::load(&ws.root) {
-        Ok(p) if !p.also.is_empty() && trust::is_given(state, ws, &p) => p,
+pub fn beside(
+    ws: &Workspace,
+    project: &Result<Project, String>,
+    state: &Path,
+    home: &Path,
+) -> Result<Vec<PathBuf>, String> {
+    let project = match project {
+        Ok(p) if !p.also.is_empty() && trust::is_given(state, ws, p) => p,
         _ => return Ok(Vec::new()),
     };
     let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
@@ -140,10 +157,18 @@ impl Setup {
     }
 }
 
-/// The steps that a command in `cwd` needs; `dirs` are the directories that it reads.
-pub fn look(argv: &[OsString], cwd: &Path, dirs: &[PathBuf], ws: &Workspace, state: &Path) -> Setup {
+/// The steps that a command in `cwd` needs; `dirs` are the directories that it reads, and `project` is what the workspace's `.cx.toml`
+/// says.
+pub fn look(
+    argv: &[OsString],
+    cwd: &Path,
+    dirs: &[PathBuf],
+    ws: &Workspace,
+    project: Result<Project, String>,
+    state: &Path,
+) -> Setup {
     // A file that says something wrong keeps the command here, which is told elsewhere.
-    let project = Project::load(&ws.root).unwrap_or_default();
+    let project = project.unwrap_or_default();
     let program = argv.first().and_then(|a| Path::new(a).file_name());
     let program = program.unwrap_or_default().to_string_lossy();
     let near = dirs.iter().filter_map(|d| d.parent()).chain([cwd]);

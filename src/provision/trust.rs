@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::{Step, add_own, known};
+use super::{Content, Step, add_own, known};
 use crate::node::printable;
 use crate::paths::{self, Paths};
 use crate::project::{FILE, Project};
@@ -65,19 +65,15 @@ fn home_of(ws: &Workspace) -> PathBuf {
 
 /// A hash of all that the trust is about.
 fn content(ws: &Workspace, project: &Project) -> String {
-    let mut hash = blake3::Hasher::new();
-    let mut part = |bytes: &[u8]| {
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
+    let mut content = Content::default();
     if project.widens() {
-        part(&std::fs::read(ws.root.join(FILE)).unwrap_or_default());
+        content.add(&std::fs::read(ws.root.join(FILE)).unwrap_or_default());
         for named in named_files(&ws.root, project) {
-            part(named.as_os_str().as_bytes());
-            part(&std::fs::read(ws.root.join(&named)).unwrap_or_default());
+            content.add(named.as_os_str().as_bytes());
+            content.add(&std::fs::read(ws.root.join(&named)).unwrap_or_default());
         }
     }
-    hash.finalize().to_hex()[..32].to_owned()
+    content.key()
 }
 
 /// The workspace's files that the words of its steps name.
