@@ -318,7 +318,8 @@ impl Told for Listener {
     }
 }
 
-/// Runs a text in one shell on a node, for so long and left alone from that moment on; where the pipeline has it run here, in one here.
+/// Runs a text in one shell on a node, for so long and left alone from that moment on; where the pipeline has it run here, in one
+/// here.
 pub async fn on_node(
     request: &Request,
     placed: Placed,
@@ -385,7 +386,8 @@ pub async fn on_node(
     }
 }
 
-/// Runs a text in one shell on this machine, for so long and left alone from that moment on, rewritten as the hook would where parts of it may leave.
+/// Runs a text in one shell on this machine, for so long and left alone from that moment on, rewritten as the hook would where parts
+/// of it may leave.
 pub async fn here(
     text: &str,
     cwd: &Path,

@@ -152,8 +152,8 @@ async fn look(link: &Link, ids: &[String], limit: Duration) -> Result<Vec<Seen>,
     }
 }
 
-/// Attaches to a run: its output goes to `output` (from its beginning, or not at all with `quietly`, which is also how long the node may take to answer), and when it ends what it
-/// changed comes home. `own_status` of the outcome is 75 where its end can't be known.
+/// Attaches to a run: its output goes to `output` (from its beginning, or not at all with `quietly`, which is also how long the node
+/// may take to answer), and when it ends what it changed comes home. `own_status` of the outcome is 75 where its end can't be known.
 pub async fn attach(
     record: &Record,
     config: &Config,

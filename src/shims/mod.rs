@@ -74,7 +74,7 @@ pub fn init(shell: Shell, out: &mut dyn Write) -> anyhow::Result<()> {
         Err(_) => place(&paths, &program, &tools),
     };
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let text = functions(shell, &program, &dir.join("bin"), &tools, &path)?;
+    let text = functions(shell, &program, &dir.join("bin"), &tools, &present(&tools, &path))?;
     let prompt = match shell {
         Shell::Fish => String::new(),
         _ => filled(PROMPT, &tools, &[]),
@@ -181,13 +181,13 @@ fn own_tools(rule: &UserRule) -> Vec<String> {
         .collect()
 }
 
-/// The functions for a shell in which `path` is PATH.
+/// The functions for a shell on whose PATH those of the tools are that are `present`.
 fn functions(
     shell: Shell,
     program: &str,
     shims: &Path,
     tools: &[String],
-    path: &OsStr,
+    present: &[&str],
 ) -> anyhow::Result<String> {
     let shims = shims.to_str().context("the path of cx's data is not UTF-8")?;
     let (text, quote): (_, fn(&str) -> String) = match shell {
@@ -195,7 +195,7 @@ fn functions(
         Shell::Zsh => (ZSH, program::quote),
         Shell::Fish => (FISH, quote_for_fish),
     };
-    Ok(filled(text, tools, &present(tools, path))
+    Ok(filled(text, tools, present)
         .replace("@SHIMS@", &quote(shims))
         .replace("@PROGRAM@", &quote(program)))
 }
@@ -294,7 +294,8 @@ fn keep_for_claude(paths: &Paths, program: &str, path: &OsStr) -> anyhow::Result
     let tools = tools(paths);
     let above = keep(paths, program, &tools)?;
     let path_text = path.to_str().unwrap_or_default();
-    let key = blake3::hash(format!("{path_text}\n{:?}", present(&tools, path)).as_bytes()).to_hex();
+    let present = present(&tools, path);
+    let key = blake3::hash(format!("{path_text}\n{present:?}").as_bytes()).to_hex();
     let dir = above.join(format!("on-{}", &key[..12]));
     let texts = [(Shell::Bash, "functions.bash"), (Shell::Zsh, "functions.zsh")];
     if texts.iter().all(|(_, name)| dir.join(name).is_file()) {
@@ -303,7 +304,7 @@ fn keep_for_claude(paths: &Paths, program: &str, path: &OsStr) -> anyhow::Result
     private_dir(&dir)?;
     for (shell, name) in texts {
         let later = filled(LATER, &tools, &[]).replace("@KNOWN@", &program::quote(&format!(":{path_text}:")));
-        let text = functions(shell, program, &above.join("bin"), &tools, path)? + &later;
+        let text = functions(shell, program, &above.join("bin"), &tools, &present)? + &later;
         paths::write_atomic(&dir.join(name), text.as_bytes(), 0o600)?;
     }
     clear_old(&above, &dir, "on-");
@@ -384,7 +385,8 @@ mod tests {
             let shims = Path::new("/s h/'i'\\ms/bin");
             let path = std::env::var_os("PATH").unwrap();
             let more = filled(PROMPT, &tools, &[]) + &filled(LATER, &tools, &[]).replace("@KNOWN@", "':'");
-            let of = |shell| functions(shell, program, shims, &tools, &path).unwrap();
+            let present = present(&tools, &path);
+            let of = |shell| functions(shell, program, shims, &tools, &present).unwrap();
             for (shell, text) in [
                 ("bash", &(of(Shell::Bash) + &more)),
                 ("zsh", &(of(Shell::Zsh) + &more)),
