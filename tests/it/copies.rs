@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::TestEnv;
+use crate::harness::{TestEnv, on};
 
 #[test]
 fn push_and_warm_bring_copies_up_to_date_without_a_run() {
@@ -44,7 +44,7 @@ fn pull_fetches_what_stayed_there_and_guards_what_was_edited_here() {
     ]);
     let script =
         "mkdir -p node_modules/m/empty && echo cached > node_modules/m/f && ln -s f node_modules/m/l";
-    p.cx(&["run", "--on", "n1", "--", "sh", "-c", script]).ok();
+    p.on("n1", script).ok();
     assert!(!p.has("node_modules"));
     let mut command = p.cx_command(&["pull", "../node_modules"]);
     env.run(command.current_dir(p.dir.join("sub")), b"").ok();
@@ -78,7 +78,7 @@ fn a_conflict_is_kept_until_it_is_dropped() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "1\n")]);
     let script = "touch $HOME/began; while test ! -e $HOME/go; do sleep 0.01; done; echo there > a";
-    let running = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
+    let running = p.start_cx(&on("n1", script));
     let home = env.node("n1").home();
     let running = running.until_exists(&home.join("began"));
     p.write("a", "here\n");

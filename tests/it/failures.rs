@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::harness::{Project, Running, TestEnv, wait_for};
+use crate::harness::{Project, Running, TestEnv, on, wait_for};
 use crate::signals::GONE;
 
 const WHERE: &[(&str, &str)] = &[("Makefile", "test:\n\t@echo $$HOME\n")];
@@ -261,17 +261,7 @@ fn what_does_not_come_back_is_named() {
     let env = TestEnv::with_nodes(&["n1"]);
     env.append_config("[policy]\nback_limit = \"1KB\"\n");
     let p = env.project(&[("a", "")]);
-    let out = p
-        .cx(&[
-            "run",
-            "--on",
-            "n1",
-            "--",
-            "sh",
-            "-c",
-            "head -c 5000 /dev/zero > big; echo 1 > small",
-        ])
-        .ok();
+    let out = p.on("n1", "head -c 5000 /dev/zero > big; echo 1 > small").ok();
     assert!(p.has("small") && !p.has("big"));
     assert!(out.line().contains("over back_limit: big"), "{out:?}");
 }
@@ -292,9 +282,7 @@ fn a_run_whose_supervisor_dies_is_lost_and_does_not_hang() {
     let p = env.project(&[("a", "")]);
     let home = env.node("n1").home();
     let script = "touch $HOME/begun; exec sleep 60";
-    let run = p
-        .start_cx(&["run", "--on", "n1", "--", "sh", "-c", script])
-        .until_exists(&home.join("begun"));
+    let run = p.start_cx(&on("n1", script)).until_exists(&home.join("begun"));
     let all = env.node("n1").processes();
     let supervisor = all.iter().find(|l| l.contains("--supervise")).unwrap();
     let pid = supervisor.split(' ').next().unwrap();

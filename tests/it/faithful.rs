@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use crate::harness::{CX, TestEnv};
+use crate::harness::{CX, TestEnv, on};
 use crate::signals::GONE;
 
 #[test]
@@ -42,8 +42,7 @@ fn every_deadly_signal_comes_through() {
         ("TERM", libc::SIGTERM),
     ] {
         let script = format!("kill -{name} $$; sleep 3000");
-        p.cx(&["run", "--on", "n1", "--", "sh", "-c", &script])
-            .exits(128 + n);
+        p.on("n1", &script).exits(128 + n);
     }
 }
 
@@ -119,7 +118,7 @@ fn a_caller_that_dies_in_any_way_leaves_nothing_there() {
     let script = "(trap '' TERM INT HUP QUIT; sleep 3001) & touch $HOME/ready; sleep 3002";
     for (name, status) in [("-QUIT", 131), ("-ABRT", 134), ("-PIPE", 0), ("-USR1", 138)] {
         let p = env.project(&[("a", "")]);
-        let running = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
+        let running = p.start_cx(&on("n1", script));
         let running = running.until_exists(&ready);
         running.signal(name);
         if status == 0 {
@@ -199,7 +198,7 @@ fn a_connection_that_is_closed_outright_is_no_status_of_the_command() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "")]);
     let home = env.node("n1").home();
-    let running = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", COUNTER]);
+    let running = p.start_cx(&on("n1", COUNTER));
     let running = running.until_exists(&home.join("ready"));
     let ssh = masters(&env);
     assert!(!ssh.is_empty(), "{:?}", env.processes());
@@ -223,7 +222,7 @@ fn a_caller_that_was_frozen_goes_on_where_it_was() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "")]);
     let home = env.node("n1").home();
-    let running = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", COUNTER]);
+    let running = p.start_cx(&on("n1", COUNTER));
     let running = running.until_exists(&home.join("ready"));
     let ssh = masters(&env).join(" ");
     p.sh(&format!("kill -STOP {} {ssh}", running.pid())).ok();

@@ -105,7 +105,7 @@ impl<'a> Twins<'a> {
     #[track_caller]
     fn run(&self, script: &str) {
         let began = now_ns();
-        let there = self.there.cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
+        let there = self.there.on("n1", script);
         let here = self.here.sh(script);
         assert_eq!(there.status(), here.status(), "{script}\n{there:?}\n{here:?}");
         assert_eq!(there.stdout(), here.stdout(), "{script}\n{there:?}");
@@ -231,17 +231,7 @@ fn what_cxignore_shuts_out_stays_and_is_left_alone() {
         (".gitignore", "gen/\n"),
     ]);
     p.write("gen/g", "g\n");
-    let out = p
-        .cx(&[
-            "run",
-            "--on",
-            "n1",
-            "--",
-            "sh",
-            "-c",
-            "ls; echo there > a.raw; echo more >> wanted.raw",
-        ])
-        .ok();
+    let out = p.on("n1", "ls; echo there > a.raw; echo more >> wanted.raw").ok();
     assert_eq!(out.stdout(), "gen\nwanted.raw\n");
     assert_eq!(p.read("a.raw"), "r\n", "what was shut out came back");
     assert_eq!(p.read("wanted.raw"), "w\nmore\n");
@@ -256,7 +246,7 @@ fn what_cannot_travel_does_no_harm() {
         .ok();
     let _socket = std::os::unix::net::UnixListener::bind(p.dir.join("socket")).unwrap();
     let script = "cat a linked second; mkfifo there; echo new > made; exit 3";
-    let out = p.cx(&["run", "--on", "n1", "--", "sh", "-c", script]).exits(3);
+    let out = p.on("n1", script).exits(3);
     assert_eq!(out.stdout(), "a\none\none\n");
     assert_eq!(p.read("made"), "new\n");
     for name in ["pipe", "socket", "unreadable", "shut", "second"] {
@@ -280,7 +270,7 @@ fn holes_stay_holes() {
         return;
     }
     let script = "stat -c %b sparse 2>/dev/null || stat -f %b sparse; cp sparse copy; truncate -s 80M grown; printf x >> grown";
-    let out = p.cx(&["run", "--on", "n1", "--", "sh", "-c", script]).ok();
+    let out = p.on("n1", script).ok();
     let there: u64 = out.stdout().lines().next().unwrap().trim().parse().unwrap();
     assert!(there * 512 < 1 << 20, "{there} blocks on the node");
     let grown = p.dir.join("grown");
@@ -305,7 +295,7 @@ fn submodules_and_repositories_without_a_commit() {
     ]);
     p.git(&["commit", "-qm", "with a submodule"]);
     let script = "cat main.c ext/lib/lib.c .gitmodules | wc -l; echo o > ext/lib/x.o; echo new > ext/lib/new.c; git status --porcelain -uno";
-    let out = p.cx(&["run", "--on", "n1", "--", "sh", "-c", script]).ok();
+    let out = p.on("n1", script).ok();
     assert!(out.stdout().trim_start().starts_with('5'), "{out:?}");
     assert_eq!(p.read("ext/lib/new.c"), "new\n");
     assert!(p.has("ext/lib/.git"));
@@ -318,7 +308,7 @@ fn submodules_and_repositories_without_a_commit() {
     bare.git(&["add", "staged"]);
     bare.write("x.o", "");
     let ask = "git status --porcelain; git ls-files; git rev-parse --show-toplevel >/dev/null && git symbolic-ref HEAD";
-    let there = bare.cx(&["run", "--on", "n1", "--", "sh", "-c", ask]).ok();
+    let there = bare.on("n1", ask).ok();
     assert_eq!(there.stdout(), bare.sh(ask).ok().stdout());
 }
 

@@ -87,7 +87,7 @@ fn what_a_command_made_on_a_disk_that_is_full_comes_home_later() {
     // It fills the disk itself, but for what it gives back at its end.
     let script = "echo made > made; rm gone; mkdir d; head -c 3000000 /dev/urandom > d/large; cksum d/large; \
                   cat /dev/zero > $HOME/.cache/cx/node/filler 2>/dev/null; head -c 100000 /dev/zero | tr '\\0' x; exit 3";
-    let run = |script: &str| p.cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
+    let run = |script: &str| p.on("n1", script);
     let before = p.list();
     let out = run(script).exits(75);
     let line = out.line();
@@ -128,7 +128,7 @@ fn what_a_command_made_on_a_disk_that_is_full_comes_home_later() {
 fn what_does_not_fit_here_is_kept_there_until_it_does() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "1\n")]);
-    let run = |script: &str| p.cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
+    let run = |script: &str| p.on("n1", script);
     run("true").ok();
     // cx's own directory, where what comes back arrives.
     let Some(disk) = Small::mount(&env.cache().join("incoming"), 1000) else {
@@ -168,7 +168,7 @@ fn a_workspace_that_is_full_gets_the_rest_when_there_is_room() {
         return;
     };
     let p = env.project(&[("a", "1\n"), ("z", "1\n")]);
-    let run = |script: &str| p.cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
+    let run = |script: &str| p.on("n1", script);
     run("true").ok();
     let script = "echo 2 > a; head -c 3800000 /dev/urandom > large; head -c 1000000 /dev/urandom > more; cksum large more; echo 2 > z";
     let out = run(script).exits(75);

@@ -1,6 +1,6 @@
 //! `cx gc`: what lies on nodes and here, and how it goes.
 
-use crate::harness::TestEnv;
+use crate::harness::{TestEnv, on};
 
 fn rows(json: &str) -> Vec<(String, String, bool)> {
     let all: serde_json::Value = serde_json::from_str(json).unwrap();
@@ -22,7 +22,7 @@ fn mirrors_are_shown_and_collected_but_never_one_in_use() {
     env.append_config("[node.n1]\nslots = 4\n");
     let up = env.node("n1").home().join("up");
     let mut running = busy
-        .start_cx(&["run", "--on", "n1", "--", "sh", "-c", "touch $HOME/up; sleep 600"])
+        .start_cx(&on("n1", "touch $HOME/up; sleep 600"))
         .until_exists(&up);
     let list = || rows(&env.cx(&["gc", "--json", "n1"]).ok().stdout());
     let mirror =

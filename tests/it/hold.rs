@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cx::demo::processes;
 
-use crate::harness::{CX, Project, TestEnv, wait_for};
+use crate::harness::{CX, Project, TestEnv, on, wait_for};
 use crate::signals::GONE;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -75,17 +75,7 @@ fn the_next_run_needs_no_session() {
     let before = env.node("n1").sessions();
     for i in 0..3 {
         p.write("a", &format!("{i}\n"));
-        let out = p
-            .cx(&[
-                "run",
-                "--on",
-                "n1",
-                "--",
-                "sh",
-                "-c",
-                "cat a; echo $PPID > b; exit 3",
-            ])
-            .exits(3);
+        let out = p.on("n1", "cat a; echo $PPID > b; exit 3").exits(3);
         assert_eq!(out.stdout(), format!("{i}\n"));
         assert!(p.has("b"));
     }
@@ -100,7 +90,7 @@ fn killed_cx_leaves_nothing_and_the_stream_goes_with_it() {
     warm(&p, &env);
     let before = env.node("n1").sessions();
     let script = "(trap '' TERM; sleep 3001) & touch $HOME/ready; sleep 3004";
-    let running = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
+    let running = p.start_cx(&on("n1", script));
     let running = running.until_exists(&env.node("n1").home().join("ready"));
     assert_eq!(env.node("n1").sessions(), before, "it did not use the stream");
     running.signal("-KILL");
@@ -117,7 +107,7 @@ fn a_holder_that_dies_is_a_lost_link_and_the_run_goes_on() {
     warm(&p, &env);
     let home = env.node("n1").home();
     let script = "echo x >> $HOME/ran; touch $HOME/ready; until [ -e $HOME/go ]; do sleep 0.05; done; echo end; exit 4";
-    let running = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
+    let running = p.start_cx(&on("n1", script));
     let running = running.until_exists(&home.join("ready"));
     // As when the network goes: the agent sees no end of input, or it would end the run.
     let agents: Vec<u32> = env
@@ -143,7 +133,7 @@ fn a_run_beside_another_opens_a_stream_of_its_own() {
     warm(&p, &env);
     let home = env.node("n1").home();
     let script = "touch $HOME/ready; until [ -e $HOME/go ]; do sleep 0.05; done";
-    let first = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
+    let first = p.start_cx(&on("n1", script));
     let first = first.until_exists(&home.join("ready"));
     p.cx(&["run", "--on", "n1", "--", "echo", "two"]).ok();
     env.node("n1").write("go", "");

@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::harness::{CX, Output, Project, TestEnv, wait_for};
+use crate::harness::{CX, Project, TestEnv, on, wait_for};
 use crate::signals::GONE;
 
 /// Chance that can be had again.
@@ -87,19 +87,10 @@ fn whatever_is_killed_both_trees_are_whole_and_the_next_run_is_right() {
     let first = text("first");
     let files: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), first.as_str())).collect();
     let p = env.project(&files);
-    let on_n1 = |script: &str| p.cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
-    on_n1("true").ok();
+    p.on("n1", "true").ok();
     for round in 0..number("CX_IT_KILLS", 12) {
         edit(&p, round, &mut chance);
-        let running = p.start_cx(&[
-            "run",
-            "--on",
-            "n1",
-            "--",
-            "sh",
-            "-c",
-            &command(round, &mut chance),
-        ]);
+        let running = p.start_cx(&on("n1", &command(round, &mut chance)));
         std::thread::sleep(Duration::from_millis(chance.below(900)));
         let victims: Vec<String> = match chance.below(3) {
             0 => vec![format!("{} cx itself", running.pid())],
@@ -114,7 +105,7 @@ fn whatever_is_killed_both_trees_are_whole_and_the_next_run_is_right() {
         }
         let ended = running.wait();
         assert_whole(&p, &format!("{what}: {ended:?}"));
-        let next = on_n1(SUMS);
+        let next = p.on("n1", SUMS);
         let here = p.sh(SUMS).ok().stdout();
         assert!(
             next.status() == 0 && next.stdout() == here,
@@ -137,22 +128,18 @@ fn holder(env: &TestEnv) -> u32 {
     })
 }
 
-fn on_n1(p: &Project, script: &str) -> Output {
-    p.cx(&["run", "--on", "n1", "--", "sh", "-c", script])
-}
-
 #[test]
 fn a_holder_that_is_killed_costs_the_next_run_nothing() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "1\n")]);
-    on_n1(&p, "true").ok();
+    p.on("n1", "true").ok();
     cx::demo::processes::kill(holder(&env));
     p.write("a", "2\n");
-    let out = on_n1(&p, "cat a; echo 3 > a").ok();
+    let out = p.on("n1", "cat a; echo 3 > a").ok();
     assert_eq!((out.stdout(), p.read("a")), ("2\n".into(), "3\n".into()));
     // And there is one again.
     holder(&env);
-    assert_eq!(on_n1(&p, "cat a").ok().stdout(), "3\n");
+    assert_eq!(p.on("n1", "cat a").ok().stdout(), "3\n");
 }
 
 #[test]
@@ -160,7 +147,7 @@ fn a_reader_that_pauses_holds_up_its_own_run_only() {
     let env = TestEnv::with_nodes(&["n1"]);
     env.append_config("[node.n1]\nslots = 4\n");
     let p = env.project(&[("a", "1\n")]);
-    on_n1(&p, "true").ok();
+    p.on("n1", "true").ok();
     holder(&env);
     let script = format!(
         "{CX} run -q --on n1 -- seq 1 3000000 | {{ until [ -e ../go ]; do sleep 0.05; done; cksum; }}"
@@ -180,7 +167,7 @@ fn a_reader_that_pauses_holds_up_its_own_run_only() {
     });
     for i in 0..5 {
         p.write("a", &format!("{i}\n"));
-        assert_eq!(on_n1(&p, "cat a").ok().stdout(), format!("{i}\n"));
+        assert_eq!(p.on("n1", "cat a").ok().stdout(), format!("{i}\n"));
         std::thread::sleep(Duration::from_millis(900));
     }
     fs::write(p.dir.join("../go"), "").unwrap();

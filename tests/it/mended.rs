@@ -3,11 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Output, Project, TestEnv};
-
-fn on_n1(project: &Project, script: &str) -> Output {
-    project.cx(&["run", "--on", "n1", "--", "sh", "-c", script])
-}
+use crate::harness::{Project, TestEnv, on};
 
 /// The only mirror on n1: its tree, and what cx notes of it.
 fn mirror(env: &TestEnv) -> (PathBuf, PathBuf) {
@@ -31,7 +27,7 @@ fn a_mirror_changed_behind_our_back_is_mended() {
     ]);
     p.git(&["tag", "v1.0"]);
     let ask = "cat a b/c; ls; test -x run.sh; git describe --tags --dirty; git status --porcelain";
-    let right = on_n1(&p, ask).ok().stdout();
+    let right = p.on("n1", ask).ok().stdout();
     assert_eq!(right, p.sh(ask).ok().stdout());
     let (tree, meta) = mirror(&env);
     let before = p.list();
@@ -70,7 +66,7 @@ fn a_mirror_changed_behind_our_back_is_mended() {
     ];
     for (what, damage) in damages {
         damage();
-        let out = on_n1(&p, ask).ok();
+        let out = p.on("n1", ask).ok();
         assert_eq!(out.stdout(), right, "{what}: {out:?}");
         assert_eq!(p.list(), before, "{what}: {out:?}");
     }
@@ -156,16 +152,16 @@ fn runs_that_share_a_mirror_make_no_conflicts() {
     let p = env.project(&[("f", "0\n"), ("gone", ""), (".gitignore", "*.o\n")]);
     let script = "echo 1 > f; echo 1 > x.o; rm gone; touch $HOME/half; while test ! -e $HOME/go; do sleep 0.01; done; \
                   echo 2 > f; echo 2 > x.o; echo back > gone";
-    let running = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
+    let running = p.start_cx(&on("n1", script));
     let home = env.node("n1").home();
     let running = running.until_exists(&home.join("half"));
-    on_n1(&p, "true").ok();
+    p.on("n1", "true").ok();
     assert_eq!(
         (p.read("f"), p.read("x.o"), p.has("gone")),
         ("1\n".into(), "1\n".into(), false)
     );
     p.write("mine", "edited meanwhile\n");
-    assert_eq!(on_n1(&p, "cat mine f").ok().stdout(), "edited meanwhile\n1\n");
+    assert_eq!(p.on("n1", "cat mine f").ok().stdout(), "edited meanwhile\n1\n");
     fs::write(home.join("go"), "").unwrap();
     let out = running.wait().ok();
     assert!(!out.stderr().contains("meanwhile"), "{out:?}");
@@ -175,7 +171,7 @@ fn runs_that_share_a_mirror_make_no_conflicts() {
     );
     assert_eq!(p.read("mine"), "edited meanwhile\n");
     assert_eq!(
-        on_n1(&p, "cat f gone mine").ok().says("sync 0 files").stdout(),
+        p.on("n1", "cat f gone mine").ok().says("sync 0 files").stdout(),
         "2\nback\nedited meanwhile\n"
     );
 }
@@ -190,7 +186,7 @@ fn many_at_once_in_one_workspace() {
             let script = format!(
                 "cat a > log/{i}; sleep 0.0{i}; echo {i} >> log/{i}; mkdir -p d; echo {i} > d/{i}; exit {i}"
             );
-            p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", &script])
+            p.start_cx(&on("n1", &script))
         })
         .collect();
     for (i, run) in runs.into_iter().enumerate() {
@@ -216,12 +212,12 @@ fn a_branch_switched_during_a_run_is_left_as_it_is() {
     p.git(&["switch", "-q", "main"]);
     let script =
         "touch $HOME/began; while test ! -e $HOME/go; do sleep 0.01; done; echo ran >> a; echo new > c";
-    let running = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
+    let running = p.start_cx(&on("n1", script));
     let home = env.node("n1").home();
     let running = running.until_exists(&home.join("began"));
     p.git(&["switch", "-q", "other"]);
     fs::write(home.join("go"), "").unwrap();
     running.wait().ok().says("a, c");
     assert_eq!(p.git(&["status", "--porcelain"]), "");
-    assert_eq!(on_n1(&p, "cat a; ls").ok().stdout(), "other\na\nb\n");
+    assert_eq!(p.on("n1", "cat a; ls").ok().stdout(), "other\na\nb\n");
 }

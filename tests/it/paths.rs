@@ -1,6 +1,6 @@
 //! What a command sees of the path of its tree.
 
-use crate::harness::TestEnv;
+use crate::harness::{TestEnv, on};
 
 /// `paths` of n1 as `cx nodes list --json` says it.
 fn mode(env: &TestEnv) -> String {
@@ -17,9 +17,7 @@ fn messages_name_paths_that_open_here() {
         ("tool", "#!/bin/sh\npwd\nid -u\necho ${PWD%/*} >&2\n"),
     ]);
     let top = project.dir.display().to_string();
-    let ran = project
-        .cx(&["run", "--on", "n1", "--", "sh", "-c", "cd sub; ../tool"])
-        .ok();
+    let ran = project.on("n1", "cd sub; ../tool").ok();
     let uid = rustix::process::geteuid().as_raw();
     assert_eq!(ran.stdout(), format!("{top}/sub\n{uid}\n"));
     assert!(ran.stderr().starts_with(&format!("{top}\n")), "{}", ran.stderr());
@@ -51,7 +49,7 @@ fn where_paths_differ_text_is_rewritten_and_absolute_paths_stay_here() {
     let project = env.project(&[("Makefile", test)]);
     let top = project.dir.display().to_string();
     let script = "pwd; printf %s \"${PWD%?}\"; sleep 0.2; pwd | tail -c 2; printf '\\0'; pwd";
-    let ran = project.cx(&["run", "--on", "n1", "--", "sh", "-c", script]).ok();
+    let ran = project.on("n1", script).ok();
     let (text, binary) = ran
         .stdout()
         .split_once('\0')
@@ -80,7 +78,7 @@ fn nothing_is_left_of_a_run_in_a_namespace() {
     let project = env.project(&[("f", "")]);
     let script = "setsid sleep 600 & touch $HOME/up; sleep 600";
     let ran = project
-        .start_cx(&["run", "--on", "n1", "--", "sh", "-c", script])
+        .start_cx(&on("n1", script))
         .until_exists(&env.node("n1").home().join("up"));
     ran.signal("-KILL");
     env.node("n1")

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::harness::{Project, TestEnv, wait_for};
+use crate::harness::{TestEnv, wait_for};
 
 /// A step that counts how often it ran, and makes an ignored file.
 const STEP: &str = "[[setup]]\nrun = \"sh tools/deps.sh\"\nfiles = [\"deps.lock\"]\n";
@@ -23,11 +23,6 @@ fn steps(env: &TestEnv, node: &str) -> usize {
     text.lines().count()
 }
 
-#[track_caller]
-fn on_n1(p: &Project, line: &str) -> crate::harness::Output {
-    p.cx(&["run", "--on", "n1", "--", "sh", "-c", line])
-}
-
 fn mirror(env: &TestEnv, node: &str) -> PathBuf {
     let top = env.node(node).home().join(".cache/cx/node/mirrors");
     let only = |dir: PathBuf| fs::read_dir(dir).unwrap().flatten().next().unwrap().path();
@@ -38,7 +33,7 @@ fn mirror(env: &TestEnv, node: &str) -> PathBuf {
 fn a_step_runs_once_until_what_it_depends_on_changes_and_only_if_trusted() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(FILES);
-    let out = on_n1(&p, "test ! -e deps && echo no").ok();
+    let out = p.on("n1", "test ! -e deps && echo no").ok();
     assert_eq!(out.stdout(), "no\n");
     assert!(
         out.line()

@@ -4,11 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 
-use crate::harness::{Project, TestEnv};
-
-fn on_n1(project: &Project, script: &str) -> crate::harness::Output {
-    project.cx(&["run", "--on", "n1", "--", "sh", "-c", script])
-}
+use crate::harness::{TestEnv, on};
 
 #[test]
 fn exit_codes_are_exact() {
@@ -16,7 +12,7 @@ fn exit_codes_are_exact() {
     let p = env.project(&[("a", "")]);
     // 75 and 76 are cx's own too, 255 is ssh's, 127 a shell's.
     for code in [0, 1, 7, 75, 76, 126, 127, 255] {
-        let out = on_n1(&p, &format!("echo $TEST_NODE; exit {code}")).exits(code);
+        let out = p.on("n1", &format!("echo $TEST_NODE; exit {code}")).exits(code);
         assert_eq!(out.stdout(), "n1\n", "{out:?}");
         assert!(
             out.line().contains(&format!("exit {code}")) || code == 0,
@@ -30,7 +26,7 @@ fn death_by_a_signal_there_is_death_by_it_here() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "")]);
     for signal in [9, 15, 6] {
-        on_n1(&p, &format!("kill -{signal} $$")).exits(128 + signal);
+        p.on("n1", &format!("kill -{signal} $$")).exits(128 + signal);
     }
 }
 
@@ -146,7 +142,7 @@ fn stdin_is_forwarded_to_the_last_byte() {
 fn it_runs_in_the_same_directory_of_the_tree() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("sub/deep er/a", "here\n")]);
-    let mut command = p.cx_command(&["run", "--on", "n1", "--", "sh", "-c", "cat a; basename \"$PWD\""]);
+    let mut command = p.cx_command(&on("n1", "cat a; basename \"$PWD\""));
     let out = env.run(command.current_dir(p.dir.join("sub/deep er")), b"").ok();
     assert_eq!(out.stdout(), "here\ndeep er\n");
 }
@@ -226,7 +222,7 @@ fn a_background_child_that_holds_the_pipes_does_not_hold_the_run() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "")]);
     // The harness fails a command that takes two minutes.
-    let out = on_n1(&p, "sleep 3000 & echo done").ok();
+    let out = p.on("n1", "sleep 3000 & echo done").ok();
     assert_eq!(out.stdout(), "done\n");
 }
 
@@ -242,10 +238,7 @@ fn a_reader_that_has_enough_ends_the_run() {
 #[test]
 fn outside_a_workspace_it_runs_in_the_nodes_home() {
     let env = TestEnv::with_nodes(&["n1"]);
-    let out = env
-        .cx(&["run", "--on", "n1", "--", "sh", "-c", "echo $HOME; pwd -P"])
-        .ok()
-        .stdout();
+    let out = env.cx(&on("n1", "echo $HOME; pwd -P")).ok().stdout();
     assert_eq!(env.place(&out), "n1");
     assert_eq!(out.lines().next(), out.lines().nth(1));
 }
@@ -261,8 +254,8 @@ fn two_runs_at_once_share_the_mirror() {
             "touch $HOME/{mine}; echo {mine} > {mine}.txt; while [ ! -e $HOME/{other} ]; do sleep 0.02; done"
         )
     };
-    let one = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", &script("one", "two")]);
-    let two = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", &script("two", "one")]);
+    let one = p.start_cx(&on("n1", &script("one", "two")));
+    let two = p.start_cx(&on("n1", &script("two", "one")));
     one.wait().ok();
     two.wait().ok();
     assert_eq!(p.read("one.txt") + &p.read("two.txt"), "one\ntwo\n");

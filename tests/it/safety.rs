@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::harness::{Output, Project, TestEnv};
+use crate::harness::{Output, Project, TestEnv, on};
 
 /// Runs `script` on n1, and `meanwhile` here after the script ran there and before the run ends.
 fn during(env: &TestEnv, p: &Project, script: &str, meanwhile: impl FnOnce()) -> Output {
     let script = format!("{script}\ntouch $HOME/ready; while [ ! -e $HOME/go ]; do sleep 0.02; done");
-    let running = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", &script]);
+    let running = p.start_cx(&on("n1", &script));
     let running = running.until_exists(&env.node("n1").home().join("ready"));
     meanwhile();
     env.node("n1").write("go", "");
@@ -105,7 +105,7 @@ fn what_would_run_here_later_never_comes_back() {
                   echo bad > .claude/settings.json; echo bad > .envrc; echo bad > .mcp.json; echo bad > .cx.toml; \
                   echo bad > .vscode/tasks.json; echo bad > .husky/pre-commit; echo bad > sub/.git/config; \
                   echo bad > .Claude/settings.json; echo good > good";
-    p.cx(&["run", "--on", "n1", "--", "sh", "-c", script]).ok();
+    p.on("n1", script).ok();
     assert_eq!(p.read("good"), "good\n");
     let bad: Vec<_> = p.list().into_iter().filter(|l| l.contains("bad")).collect();
     assert!(bad.is_empty(), "{bad:?}");
@@ -120,7 +120,7 @@ fn a_node_cannot_delete_the_tree() {
     files.push(("keep".into(), "x"));
     let files: Vec<_> = files.iter().map(|(n, t)| (n.as_str(), *t)).collect();
     let p = env.project(&files);
-    let out = p.cx(&["run", "--on", "n1", "--", "sh", "-c", "rm -rf ./*"]);
+    let out = p.on("n1", "rm -rf ./*");
     assert!(
         p.has("f0") && p.has("keep"),
         "a mass deletion was applied: {out:?}"

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Running, TestEnv};
+use crate::harness::{Running, TestEnv, on};
 
 /// Within this time nothing may be left. The promise is 5 s; the rest is for a machine that runs many tests at once.
 pub const GONE: Duration = Duration::from_secs(15);
@@ -13,7 +13,7 @@ const FAMILY: &str = "(trap '' TERM INT HUP; sleep 3001) & setsid sh -c 'trap \"
 
 fn start(env: &TestEnv, script: &str) -> Running {
     let p = env.project(&[("a", "")]);
-    let running = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", script]);
+    let running = p.start_cx(&on("n1", script));
     let running = running.until_exists(&env.node("n1").home().join("ready"));
     assert!(
         !env.node("n1").processes().is_empty(),
@@ -70,17 +70,7 @@ fn killed_during_the_sync_leaves_both_trees_whole() {
         running.wait();
     }
     let before = p.list();
-    let out = p
-        .cx(&[
-            "run",
-            "--on",
-            "n1",
-            "--",
-            "sh",
-            "-c",
-            "cat a; head -n 1 big; wc -c < big | tr -d ' '",
-        ])
-        .ok();
+    let out = p.on("n1", "cat a; head -n 1 big; wc -c < big | tr -d ' '").ok();
     assert_eq!(out.stdout(), format!("1\n5\n{}\n", big.len() + 2));
     assert_eq!(p.list(), before);
 }

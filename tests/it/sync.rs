@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
-use crate::harness::{Project, TestEnv};
+use crate::harness::TestEnv;
 
 /// Prints where it runs, makes a file, changes one, deletes one, and fails.
 const MAKEFILE: &str = "test:\n\t@echo $$HOME\n\tmkdir -p out && echo all > out/report.txt\n\techo more >> changed.txt\n\
@@ -20,10 +20,6 @@ fn files() -> Vec<(&'static str, &'static str)> {
     ];
     files.extend([("src/a.c", "int a;\n"), ("src/b.c", "int b;\n")]);
     files
-}
-
-fn on_n1(project: &Project, script: &str) -> crate::harness::Output {
-    project.cx(&["run", "--on", "n1", "--", "sh", "-c", script])
 }
 
 #[test]
@@ -74,11 +70,12 @@ fn deletions_and_changes_of_kind_are_followed() {
         ("becomes-link", ""),
         ("run.sh", "x"),
     ]);
-    let out = on_n1(
-        &p,
-        "test -f gone && test -f dir/in && test -f becomes-dir && test ! -x run.sh && echo right",
-    )
-    .ok();
+    let out = p
+        .on(
+            "n1",
+            "test -f gone && test -f dir/in && test -f becomes-dir && test ! -x run.sh && echo right",
+        )
+        .ok();
     assert_eq!(out.stdout(), "right\n");
     for file in ["gone", "becomes-dir", "becomes-link"] {
         fs::remove_file(p.dir.join(file)).unwrap();
@@ -87,9 +84,7 @@ fn deletions_and_changes_of_kind_are_followed() {
     p.write("becomes-dir/x", "");
     symlink("run.sh", p.dir.join("becomes-link")).unwrap();
     fs::set_permissions(p.dir.join("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
-    let out = on_n1(
-        &p,
-        "test ! -e gone && test ! -e dir && test -f becomes-dir/x && test -L becomes-link && test -x run.sh && echo right",
+    let out = p.on("n1", "test ! -e gone && test ! -e dir && test -f becomes-dir/x && test -L becomes-link && test -x run.sh && echo right",
     ).ok();
     assert_eq!(out.stdout(), "right\n");
     assert!(
@@ -108,11 +103,12 @@ fn links_modes_and_empty_directories_are_kept() {
     symlink("dir", p.dir.join("dirlink")).unwrap();
     fs::create_dir_all(p.dir.join("empty/er")).unwrap();
     let before = p.list();
-    let out = on_n1(
-        &p,
-        "./run.sh; readlink link dangling dirlink; cat dirlink/file; test -d empty/er && echo kept",
-    )
-    .ok();
+    let out = p
+        .on(
+            "n1",
+            "./run.sh; readlink link dangling dirlink; cat dirlink/file; test -d empty/er && echo kept",
+        )
+        .ok();
     assert_eq!(out.stdout(), "ran\ndir/file\nnowhere\ndir\nx\nkept\n");
     assert_eq!(p.list(), before);
 }
@@ -132,7 +128,8 @@ fn names_can_be_anything() {
     if cfg!(target_os = "linux") {
         fs::write(p.dir.join(std::ffi::OsString::from_vec(vec![0xff, 0xfe])), "7").unwrap();
     }
-    on_n1(&p, "for f in *; do cp -- \"$f\" \"copy of $f\"; done").ok();
+    p.on("n1", "for f in *; do cp -- \"$f\" \"copy of $f\"; done")
+        .ok();
     let count = fs::read_dir(&p.dir)
         .unwrap()
         .flatten()
@@ -154,7 +151,7 @@ fn uncommitted_and_untracked_work_goes_along() {
     let p = env.project(&[("a", "old\n")]);
     p.write("a", "edited\n");
     p.write("new/file", "new\n");
-    assert_eq!(on_n1(&p, "cat a new/file").ok().stdout(), "edited\nnew\n");
+    assert_eq!(p.on("n1", "cat a new/file").ok().stdout(), "edited\nnew\n");
 }
 
 #[test]
@@ -180,13 +177,14 @@ fn untracked_secrets_stay_and_a_failed_run_says_so() {
     let p = env.project(&[("a", ""), ("tracked.pem", "a test's certificate\n")]);
     p.write(".env", "TOKEN=1\n");
     p.write("deploy.key", "secret\n");
-    on_n1(&p, "test ! -e .env && test ! -e deploy.key && cat tracked.pem").ok();
+    p.on("n1", "test ! -e .env && test ! -e deploy.key && cat tracked.pem")
+        .ok();
     assert!(
         p.has(".env") && p.has("deploy.key"),
         "what stayed here was deleted: {:?}",
         p.list()
     );
-    on_n1(&p, "cat .env").exits(1).says(".env");
+    p.on("n1", "cat .env").exits(1).says(".env");
 }
 
 #[test]
@@ -263,13 +261,13 @@ fn git_commands_of_a_build_work_on_the_node() {
 fn a_mirror_that_was_lost_is_made_again() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "1\n"), ("b", "2\n")]);
-    on_n1(&p, "cat a b").ok();
+    p.on("n1", "cat a b").ok();
     // Behind the client's back: what it believes of the mirror is wrong now.
-    on_n1(&p, "true").ok();
+    p.on("n1", "true").ok();
     for dir in [".cache", ".local"] {
         let _ = fs::remove_dir_all(env.node("n1").home().join(dir));
     }
-    assert_eq!(on_n1(&p, "cat a b").ok().stdout(), "1\n2\n");
+    assert_eq!(p.on("n1", "cat a b").ok().stdout(), "1\n2\n");
     assert!(p.has("a") && p.has("b"), "{:?}", p.list());
 }
 
@@ -324,7 +322,10 @@ fn secrets_go_along_where_a_person_named_them() {
     ] {
         p.write(path, text);
     }
-    let there = || on_n1(&p, "cat .env sub/.env.test sub/deploy.key 2>/dev/null; true").ok();
+    let there = || {
+        p.on("n1", "cat .env sub/.env.test sub/deploy.key 2>/dev/null; true")
+            .ok()
+    };
     assert_eq!(there().stdout(), "");
     // By the project, once it is trusted.
     p.write(".cx.toml", "include = [\".env.test\"]\n");

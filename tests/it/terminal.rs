@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::harness::{CX, Project, TestEnv, wait_for};
+use crate::harness::{CX, Project, TestEnv, on, wait_for};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -143,7 +143,7 @@ fn a_command_at_a_terminal_gets_one() {
     env.set("TERM", "xterm-test");
     let p = env.project(&[("a", "")]);
     let script = "test -t 0 && test -t 1 && test -t 2 && echo all three; stty size; echo $TERM; echo $TEST_NODE; echo err >&2";
-    let (status, text) = Screen::cx(&p, &["run", "--on", "n1", "--", "sh", "-c", script]).ends();
+    let (status, text) = Screen::cx(&p, &on("n1", script)).ends();
     assert_eq!(status, 0, "{text:?}");
     for line in [
         "all three\r\n",
@@ -196,18 +196,7 @@ fn interrupting_keys_end_the_command() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "")]);
     for (key, status) in [("\u{3}", 130), ("\u{1c}", 131)] {
-        let screen = Screen::cx(
-            &p,
-            &[
-                "run",
-                "--on",
-                "n1",
-                "--",
-                "sh",
-                "-c",
-                "echo ready; exec sleep 3000",
-            ],
-        );
+        let screen = Screen::cx(&p, &on("n1", "echo ready; exec sleep 3000"));
         screen.until("ready");
         wait_for(LONG, || {
             if screen.is_cooked() {
@@ -227,18 +216,7 @@ fn signals_from_elsewhere_leave_the_terminal_as_it_was() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "")]);
     for (signal, status) in [(libc::SIGTERM, 143), (libc::SIGHUP, 129)] {
-        let screen = Screen::cx(
-            &p,
-            &[
-                "run",
-                "--on",
-                "n1",
-                "--",
-                "sh",
-                "-c",
-                "echo ready; exec sleep 3000",
-            ],
-        );
+        let screen = Screen::cx(&p, &on("n1", "echo ready; exec sleep 3000"));
         screen.until("ready");
         wait_for(LONG, || {
             if screen.is_cooked() {
@@ -315,7 +293,7 @@ fn what_takes_long_is_told_on_one_line_that_leaves_no_trace() {
     let mut env = TestEnv::with_nodes(&["n1"]);
     slow_ssh(&mut env);
     let p = env.project(&[("a", "")]);
-    let screen = Screen::cx(&p, &["run", "--on", "n1", "--", "sh", "-c", "echo out; exit 3"]);
+    let screen = Screen::cx(&p, &on("n1", "echo out; exit 3"));
     screen.until("[cx] connecting to n1 · 1s");
     std::fs::write(env.home().join("go"), "").unwrap();
     let (status, text) = screen.ends();
@@ -343,7 +321,7 @@ fn no_live_line_where_nobody_would_see_it_or_wants_it() {
     let p = env.project(&[("a", "")]);
     let hold = "touch $HOME/held; while [ ! -e $HOME/free ]; do sleep 0.05; done";
     let home = env.node("n1").home();
-    let holder = p.start_cx(&["run", "--on", "n1", "--", "sh", "-c", hold]);
+    let holder = p.start_cx(&on("n1", hold));
     let holder = holder.until_exists(&home.join("held"));
     let loud = Screen::cx(&p, &["run", "--on", "n1", "--", "echo", "loud"]);
     let quiet = Screen::cx(&p, &["run", "-q", "--on", "n1", "--", "echo", "quiet"]);

@@ -21,7 +21,7 @@ use cx::demo::sshd::{Sshd, find, keygen};
 
 pub use node::Node;
 pub use process::{Output, Running, wait_for};
-pub use project::Project;
+pub use project::{Project, on};
 
 /// The program under test.
 pub const CX: &str = env!("CARGO_BIN_EXE_cx");
@@ -318,6 +318,16 @@ impl TestEnv {
         let mut command = Command::new(program);
         command.env_clear().envs(&self.vars).current_dir(dir);
         command
+    }
+
+    /// Runs a script where file systems of its own can be mounted; `None` where such namespaces are forbidden.
+    #[cfg(target_os = "linux")]
+    pub fn apart(&self, script: &str) -> Option<Output> {
+        let inside = |script: &str| {
+            let mut command = self.command("unshare", &self.home());
+            self.run(command.args(["-Urm", "sh", "-ec", script]), b"")
+        };
+        (inside("mount -t tmpfs none /mnt").status() == 0).then(|| inside(script))
     }
 
     /// Runs a command to its end, feeding it `input`.

@@ -8,6 +8,11 @@ use std::process::Command;
 
 use super::{CX, Output, Running, TestEnv, write_file};
 
+/// The arguments with which cx runs a line of shell on a node.
+pub fn on<'a>(node: &'a str, line: &'a str) -> [&'a str; 7] {
+    ["run", "--on", node, "--", "sh", "-c", line]
+}
+
 /// A tree that commands run in.
 pub struct Project<'a> {
     pub(super) env: &'a TestEnv,
@@ -19,6 +24,12 @@ impl Project<'_> {
     /// Runs cx here.
     pub fn cx<S: AsRef<OsStr>>(&self, args: &[S]) -> Output {
         self.env.run(&mut self.cx_command(args), b"")
+    }
+
+    /// Runs a line of shell on a node.
+    #[track_caller]
+    pub fn on(&self, node: &str, line: &str) -> Output {
+        self.cx(&on(node, line))
     }
 
     /// Runs cx here with this on its standard input.
