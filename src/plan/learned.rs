@@ -60,11 +60,11 @@ pub fn trips(workspace: &str) -> u64 {
     hash.0
 }
 
-/// FNV-1a over pieces: short inputs, no adversary (a user's own commands).
-struct Fnv(u64);
+/// FNV-1a over pieces: short inputs, no adversary (a user's own commands and paths).
+pub(crate) struct Fnv(pub(crate) u64);
 
 impl Fnv {
-    fn new(first: &[u8]) -> Fnv {
+    pub(crate) fn new(first: &[u8]) -> Fnv {
         let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
         hash.add(first);
         hash

@@ -9,6 +9,7 @@ use super::{STALE_MS, Table};
 use crate::client::eligible;
 use crate::config::Config;
 use crate::paths::{self, Paths};
+use crate::plan::learned::Fnv;
 use crate::plan::route::is_probed;
 use crate::plan::rules::UserRule;
 use crate::plan::shell::Word;
@@ -55,17 +56,10 @@ fn stamp(paths: &Paths) -> Option<(i64, u64, u64)> {
 }
 
 fn file(paths: &Paths) -> std::path::PathBuf {
-    // Different configs (`CX_CONFIG`) must not take turns at one file.
-    let key = fnv1a(paths.config_file.as_os_str().as_encoded_bytes());
+    // Different configs (`CX_CONFIG`) must not take turns at one file. To tell a few paths of one user apart, blake3 would cost the
+    // hook the look for the CPU's features, which a virtual machine answers slowly.
+    let key = Fnv::new(paths.config_file.as_os_str().as_encoded_bytes()).0;
     paths.cache.join(format!("hook-{key:016x}.json"))
-}
-
-/// FNV-1a, 64 bits: to tell a few paths of one user apart, blake3 would cost the hook the look for the CPU's features, which a
-/// virtual machine answers slowly.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    })
 }
 
 impl HookView {

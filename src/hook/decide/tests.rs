@@ -56,20 +56,26 @@ impl Env {
         Paths::under(&self.dir.path().join("home"))
     }
 
-    fn answer(&self, event: &Value) -> Option<Value> {
+    /// The hook's words in this world, as `set` makes it.
+    fn say(&self, event: &Value, set: impl FnOnce(&mut World<'_>)) -> Option<String> {
         let var = |name: &str| {
             self.vars
                 .iter()
                 .find(|(n, _)| n == name)
                 .map(|(_, v)| OsString::from(v))
         };
-        let world = World {
+        let mut world = World {
             paths: Some(self.paths()),
             managed: self.dir.path().join("etc"),
             busy: &|_| self.busy,
             ..World::of_process(&var)
         };
-        let text = answer(event.to_string().as_bytes(), &world)?;
+        set(&mut world);
+        answer(event.to_string().as_bytes(), &world)
+    }
+
+    fn answer(&self, event: &Value) -> Option<Value> {
+        let text = self.say(event, |_| ())?;
         Some(serde_json::from_str::<Value>(&text).unwrap()["hookSpecificOutput"].take())
     }
 
@@ -189,19 +195,7 @@ fn switches_leave_the_text_alone() {
 fn with_shims_only_a_note_is_left_and_a_typed_cx_is_still_asked_about() {
     let deny = r#"{"permissions":{"deny":["Bash(git push:*)"]}}"#;
     let env = Env::new().put("home/.claude/settings.json", deny);
-    let ask = |event: &Value| {
-        let var = |name: &str| {
-            let found = env.vars.iter().find(|(n, _)| n == name);
-            found.map(|(_, v)| OsString::from(v))
-        };
-        let world = World {
-            paths: Some(env.paths()),
-            managed: env.dir.path().join("etc"),
-            shims: true,
-            ..World::of_process(&var)
-        };
-        answer(event.to_string().as_bytes(), &world)
-    };
+    let ask = |event: &Value| env.say(event, |world| world.shims = true);
     assert_eq!(ask(&event("FOO=1 cargo test")), None);
     assert_eq!(
         note::all(&env.paths().state, "s1").pop().unwrap().assigned,
@@ -218,17 +212,7 @@ fn the_plugin_s_hook_stands_back_where_the_settings_have_one() {
         r#"{"hooks":{"PreToolUse":[{"hooks":[{"type":"command","command":"/a/cx","args":["hook"]}]}]}}"#;
     for (settings, acts) in [("{}", true), (hooked, false)] {
         let env = Env::new().put("home/.claude/settings.json", settings);
-        let var = |name: &str| {
-            let found = env.vars.iter().find(|(n, _)| n == name);
-            found.map(|(_, v)| OsString::from(v))
-        };
-        let world = World {
-            paths: Some(env.paths()),
-            managed: env.dir.path().join("etc"),
-            plugin: true,
-            ..World::of_process(&var)
-        };
-        let ask = |event: &Value| answer(event.to_string().as_bytes(), &world).is_some();
+        let ask = |event: &Value| env.say(event, |world| world.plugin = true).is_some();
         assert_eq!(ask(&event("cargo test")), acts);
         note::append_report(&env.paths().state, "s1", None, "[cx] x").unwrap();
         let mut after = event("cx cargo test");
