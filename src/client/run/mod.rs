@@ -6,12 +6,15 @@
 mod beside;
 mod detached;
 mod early;
+mod finish;
+mod heard;
 mod lost;
+mod pack;
 
 pub use detached::attach;
+use pack::{send_run, sending};
 
 use std::collections::VecDeque;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,26 +22,20 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::differs::TAIL;
 use super::reach;
 use super::stdio::{Input, Output};
 use super::terminal::{self, Terminal};
 use super::tree::{Applied, Incoming, Pack, Tree};
 use crate::config::{Config, NodeConfig};
 use crate::node::Link;
-use crate::node::hold;
 use crate::node::link::{Opening, RunChannel};
-use crate::node::printable;
 use crate::paths::Paths;
-use crate::plan::manifest::Manifest;
-use crate::progress::Step;
 use crate::proto::{
-    Beside, CHUNK, Down, Errand, Exit, Load, MirrorKey, MirrorSpec, NeedSpec, PathMode, PathsWish, Refusal,
-    RunStart, STDIN_WINDOW, SetupStep, Shared, Up,
+    Down, Errand, Exit, Load, MirrorKey, NeedSpec, PathMode, PathsWish, STDIN_WINDOW, SetupStep, Shared, Up,
 };
 use crate::report::Told;
 use crate::request::{Detach, Ending};
-use crate::sync::{self, Workspace};
+use crate::sync::Workspace;
 use crate::table::NodeClock;
 use crate::tty;
 
@@ -375,82 +372,6 @@ pub async fn run(
     }
 }
 
-/// Sends the packet that asks for the run. The pack that goes with it, if any, and until when the node may start the command,
-/// if it has leave already: that needs the node's `time` at the end of its window, and a pack that goes along.
-async fn send_run(
-    node: &str,
-    channel: &RunChannel,
-    time: Option<u64>,
-    job: &Job,
-    terms: &Terms,
-) -> Result<(Option<Pack>, Option<Instant>), RunError> {
-    let begun = Instant::now();
-    let mut mirror = None;
-    let mut sent = None;
-    let mut inline = true;
-    if let Some(tree) = &job.tree {
-        let mut pack = tree.pack_for(node, None).await.map_err(RunError::broken)?;
-        inline = pack.is_inline;
-        if matches!(job.errand, Errand::Fetch(_) | Errand::Collect) {
-            // Nothing goes there.
-            pack.forget();
-        }
-        mirror = Some(MirrorSpec {
-            key: tree.key.clone(),
-            expected: pack.from,
-            adopt: pack.adopt.clone(),
-            dir: tree.dir.clone(),
-            pack: if inline { pack.bytes.take() } else { None },
-            back: crate::proto::BackSpec {
-                scope: terms.scope,
-                again: pack.again.clone(),
-                ..tree.back.clone()
-            },
-            at: tree.ws.root.as_os_str().as_bytes().to_vec(),
-            paths: terms.paths,
-            identity: job.identity,
-        });
-        sent = Some(pack);
-    }
-    // A large pack takes its time: then the node waits for a word before it starts.
-    let start_by = time.filter(|_| inline);
-    let up = Up::Run(Box::new(RunStart {
-        id: job.id.clone(),
-        mirror,
-        shared: job.shared.clone(),
-        argv: job.argv.clone(),
-        env: job.env.clone(),
-        path_prefix: job.path_prefix.clone(),
-        umask: current_umask(),
-        stdin: job.stdin,
-        terminal: job.terminal,
-        one_pipe: job.one_pipe,
-        needs: job.needs.clone(),
-        needs_dirs: job.needs_dirs.clone(),
-        slots: terms.slots,
-        allow_overload: terms.allow_overload,
-        insist: terms.insist,
-        start_by,
-        detached: job.detach == Some(Detach::AtOnce),
-        link_grace: job.link_grace,
-        keep: job.keep,
-        tell_tools: terms.first_failure,
-        errand: job.errand.clone(),
-        setup: job.setup.clone(),
-        also: job
-            .also
-            .iter()
-            .map(|tree| Beside {
-                key: tree.key.clone(),
-                at: tree.ws.root.as_os_str().as_bytes().to_vec(),
-            })
-            .collect(),
-    }));
-    // A stream that has ended is noticed by its reader.
-    let _ = channel.send(&up).await;
-    Ok((sent, start_by.map(|_| begun + START_WINDOW)))
-}
-
 struct Running<'a> {
     link: Link,
     again: Again<'a>,
@@ -659,154 +580,6 @@ impl<'a> Running<'a> {
         self.send(&Up::Signal(libc::SIGCONT)).await;
     }
 
-    async fn take(
-        &mut self,
-        down: Down,
-        told: &mut dyn Told,
-        terminal: &mut Terminal,
-    ) -> Result<Option<Exit>, RunError> {
-        match down {
-            Down::Waiting { running } => {
-                // The node drops the leave to start, which will be too old when a slot is free.
-                self.start_by = None;
-                told.waiting(&self.link.node, running);
-                told.progress(Step::Waiting(self.link.node.clone()));
-            }
-            Down::Admitted => {
-                if self.pack.as_ref().is_some_and(|p| !p.is_inline) {
-                    self.send_pack(told).await?;
-                } else if self.job.tree.is_none() {
-                    self.go().await?;
-                }
-            }
-            Down::Differs { data, last, shared } => {
-                self.differs.extend(data);
-                if self.differs.len() > 1 << 30 {
-                    return Err(RunError::broken("its manifest is larger than a gigabyte"));
-                }
-                if last {
-                    self.pack_anew(shared).await?;
-                    self.send_pack(told).await?;
-                }
-            }
-            Down::Synced {
-                generation,
-                sequence,
-                setup,
-            } => {
-                if let (Some(tree), Some(pack)) = (&self.job.tree, &self.pack) {
-                    if Some(generation) != pack.to() {
-                        return Err(RunError::broken("the mirror there is not what was sent"));
-                    }
-                    tree.synced(&self.link.node, pack, sequence);
-                }
-                if setup {
-                    // The node has dropped the leave to start, which would be too old when all is set up.
-                    self.start_by = None;
-                } else {
-                    self.go().await?;
-                }
-            }
-            Down::Setup { name, line } => {
-                let (name, line) = (printable(&name, 80), printable(&line, 200));
-                let (names, _) = self.setting.get_or_insert_with(|| (Vec::new(), Instant::now()));
-                if !names.contains(&name) {
-                    names.push(name.clone());
-                }
-                told.progress(Step::SettingUp(self.link.node.clone(), name, line));
-            }
-            Down::Ready => {
-                self.set_up = self.setting.take().map(|(names, since)| (names, since.elapsed()));
-                told.progress(Step::Starting(self.link.node.clone()));
-                self.go().await?;
-            }
-            Down::Started { paths, .. } => {
-                self.started = true;
-                self.paths = Some(paths);
-                self.sync_time = self.begun.elapsed();
-                if let Some((_, took)) = &self.set_up {
-                    self.sync_time = self.sync_time.saturating_sub(*took);
-                }
-                told.started(&self.link.node, &self.job.id);
-                told.progress(Step::Running);
-                if self.job.detach == Some(Detach::AtOnce) {
-                    return Err(RunError::Detached);
-                }
-                terminal.engage();
-            }
-            Down::Output { fd, data } => {
-                self.got += data.len() as u64;
-                self.keep_tail(&data);
-                self.output.write(fd, data).await;
-            }
-            Down::Packed { pieces, data } => {
-                let data = crate::squeeze::unfold(&pieces, &data).map_err(|e| RunError::Lost {
-                    why: format!("its output can't be read: {e}"),
-                })?;
-                self.got += data.len() as u64;
-                self.keep_tail(&data);
-                let pieces = pieces.into_iter().map(|(fd, len)| (fd, len as usize)).collect();
-                self.output.write_all(pieces, data).await;
-            }
-            Down::Attached { stdin } => {
-                told.progress(Step::Running);
-                self.resend_stdin(stdin).await?;
-                terminal.settle();
-                if self.was_stopped || terminal.size().is_some() {
-                    self.go_on(terminal).await;
-                }
-            }
-            Down::Detached => return Err(RunError::Detached),
-            Down::Mark => self.send(&Up::Got(self.got)).await,
-            Down::Stopped(_) => {
-                // Without a terminal nobody would continue it: whoever stopped the command there does.
-                if self.stop_by.is_some() || terminal.is_typed() {
-                    self.suspend(terminal).await;
-                }
-            }
-            Down::Took(n) => self.took(n as usize),
-            Down::Back(piece) => {
-                if self.incoming.is_none()
-                    && let Some(tree) = &self.job.tree
-                {
-                    self.incoming = Some(tree.incoming(&self.job.id, self.job.back_limit));
-                }
-                self.back += piece.len() as u64;
-                told.progress(Step::Back(self.link.node.clone(), self.back));
-                if let Some(i) = &mut self.incoming {
-                    i.feed(piece).await;
-                }
-            }
-            Down::Exit(exit) => return Ok(Some(*exit)),
-            Down::Refused { why, load } => {
-                if let Refusal::Setup { what, tail } = &why {
-                    tell_failed_setup(&self.link.node, what, tail, told);
-                }
-                return Err(refused(why, load));
-            }
-            Down::Failed { message, started } => {
-                let why = printable(&message, 300);
-                return Err(if started || self.started {
-                    RunError::Lost { why }
-                } else {
-                    RunError::broken(why)
-                });
-            }
-            Down::Welcome(_) | Down::Beat | Down::Purged(_) | Down::Gc(_) | Down::Seen(_) | Down::Told(_) => {
-            }
-        }
-        Ok(None)
-    }
-
-    fn keep_tail(&mut self, data: &[u8]) {
-        self.tail
-            .extend_from_slice(&data[data.len().saturating_sub(TAIL)..]);
-        // Twice as much at most, so that little is moved.
-        if self.tail.len() > 2 * TAIL {
-            self.tail.drain(..self.tail.len() - TAIL);
-        }
-    }
-
     /// Allows the start, where the first packet did not.
     async fn go(&mut self) -> Result<(), RunError> {
         if self.start_by.is_some() {
@@ -819,179 +592,6 @@ impl<'a> Running<'a> {
         .await;
         Ok(())
     }
-
-    /// The mirror is not what we believed: compares with what it is.
-    async fn pack_anew(&mut self, shared: bool) -> Result<(), RunError> {
-        let Some(tree) = &self.job.tree else {
-            return Err(RunError::broken("it asked for a tree"));
-        };
-        // The node has dropped the earlier leave to start; it waits for a new one.
-        self.start_by = None;
-        let bytes = std::mem::take(&mut self.differs);
-        let manifest: Manifest = crate::sync::manifest_from_bytes(&bytes)
-            .map_err(|e| RunError::broken(printable(&e.to_string(), 200)))?;
-        self.pack = Some(
-            tree.pack_for(&self.link.node, Some((manifest, shared)))
-                .await
-                .map_err(RunError::broken)?,
-        );
-        Ok(())
-    }
-
-    async fn send_pack(&mut self, told: &mut dyn Told) -> Result<(), RunError> {
-        let node = self.link.node.clone();
-        let (Some(tree), Some(mut pack)) = (&self.job.tree, self.pack.take()) else {
-            return Ok(());
-        };
-        if let Some(bytes) = &pack.bytes {
-            for (i, piece) in bytes.chunks(CHUNK).enumerate() {
-                told.progress(sending(&node, Some(&pack), (i * CHUNK) as u64));
-                self.send(&Up::Pack(piece.to_vec())).await;
-            }
-        } else {
-            let (tx, mut rx) = mpsc::channel(8);
-            let packing = tree.stream(&pack, tx);
-            let mut gone = 0;
-            while let Some(piece) = rx.recv().await {
-                gone += piece.len() as u64;
-                self.send(&Up::Pack(piece)).await;
-                told.progress(sending(&node, Some(&pack), gone));
-            }
-            match packing.await {
-                Ok(Ok(packed)) => pack.packed = Some(packed),
-                Ok(Err(e)) => return Err(RunError::broken(format!("the workspace can't be read: {e}"))),
-                Err(_) => return Err(RunError::broken("packing failed")),
-            }
-        }
-        self.pack = Some(pack);
-        self.send(&Up::PackEnd).await;
-        told.progress(Step::Starting(node));
-        Ok(())
-    }
-
-    /// Takes home what changed, then lets the node forget the run.
-    async fn finish(mut self, exit: Exit) -> Result<Ran, RunError> {
-        self.output.flush().await;
-        let mut back = Applied::default();
-        if let Some(why) = exit.uncollected.as_deref() {
-            let _ = self.channel.send(&Up::Done).await;
-            let _ = self.keep();
-            let short = super::kept::short(&self.job.id);
-            return Err(RunError::Back {
-                ending: exit.ending,
-                why: format!(
-                    "{}; it stays there: free some space on {}, then `cx attach {short}` brings it",
-                    printable(why, 300),
-                    self.link.node
-                ),
-            });
-        }
-        let mut work = self.job.tree.as_ref().map_or(Duration::ZERO, |t| t.took);
-        let mut packed = self.pack.as_ref().and_then(|p| {
-            work += p.took;
-            p.packed.clone()
-        });
-        if let (Errand::Fetch(_), Some(tree)) = (&self.job.errand, &self.job.tree) {
-            packed = Some(tree.as_sent_before(&self.link.node));
-        }
-        let sent = packed.as_ref().map_or((0, 0), |p| (p.files, p.bytes));
-        if let (Some(tree), Some(incoming), Some(packed)) = (&self.job.tree, self.incoming.take(), packed) {
-            let applied = incoming
-                .apply(
-                    tree.clone(),
-                    &self.link.node,
-                    &exit,
-                    packed.manifest,
-                    &self.job.id,
-                    self.link.clock_offset(),
-                )
-                .await;
-            back = match applied {
-                Ok(applied) => applied,
-                Err(why) => {
-                    let ending = exit.ending;
-                    // A commit that began goes on where it stopped.
-                    let why = if sync::is_half_done(&incoming_dir(&tree.paths.cache, &self.job.id)) {
-                        let _ = self.channel.send(&Up::Done).await;
-                        format!(
-                            "{why}; free some space here, and the next cx in this project puts the rest in place"
-                        )
-                    } else {
-                        format!("{why}; {}", self.keep_there().await)
-                    };
-                    return Err(RunError::Back { ending, why });
-                }
-            };
-        }
-        self.take_home_beside(&mut back).await;
-        let _ = self.channel.send(&Up::Done).await;
-        // Who is stopped by a signal leaves nothing on the node, an agent that waits neither.
-        if self.signalled.is_none() && !self.urged {
-            if self.link.is_lent() {
-                self.link.give_back().await;
-            } else {
-                hold::start(self.again.node, self.again.config, self.again.paths);
-            }
-        }
-        Ok(Ran {
-            exit,
-            sent,
-            back,
-            sync_time: self.sync_time,
-            set_up: self.set_up,
-            paths: self.paths,
-            work,
-            tail: self.tail,
-        })
-    }
-}
-
-fn sending(node: &str, pack: Option<&Pack>, gone: u64) -> Step {
-    match pack {
-        Some(p) if p.changes.0 > 0 => Step::Sending(node.to_owned(), p.changes.0, p.changes.1, gone),
-        _ => Step::Starting(node.to_owned()),
-    }
-}
-
-fn refused(why: Refusal, load: Load) -> RunError {
-    let full = matches!(why, Refusal::Full { .. });
-    let why = match why {
-        Refusal::Full { running } => format!("all {running} slots are taken"),
-        Refusal::Overloaded(s) => format!("overloaded: {}", printable(&s, 100)),
-        Refusal::Lacks(s) | Refusal::Disk(s) | Refusal::Other(s) => printable(&s, 200),
-        Refusal::NotShared(s) => {
-            let why = printable(&s, 200);
-            return RunError::NotShared { why };
-        }
-        Refusal::Setup { what, .. } => format!("set-up failed: {}", printable(&what, 160)),
-        Refusal::TooLate => "it was too slow to start in time".into(),
-    };
-    RunError::NotStarted {
-        why,
-        load: Some(load),
-        full,
-        broken: false,
-    }
-}
-
-/// Lines of a failed step's output that are told.
-const SETUP_LINES: usize = 12;
-
-/// Tells what a set-up step said before it failed.
-fn tell_failed_setup(node: &str, what: &str, tail: &str, told: &mut dyn Told) {
-    told.line(&format!("{node}: set-up failed: {}", printable(what, 160)));
-    let lines: Vec<&str> = tail.lines().filter(|l| !l.trim().is_empty()).collect();
-    for line in &lines[lines.len().saturating_sub(SETUP_LINES)..] {
-        told.line(&format!("{node}:   {}", printable(line.trim_end(), 200)));
-    }
-}
-
-/// The umask of this process.
-fn current_umask() -> u32 {
-    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    rustix::process::umask(mask);
-    #[expect(clippy::useless_conversion, reason = "mode_t is 16 bits wide on some systems")]
-    u32::from(mask.as_raw_mode())
 }
 
 /// Where this process keeps files of a run while they arrive.
