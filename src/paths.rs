@@ -112,11 +112,20 @@ impl Paths {
     /// When it can't be written.
     pub fn client_key(&self) -> anyhow::Result<String> {
         let file = self.state.join("client");
-        if let Ok(text) = std::fs::read_to_string(&file) {
+        let made = || {
+            let text = std::fs::read_to_string(&file).ok()?;
             let key = text.trim();
-            if key.len() == 16 && key.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Ok(key.to_owned());
-            }
+            (key.len() == 16 && key.bytes().all(|b| b.is_ascii_hexdigit())).then(|| key.to_owned())
+        };
+        if let Some(key) = made() {
+            return Ok(key);
+        }
+        // The first commands of all may well be several at once, and two keys would be two mirrors.
+        let lock = lock_file(&file.with_extension("lock"));
+        let lock = lock.and_then(|lock| lock.lock().map(|()| lock));
+        let _lock = lock.with_context(|| format!("failed to lock {}", file.display()))?;
+        if let Some(key) = made() {
+            return Ok(key);
         }
         let mut h = blake3::Hasher::new();
         h.update(&std::fs::read("/etc/machine-id").unwrap_or_default());
@@ -124,7 +133,6 @@ impl Paths {
         h.update(&std::process::id().to_le_bytes());
         h.update(&crate::agent::now_ms().to_le_bytes());
         let key = h.finalize().to_hex()[..16].to_owned();
-        private_dir(&self.state)?;
         write_atomic(&file, key.as_bytes(), 0o600)
             .with_context(|| format!("failed to write {}", file.display()))?;
         Ok(key)
@@ -247,6 +255,19 @@ mod tests {
         assert_eq!(std::fs::read(&file).unwrap(), b"22");
         assert_eq!(std::fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
         assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn many_at_once_make_one_client_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        let keys: std::collections::BTreeSet<String> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..16)
+                .map(|_| scope.spawn(|| paths.client_key().unwrap()))
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert_eq!(keys.len(), 1, "{keys:?}");
     }
 
     #[test]

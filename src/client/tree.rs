@@ -11,7 +11,7 @@ use crate::paths::Paths;
 use crate::plan::delta::Delta;
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, Exit, INLINE_PACK, MirrorKey};
-use crate::sync::{self, BackContext, GitMeta, Packed, Records, Repository, Scan, Staged, Workspace};
+use crate::sync::{self, BackContext, GitMeta, Packed, Records, Repository, Scan, Sent, Staged, Workspace};
 
 /// Files of so many bytes in all are packed in memory; more goes out while it is packed.
 const IN_MEMORY: u64 = 4 << 20;
@@ -64,6 +64,8 @@ pub struct Pack {
     want: Option<Manifest>,
     /// Other runs are live in the mirror.
     shared: bool,
+    /// What stays there as it is, though the scan did not find it here.
+    spared: Vec<RelPath>,
     /// The record is wrong, or lacks something.
     is_news: bool,
     /// The small repository, where the mirror lacks it.
@@ -88,6 +90,7 @@ impl Pack {
             delta: Delta::default(),
             want: None,
             shared: false,
+            spared: Vec::new(),
             is_news: false,
             repository: None,
             packed: Some(Packed {
@@ -143,7 +146,15 @@ impl Tree {
 
     fn pack_now(&self, node: &str, have: Option<(Manifest, bool)>) -> std::io::Result<Pack> {
         let begun = Instant::now();
-        let record = self.records.load(&self.ws.key, node);
+        let is_shared = have.as_ref().is_some_and(|(_, shared)| *shared);
+        let record = if is_shared {
+            // What the scan may have found is in it only once whoever brought that home has noted so.
+            let lock = self.lock_file().and_then(|f| f.lock_shared().map(|()| f));
+            let _lock = lock?;
+            self.records.load(&self.ws.key, node)
+        } else {
+            self.records.load(&self.ws.key, node)
+        };
         // A mirror that is not what we believed may have lost its repository, too.
         let stale_repository = have.is_some() || record.repository != self.repository.as_ref().map(|r| r.id);
         let again = if self.rebuilds {
@@ -163,11 +174,11 @@ impl Tree {
             || !adopt.is_empty()
             || record.unsent != self.scan.unsent
             || !record.named.iter().eq(&self.scan.named);
-        let shared = have.as_ref().is_some_and(|(_, shared)| *shared);
         let mut want = None;
         let (have, mut d) = match have {
-            Some((have, true)) => {
-                let beside = record.beside_others(&self.scan.manifest, &have);
+            // One that holds nothing was made anew: nobody deleted what both agreed on.
+            Some((have, true)) if !have.is_empty() => {
+                let beside = record.beside_others(&self.scan.manifest, &have, self.scan.began_ns);
                 let d = self.scan.delta_to(&have, &beside, &record.named);
                 want = Some(beside);
                 (have, d)
@@ -179,7 +190,7 @@ impl Tree {
                 (have, d)
             }
         };
-        self.spare_the_young(&mut d, &have, &mut want);
+        let spared = self.spare_the_young(&mut d, &have, &mut want);
         d.deletions
             .extend(vanished.into_iter().filter(|p| !have.contains_key(p)));
         let size: u64 = d
@@ -205,7 +216,8 @@ impl Tree {
             adopt,
             delta: d,
             want,
-            shared,
+            shared: is_shared,
+            spared,
             is_news,
             repository,
             packed: None,
@@ -229,8 +241,15 @@ impl Tree {
         Ok(pack)
     }
 
-    /// Takes from the deletions what another cx brought here since the scan began; what the mirror is then to hold.
-    fn spare_the_young(&self, d: &mut Delta, have: &Manifest, want: &mut Option<Manifest>) {
+    /// Held while something is put in place here and noted.
+    fn lock_file(&self) -> std::io::Result<std::fs::File> {
+        let name = format!("tree-{}", self.ws.key);
+        crate::paths::lock_file(&self.paths.cache.join("locks").join(name))
+    }
+
+    /// Takes from the deletions what another cx brought here since the scan began, and says which that was; `want` becomes what the
+    /// mirror is then to hold.
+    fn spare_the_young(&self, d: &mut Delta, have: &Manifest, want: &mut Option<Manifest>) -> Vec<RelPath> {
         let scanned = want.as_ref().unwrap_or(&self.scan.manifest);
         let (mut deletions, mut spared) = (Vec::new(), BTreeMap::new());
         // Directories before what lies in them.
@@ -248,11 +267,13 @@ impl Tree {
                 deletions.push(path);
             }
         }
+        let paths = spared.keys().cloned().collect();
         if !spared.is_empty() {
             *want = Some(scanned.with(spared));
         }
         deletions.reverse();
         d.deletions = deletions;
+        paths
     }
 
     /// Packs into the channel; for packs that are too large for memory.
@@ -287,7 +308,13 @@ impl Tree {
         {
             // Losing this costs one exchange of manifests.
             let _ = self.records.update(&self.ws.key, node, |r| {
-                r.sent(&p.manifest, pack.shared.then_some(&pack.delta), sequence);
+                r.sent(&Sent {
+                    manifest: &p.manifest,
+                    only: pack.shared.then_some(&pack.delta),
+                    spared: &pack.spared,
+                    began_ns: self.scan.began_ns,
+                    sequence,
+                });
                 r.unsent = self.scan.unsent.clone();
                 r.note_named(&self.ws.root, &self.scan);
                 if let Some(repository) = &pack.repository {
@@ -382,23 +409,21 @@ impl Tree {
         clock: i64,
     ) -> Result<Applied, String> {
         // One at a time: each compares what stands here with what it may replace.
-        let lock = crate::paths::lock_file(
-            &self
-                .paths
-                .cache
-                .join("locks")
-                .join(format!("tree-{}", self.ws.key)),
-        )
-        .and_then(|f| f.lock().map(|()| f));
+        let lock = self.lock_file().and_then(|f| f.lock().map(|()| f));
         let _lock = lock.map_err(|e| format!("the workspace can't be locked: {e}"))?;
         let record = self.records.load(&self.ws.key, node);
         let superseded = record.superseded(staged.ops().iter().map(sync::Op::path), sequence);
         let ops: Vec<sync::Op> = staged.ops().to_vec();
         let mut agreed = BTreeMap::new();
         for path in ops.iter().map(sync::Op::path) {
-            let entry = record.agreed(path);
-            if entry != sent.get(path) && !record.manifest.is_empty() {
-                agreed.insert(path.clone(), entry.cloned());
+            // What lies above it may be another run's work as well.
+            let mut at = Some(path.clone()).filter(|_| !record.manifest.is_empty());
+            while let Some(path) = at.filter(|p| !agreed.contains_key(p)) {
+                at = path.parent();
+                let entry = record.agreed(&path);
+                if entry != sent.get(&path) {
+                    agreed.insert(path, entry.cloned());
+                }
             }
         }
         let conflicts = crate::conflicts::tree_dir(&self.paths, id);

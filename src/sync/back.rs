@@ -75,7 +75,7 @@ struct Journal {
     head_moved: bool,
     clock_offset_ms: i64,
     ops: Vec<Op>,
-    /// What was sent at the paths that change.
+    /// What was sent at the paths that change, and above them.
     sent: BTreeMap<RelPath, Entry>,
     /// What was agreed on there since, where that is something else.
     agreed: BTreeMap<RelPath, Option<Entry>>,
@@ -139,12 +139,15 @@ pub fn commit_local(
         match refusal {
             Some(reason) => journal.refused.push((path.clone(), reason)),
             None => {
-                let sent = context.sent.get(path);
-                if let Some(entry) = sent {
-                    journal.sent.insert(path.clone(), entry.clone());
-                }
-                if let Some(agreed) = context.agreed.get(path) {
-                    journal.agreed.insert(path.clone(), agreed.clone());
+                let mut at = Some(path.clone());
+                while let Some(path) = at {
+                    at = path.parent();
+                    if let Some(entry) = context.sent.get(&path) {
+                        journal.sent.insert(path.clone(), entry.clone());
+                    }
+                    if let Some(agreed) = context.agreed.get(&path) {
+                        journal.agreed.insert(path, agreed.clone());
+                    }
                 }
                 journal.ops.push(op.clone());
             }
@@ -333,9 +336,14 @@ impl Commit<'_> {
                 mtime_ns,
                 blob,
             } => {
-                let leave = match self.leave(path, Some(entry), *origin) {
+                let mut leave = self.leave(path, Some(entry), *origin);
+                let no_way = |e: &io::Error| Errno::from_io_error(e) == Some(Errno::NOENT);
+                if leave.as_ref().is_err_and(no_way) && !self.journal.head_moved && self.make_way(path)? {
+                    leave = self.leave(path, Some(entry), *origin);
+                }
+                let leave = match leave {
                     // Its directory was deleted here in the meantime.
-                    Err(e) if Errno::from_io_error(&e) == Some(Errno::NOENT) => Leave::Conflict,
+                    Err(e) if no_way(&e) => Leave::Conflict,
                     other => other?,
                 };
                 let is_conflict = matches!(leave, Leave::Conflict);
@@ -363,6 +371,26 @@ impl Commit<'_> {
                 made
             }
         }
+    }
+
+    /// Makes the directories above `path` that are missing because another run made them there, and what that one brings is not
+    /// in place yet; whether all of them stand now. One that was here was deleted here since, and stays so.
+    fn make_way(&mut self, path: &RelPath) -> io::Result<bool> {
+        let above: Vec<RelPath> = std::iter::successors(path.parent(), RelPath::parent).collect();
+        for dir in above.iter().rev() {
+            if self.tree.stat(dir)?.is_some() {
+                continue;
+            }
+            let was_here = match self.journal.agreed.get(dir) {
+                Some(agreed) => agreed.is_some(),
+                None => self.journal.sent.contains_key(dir),
+            };
+            if was_here {
+                return Ok(false);
+            }
+            self.put_dir(dir, 0o755)?;
+        }
+        Ok(true)
     }
 
     /// Compares what stands here with what was sent.

@@ -39,7 +39,7 @@ pub use gitmeta::{GitMeta, Repository, repository};
 pub use known::is_protected;
 pub use mirror::{Check, Collected, Mirror, MirrorLock, RunGuard, disk_use, mirrors, purge};
 pub use pack::{Packed, write_pack, write_pack_with};
-pub use record::{MirrorRecord, Records};
+pub use record::{MirrorRecord, Records, Sent};
 pub use scan::{Scan, ScanOptions, scan};
 pub use stage::{Op, Origin, Staged, after, stage};
 pub use wire::{manifest_bytes, manifest_from_bytes};

@@ -41,6 +41,21 @@ pub struct MirrorRecord {
     pub(crate) recent: BTreeMap<RelPath, (i64, i64)>,
 }
 
+/// What a sync did.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'s> {
+    /// What the mirror held after it.
+    pub manifest: &'s Manifest,
+    /// The paths that went; `None` for all, where the mirror was made what stood here.
+    pub only: Option<&'s Delta>,
+    /// Paths of which nothing new was agreed: they stay there as they are, though the scan did not find them here.
+    pub spared: &'s [RelPath],
+    /// When the scan began, [`Scan::began_ns`].
+    pub began_ns: i64,
+    /// Orders it among the syncs and collections of this mirror.
+    pub sequence: i64,
+}
+
 impl MirrorRecord {
     /// Whether runs other than this process's next one left the mirror ahead of what stands here.
     pub fn is_behind(&self) -> bool {
@@ -184,28 +199,35 @@ impl MirrorRecord {
         self.sequence = sequence;
     }
 
-    /// Notes a sync after which the mirror held `manifest`: `sent` are the paths that went. `None` for all, where the mirror was made
-    /// what stands here.
-    pub fn sent(&mut self, manifest: &Manifest, sent: Option<&Delta>, sequence: i64) {
-        if self.ahead.is_empty() && sent.is_none() && sequence > self.sequence {
+    /// Notes a sync.
+    pub fn sent(&mut self, sent: &Sent<'_>) {
+        let Sent {
+            manifest, sequence, ..
+        } = *sent;
+        // What a later collection brought, or one that was put in place after the scan, is not what was found here then.
+        let is_later = |(s, at): &(i64, i64)| *s > sequence || *at >= sent.began_ns;
+        let is_plain = sent.only.is_none() && sent.spared.is_empty() && self.ahead.is_empty();
+        if is_plain && sequence > self.sequence && !self.recent.values().any(is_later) {
             self.manifest = manifest.clone();
             self.sequence = sequence;
             return;
         }
+        let spared: Vec<_> = sent.spared.iter().map(|p| (p, self.agreed(p).cloned())).collect();
         self.holds(manifest.clone(), sequence);
-        match sent {
-            Some(delta) => {
-                for path in delta.upserts.iter().chain(&delta.deletions).chain(&delta.forgets) {
-                    if self.recent.get(path).is_none_or(|(s, _)| *s < sequence) {
-                        self.agree(path, manifest.get(path));
-                    }
-                }
+        let recent = &self.recent;
+        let is_overtaken = |p: &RelPath| recent.get(p).is_some_and(is_later);
+        let agreed: Vec<RelPath> = match sent.only {
+            Some(d) => {
+                let went = d.upserts.iter().chain(&d.deletions).chain(&d.forgets);
+                went.filter(|p| !is_overtaken(p)).cloned().collect()
             }
-            None => {
-                let recent = &self.recent;
-                self.ahead
-                    .retain(|p, _| recent.get(p).is_some_and(|(s, _)| *s > sequence));
-            }
+            None => self.ahead.keys().filter(|p| !is_overtaken(p)).cloned().collect(),
+        };
+        for path in agreed {
+            self.agree(&path, manifest.get(&path));
+        }
+        for (path, agreed) in spared {
+            self.agree(path, agreed.as_ref());
         }
     }
 
@@ -241,11 +263,13 @@ impl MirrorRecord {
     }
 
     /// What the mirror is to hold where other runs are live in it: what changed here since both agreed goes, everything else
-    /// stays as it is `there`.
-    pub fn beside_others(&self, here: &Manifest, there: &Manifest) -> Manifest {
+    /// stays as it is `there`. What was put in place after the scan that found `here` had begun, at `began_ns`, is not as it was
+    /// found any more, and nobody's change.
+    pub fn beside_others(&self, here: &Manifest, there: &Manifest, began_ns: i64) -> Manifest {
         let mut changes: BTreeMap<RelPath, Option<Entry>> = BTreeMap::new();
         for (path, now, other) in differences(here, there) {
-            if now != self.agreed(path) {
+            let is_overtaken = self.recent.get(path).is_some_and(|(_, at)| *at >= began_ns);
+            if now != self.agreed(path) && !is_overtaken {
                 continue;
             }
             // What lies in it, or above it, changed here: that wins.
@@ -387,6 +411,88 @@ fn key(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn f() -> RelPath {
+        RelPath::new("f").unwrap()
+    }
+
+    fn file(n: u8) -> Entry {
+        Entry::File {
+            mode: 0o644,
+            size: 1,
+            hash: [n; 32],
+        }
+    }
+
+    /// A tree with one file, of content `n`; none for 0.
+    fn tree(n: u8) -> Manifest {
+        Manifest::from_iter((n > 0).then(|| (f(), file(n))))
+    }
+
+    fn sent(record: &mut MirrorRecord, n: u8, sequence: i64, began_ns: i64, spared: &[RelPath]) {
+        record.sent(&Sent {
+            manifest: &tree(n),
+            only: None,
+            spared,
+            began_ns,
+            sequence,
+        });
+    }
+
+    /// What collection `sequence` brought is put in place and noted at a time after every scan of before.
+    fn brought(record: &mut MirrorRecord, n: u8, sequence: i64) {
+        let put = Op::Put {
+            path: f(),
+            entry: file(n),
+            origin: Origin::Synced,
+            mtime_ns: 0,
+            blob: 0,
+        };
+        record.brought(&[put], &BTreeSet::new(), sequence);
+    }
+
+    #[test]
+    fn what_came_home_during_the_scan_is_no_change_made_here() {
+        let mut record = MirrorRecord::default();
+        sent(&mut record, 1, 1, 0, &[]);
+        brought(&mut record, 2, 2);
+        let after = crate::sync::now_ns() + 1;
+        // Found before, and there is a newer one by now.
+        assert_eq!(record.beside_others(&tree(1), &tree(3), 50), tree(3));
+        // Found after: changed here.
+        assert_eq!(record.beside_others(&tree(4), &tree(3), after), tree(4));
+        assert_eq!(record.beside_others(&tree(2), &tree(3), after), tree(3));
+    }
+
+    #[test]
+    fn a_sync_agrees_on_what_its_scan_found_and_on_nothing_younger() {
+        let mut record = MirrorRecord::default();
+        sent(&mut record, 1, 1, 0, &[]);
+        brought(&mut record, 2, 2);
+        // It took from there what it did not find here, as that came home only after its scan.
+        sent(&mut record, 0, 3, 50, &[]);
+        assert_eq!(record.agreed(&f()), Some(&file(2)));
+        let after = crate::sync::now_ns() + 1;
+        sent(&mut record, 3, 4, after, std::slice::from_ref(&f()));
+        assert_eq!(record.agreed(&f()), Some(&file(2)), "it stays there unseen");
+        sent(&mut record, 3, 5, after, &[]);
+        assert_eq!(record.agreed(&f()), Some(&file(3)));
+    }
+
+    #[test]
+    fn a_sync_that_is_noted_late_does_not_agree_on_what_others_made_since() {
+        let mut record = MirrorRecord::default();
+        record.sent(&Sent {
+            manifest: &tree(1),
+            only: Some(&Delta::default()),
+            spared: &[],
+            began_ns: 0,
+            sequence: 2,
+        });
+        sent(&mut record, 0, 1, 0, &[]);
+        assert_eq!(record.manifest, tree(1));
+        assert_eq!(record.agreed(&f()), None);
+    }
 
     #[test]
     fn records_are_kept_apart_and_survive() {

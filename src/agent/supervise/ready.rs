@@ -229,13 +229,14 @@ impl Supervisor {
         };
         let mut shared = !mirror.is_idle()?;
         let guard = mirror.join_run()?;
+        let mut told = false;
         loop {
             match differs.take() {
                 // A pack that is here already is not asked for.
                 None if inline.is_some() => {}
                 None => self.log.say(&Down::Admitted),
                 Some(manifest) => {
-                    inline = None;
+                    (inline, told) = (None, true);
                     // The leave to start was given for a small pack; the client gives a new one.
                     self.run.start_by = None;
                     let bytes = crate::sync::manifest_bytes(&manifest)?;
@@ -249,11 +250,13 @@ impl Supervisor {
                     }
                 }
             }
-            let staged = match inline {
-                Some(mut pack) => stage(&mut pack, &mirror.stage_dir(), u64::MAX)?,
-                None => self.receive(mirror)?,
+            let applied = match inline {
+                Some(mut pack) => mirror.apply(stage(&mut pack, &mirror.stage_dir(), u64::MAX)?),
+                // It was told that nobody else is here.
+                None if told && !shared => mirror.apply_alone(self.receive(mirror)?, &guard),
+                None => mirror.apply(self.receive(mirror)?),
             };
-            match mirror.apply(staged) {
+            match applied {
                 Ok(generation) => {
                     let sequence = mirror.sequence();
                     if setup {

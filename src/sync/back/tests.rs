@@ -105,6 +105,17 @@ fn what_changed_here_too_is_kept_apart() {
 }
 
 #[test]
+fn what_another_run_made_a_directory_for_does_not_wait_for_that_one() {
+    let p = pair(&["gone/f", "here"]);
+    fs::remove_dir_all(p.here().join("gone")).unwrap();
+    let report = p.commit(hostile(&p, &["gone/new", "made/by/others/f"], &[], &[]));
+    let here = picture(&p.here());
+    assert_eq!(here[Path::new("made/by/others/f")], "file 644 hostile");
+    assert!(!here.contains_key(Path::new("gone")));
+    assert_eq!(names(&report.conflicts), ["gone/new"]);
+}
+
+#[test]
 fn a_moved_head_keeps_everything_apart() {
     let p = pair(&["a", "d"]);
     write(&p.there().join("a"), "theirs");

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::survey::Watched;
-use super::{Mirror, Seen, VERSION};
+use super::{Mirror, RunGuard, Seen, VERSION};
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::sync::beneath::{self, Beneath, Place};
 use crate::sync::stage::{Op, Staged, after};
@@ -37,9 +37,30 @@ impl Mirror {
     ///
     /// # Errors
     /// [`SyncError::Differs`] if the mirror is not the tree that the pack was made for.
-    pub fn apply(&mut self, mut staged: Staged) -> Result<Generation, SyncError> {
+    pub fn apply(&mut self, staged: Staged) -> Result<Generation, SyncError> {
         let _lock = self.locked()?;
         self.refresh()?;
+        self.put(staged)
+    }
+
+    /// [`Mirror::apply`] for a pack that makes the mirror the sender's tree whatever others made in it: only while `guard` is the
+    /// one run that was registered.
+    ///
+    /// # Errors
+    /// [`SyncError::Differs`] also if another run uses the mirror.
+    pub fn apply_alone(&mut self, staged: Staged, guard: &RunGuard) -> Result<Generation, SyncError> {
+        let _lock = self.locked()?;
+        self.refresh()?;
+        let alone = guard.alone().map_err(|e| self.failed("failed to lock", e))?;
+        // A pack that changes nothing harms nobody.
+        if alone.is_none() && !staged.ops().is_empty() {
+            return Err(SyncError::Differs(Box::new(self.state.manifest.clone())));
+        }
+        self.put(staged)
+    }
+
+    /// Needs the lock.
+    fn put(&mut self, mut staged: Staged) -> Result<Generation, SyncError> {
         let want = after(&self.state.manifest, staged.ops());
         if generation(&want) != staged.generation() {
             return Err(SyncError::Differs(Box::new(self.state.manifest.clone())));

@@ -31,6 +31,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::beneath::Beneath;
@@ -100,7 +102,32 @@ pub struct MirrorLock(#[expect(dead_code, reason = "held for its lock")] File);
 
 /// A run uses the mirror while this lives.
 #[derive(Debug)]
-pub struct RunGuard(#[expect(dead_code, reason = "held for its lock")] File);
+pub struct RunGuard(File);
+
+/// A run is the only one that uses the mirror while this lives: others wait where they would register.
+#[derive(Debug)]
+struct Alone<'g>(&'g RunGuard);
+
+impl RunGuard {
+    /// Keeps others out, if there are none. Needs the mirror's lock, as this lets go of the registration for a moment.
+    fn alone(&self) -> io::Result<Option<Alone<'_>>> {
+        match rustix::fs::flock(&self.0, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Alone(self))),
+            Err(Errno::WOULDBLOCK) => {
+                rustix::fs::flock(&self.0, FlockOperation::LockShared)?;
+                Ok(None)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        // From exclusive to shared there is nothing to wait for.
+        let _ = rustix::fs::flock(&self.0.0, FlockOperation::LockShared);
+    }
+}
 
 impl Mirror {
     /// Opens the mirror of `key` below `base`, making it where there is none, and finishes what a crash left undone.

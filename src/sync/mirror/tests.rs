@@ -209,6 +209,26 @@ fn a_crash_while_rolling_forward_is_rolled_forward() {
 }
 
 #[test]
+fn a_pack_made_for_an_idle_mirror_is_not_put_under_a_run_that_came_since() {
+    let (p, pack) = one_behind();
+    let mut mirror = p.mirror();
+    let mine = mirror.join_run().unwrap();
+    let other = p.mirror().join_run().unwrap();
+    let before = picture(&p.there());
+    let staged = || stage(&mut &pack[..], &p.mirror().stage_dir(), 1 << 20).unwrap();
+    let error = mirror.apply_alone(staged(), &mine).unwrap_err();
+    assert!(matches!(error, SyncError::Differs(_)));
+    assert_eq!(picture(&p.there()), before);
+    drop(other);
+    assert!(!p.mirror().is_idle().unwrap(), "still registered");
+    mirror.apply_alone(staged(), &mine).unwrap();
+    assert_eq!(picture(&p.there()), picture(&p.here()));
+    p.mirror().join_run().unwrap();
+    drop(mine);
+    assert!(p.mirror().is_idle().unwrap());
+}
+
+#[test]
 fn a_pack_for_another_tree_changes_nothing() {
     let (p, pack) = one_behind();
     write(&p.there().join("d/x"), "changed behind our back");
