@@ -650,6 +650,26 @@ fn other_languages() {
         heavy doxygen | doxygen Doxyfile
         heavy R | R CMD check .
         light R | R
+        heavy R | Rscript -e 'devtools::test()'
+        heavy R | Rscript --vanilla -e 'testthat::test_local()'
+        unknown R | Rscript deploy.R
+        heavy bats | bats test/
+        heavy bats | bats -r --jobs 4 test
+        light bats | bats --version
+        heavy julia | julia --project=. -e 'using Pkg; Pkg.test()'
+        heavy julia | julia --project test/runtests.jl
+        unknown julia | julia server.jl
+        light julia | julia
+        heavy scala-cli | scala-cli test .
+        light scala-cli | scala-cli run .
+        heavy lein | clj -M:test
+        heavy lein | clojure -X:dev:test
+        unknown lein | clj -M:dev
+        unknown lein | clojure -T:build jar
+        light lein | clj
+        heavy trunk | trunk build --release
+        light trunk | trunk serve
+        light light:pre-commit | pre-commit run --all-files
         heavy pytest | mise exec -- pytest
         heavy make | direnv exec . make
         light light:hyperfine | hyperfine 'make'

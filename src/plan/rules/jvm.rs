@@ -2,6 +2,7 @@
 
 use super::args::{At, has, operand, operands};
 use super::{Call, Shape, light, need, shape, unknown};
+use crate::plan::shell::Word;
 use crate::plan::verdict::{Brings, Class, Need, PlatformTie, Verdict};
 
 /// The rules of this file.
@@ -22,6 +23,17 @@ pub(super) fn rule(call: &Call) -> Option<Verdict> {
             )
         }
         "sbt" | "mill" => sbt(call),
+        "scala-cli" => match operand(call.args, 0, &[]) {
+            At::Word(_, sub @ ("test" | "compile" | "package")) => Shape {
+                leaves: &[".scala-build"],
+                files: &["-o", "--output"],
+                local_if: &["--watch", "-w"],
+                ..shape("scala-cli", "builds or tests")
+            }
+            .verdict(call, sub),
+            At::Dynamic => unknown("scala-cli", "what it does is known only to the shell"),
+            _ => light("scala-cli", "this form runs the program here, or is interactive"),
+        },
         "dotnet" => dotnet(call),
         "msbuild" | "xbuild" => Shape {
             ignored: true,
@@ -41,12 +53,30 @@ pub(super) fn rule(call: &Call) -> Option<Verdict> {
                 }
                 .verdict(call, sub)
             }
+            _ if call.base != "lein" && call.args.iter().filter_map(Word::text).any(runs_tests) => {
+                shape("lein", "runs tests").verdict(call, "")
+            }
             At::Word(..) if call.base != "lein" => unknown("lein", "what Clojure runs is not known"),
+            // `-M:dev`, `-X:deploy`, `-T:build`
+            _ if call.base != "lein" && call.args.iter().filter_map(Word::text).any(runs_alias) => {
+                unknown("lein", "what a Clojure alias runs is not known")
+            }
             At::Dynamic => unknown("lein", "what it runs is known only to the shell"),
             _ => light("lein", "this form is interactive or belongs to this machine"),
         },
         _ => return None,
     })
+}
+
+/// Whether an option of Clojure's runs what an alias names.
+fn runs_alias(arg: &str) -> bool {
+    ["-M", "-X", "-T"].iter().any(|o| arg.starts_with(o))
+}
+
+/// Whether it is one of those that run tests by custom.
+fn runs_tests(arg: &str) -> bool {
+    let mut aliases = arg.split(':').skip(1);
+    runs_alias(arg) && aliases.any(|a| matches!(a, "test" | "tests" | "kaocha" | "unit" | "integration"))
 }
 
 /// What a goal or task does.

@@ -106,6 +106,10 @@ pub const NAMES: &[&str] = &[
     "yarn",
     "zig",
     "R",
+    "bats",
+    "julia",
+    "scala-cli",
+    "trunk",
 ];
 
 /// Whether `-v` alone makes the program print its version (with others it means verbose).

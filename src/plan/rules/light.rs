@@ -179,6 +179,7 @@ fn reason(base: &str) -> Option<&'static str> {
         | "fsck"
         | "fdisk"
         | "parted" => "works on this machine itself",
+        "pre-commit" | "lefthook" | "husky" | "lint-staged" => "works on this repository's index",
         // Installs.
         "apt" | "apt-get" | "apt-cache" | "apt-key" | "dpkg" | "dnf" | "yum" | "rpm" | "zypper"
         | "pacman" | "yay" | "paru" | "apk" | "emerge" | "port" | "brew" | "snap" | "flatpak" | "nix"

@@ -6,6 +6,14 @@ use super::{Call, Shape, light, shape, unknown};
 use crate::plan::shell::Word;
 use crate::plan::verdict::{Brings, Class, PlatformTie, Verdict};
 
+/// Calls by which R code tests or checks a package.
+const TESTS_R: &[&str] = &[
+    "devtools::test(",
+    "devtools::check(",
+    "testthat::test_",
+    "rcmdcheck(",
+];
+
 /// The rules of this file.
 pub(super) fn rule(call: &Call) -> Option<Verdict> {
     let sub = operand(
@@ -266,6 +274,30 @@ pub(super) fn rule(call: &Call) -> Option<Verdict> {
             _ => unknown("php", "what `php` runs may do anything"),
         },
         "composer" => composer(call, sub),
+        "bats" => Shape {
+            dirs: &["-o", "--output", "--report-dir", "--gather-test-outputs-in"],
+            local_if: &["--count", "-c"],
+            ..shape("bats", "runs tests")
+        }
+        .verdict(call, ""),
+        "julia" => julia(call),
+        "Rscript" => match value(call.args, "-e") {
+            Some(code) if TESTS_R.iter().any(|t| code.contains(t)) => Shape {
+                ignored: true,
+                ..shape("R", "tests or checks the package")
+            }
+            .verdict(call, ""),
+            _ => unknown("R", "what `Rscript` runs may do anything"),
+        },
+        "trunk" => subcommands(
+            Shape {
+                leaves: &["target"],
+                outputs: &["dist/**"],
+                dirs: &["-d", "--dist"],
+                ..shape("trunk", "builds")
+            },
+            &["build"],
+        ),
         "prove" => Shape {
             local_if: &["--state"],
             ..shape("perl", "runs tests")
@@ -681,4 +713,21 @@ fn latex(call: &Call) -> Verdict {
         .collect(),
     });
     v
+}
+
+/// Julia: the tests of a package, by its package manager or by their usual file.
+fn julia(call: &Call) -> Verdict {
+    let tests = || shape("julia", "runs tests").verdict(call, "");
+    if let Some(code) = value(call.args, "-e").or_else(|| value(call.args, "--eval")) {
+        return if code.contains("Pkg.test(") {
+            tests()
+        } else {
+            unknown("julia", "what `julia` runs may do anything")
+        };
+    }
+    match operand(call.args, 0, &[]) {
+        At::Word(_, file) if file.ends_with("runtests.jl") => tests(),
+        At::End => light("julia", "`julia` alone is interactive"),
+        _ => unknown("julia", "what `julia` runs may do anything"),
+    }
 }

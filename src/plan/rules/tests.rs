@@ -51,6 +51,9 @@ const FORMS: &[&[&str]] = &[
     &["run-many", "-t", "build"],
     &["run", "-m", "pytest"],
     &["start", "--single-run"],
+    &["-M:test"],
+    &["test/runtests.jl"],
+    &["-e", "devtools::test()"],
 ];
 
 #[test]
