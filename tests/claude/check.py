@@ -220,6 +220,52 @@ def typed_cx_does_not_pass_by_a_deny_rule(r):
     equal((r.ran, r.failed), (["make|FOO="], [True, True]))
 
 
+def agent(*calls):
+    """Starts a subagent that makes these calls."""
+    return {"description": "d", "prompt": "You are the subagent of the check.", "subagent_type": "general-purpose",
+            "calls": list(calls)}
+
+
+@case([agent(call("pytest -x"), call("echo hi"))])
+def a_subagent_s_heavy_command_runs_through_cx(r):
+    equal((r.ran, r.failed), (["pytest|-x|FOO="], [False, True, False]))
+    equal(r.text[1:], ["Exit code 3\nrecorded pytest -x", "hi"])
+
+
+@case([agent(call("pytest -x"), call("make"))], {"permissions": {"allow": ["Bash"], "deny": ["Bash(pytest:*)"]}})
+def a_subagent_is_held_by_a_deny_rule(r):
+    equal((r.ran, r.failed), (["make|FOO="], [False, True, True]))
+
+
+@case([agent(call("pytest -x"))], {"permissions": {"allow": ["Bash(ls:*)"]}})
+def a_subagent_asks_as_it_would_without_cx(r):
+    equal((r.ran, r.failed), ([], [False, True]))
+
+
+def default(mode, *allow):
+    return {"permissions": {"allow": list(allow), "defaultMode": mode}}
+
+
+@case([call("touch a && pytest -x"), call("touch b")], default("acceptEdits"))
+def the_default_mode_that_accepts_edits_allows_no_test(r):
+    equal((r.ran, r.failed), ([], [True, False]))
+
+
+@case([call("touch a && pytest -x")], default("acceptEdits", "Bash(pytest:*)"))
+def the_default_mode_that_accepts_edits_counts_beside_a_rule(r):
+    equal((r.ran, r.failed), (["pytest|-x|FOO="], [True]))
+
+
+@case([call("pytest -x"), call("make")], default("dontAsk", "Bash(pytest:*)"))
+def the_default_mode_that_asks_nothing_runs_what_is_allowed(r):
+    equal((r.ran, r.failed), (["pytest|-x|FOO="], [True, True]))
+
+
+@case([call("pytest -x")], default("plan"))
+def the_default_mode_that_plans_runs_nothing_that_is_not_allowed(r):
+    equal((r.ran, r.failed), ([], [True]))
+
+
 @case([call("pytest -x")], {"permissions": {"allow": ["Bash"], "deny": ["Bash(git push:*)", "Read(./.env)"]}})
 def other_deny_rules_do_not_stop_a_rewrite(r):
     equal(r.ran, ["pytest|-x|FOO="])

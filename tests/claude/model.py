@@ -1,6 +1,7 @@
 """A model for Claude Code that is a script: a tiny Messages API on loopback.
 
-It asks for one Bash call after the other and, when all are answered, ends its turn. Nothing leaves the machine.
+It asks for one Bash call after the other and, when all are answered, ends its turn; a subagent that it starts does the same with
+calls of its own. Nothing leaves the machine.
 """
 
 import json
@@ -9,10 +10,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Model:
-    """Serves `calls`, a list of inputs of the Bash tool; keeps what the client answered."""
+    """Serves `calls`, a list of inputs of the Bash tool; keeps what the client answered.
+
+    A call with `calls` in it starts a subagent that makes these. They are numbered after those of the model itself.
+    """
 
     def __init__(self, calls):
-        self.calls = calls
+        self.calls = list(calls)
+        self.turns = {None: range(len(calls))}  # prompt of a subagent -> numbers of its calls
+        for call in calls:
+            if "calls" in call:
+                self.turns[call["prompt"]] = range(len(self.calls), len(self.calls) + len(call["calls"]))
+                self.calls += call["calls"]
         self.results = {}  # number of the call -> the client's tool_result block
         self.seen = []  # the text of every request
         model = self
@@ -73,15 +82,22 @@ class Model:
     def answer(self, request, text):
         """What the model says next. Its place in the script is read off the conversation."""
         self.seen.append(text)
+        done = set()
         for message in request.get("messages", []):
             content = message.get("content")
             for block in content if isinstance(content, list) else []:
                 if block.get("type") == "tool_result" and block.get("tool_use_id", "").startswith("toolu_call_"):
-                    self.results[int(block["tool_use_id"].rpartition("_")[2])] = block
-        has_bash = any(tool.get("name") == "Bash" for tool in request.get("tools", []))
-        turn = len(self.results)
-        if has_bash and turn < len(self.calls):
-            block = {"type": "tool_use", "id": "toolu_call_%d" % turn, "name": "Bash", "input": self.calls[turn]}
+                    number = int(block["tool_use_id"].rpartition("_")[2])
+                    self.results[number] = block
+                    done.add(number)
+        first = json.dumps(request.get("messages", [])[:1])
+        who = next((prompt for prompt in self.turns if prompt and prompt in first), None)
+        names = [tool.get("name") for tool in request.get("tools", [])]
+        left = [number for number in self.turns[who] if number not in done]
+        if "Bash" in names and left:
+            call = dict(self.calls[left[0]])
+            name = next(n for n in names if n in ("Agent", "Task")) if call.pop("calls", None) else "Bash"
+            block = {"type": "tool_use", "id": "toolu_call_%d" % left[0], "name": name, "input": call}
             reason = "tool_use"
         else:
             block, reason = {"type": "text", "text": "done"}, "end_turn"
