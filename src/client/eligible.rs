@@ -103,8 +103,9 @@ pub fn look(
     fit.identity = argv.iter().find_map(|a| {
         let path = path_candidates(&a.to_string_lossy())
             .into_iter()
-            .find(|p| p.starts_with('/') && is_within(&normal(Path::new(p)), &roots))?
-            .to_owned();
+            .find(|p| p.starts_with('/') && is_within(&normal(Path::new(p)), &roots))
+            .map(str::to_owned)
+            .or_else(|| named_within(a, &roots))?;
         Some(format!(
             "{} is an absolute path of the workspace",
             crate::node::printable(&path, 80)
@@ -441,9 +442,43 @@ pub fn brings(rule: &str, brings: &Brings, cwd: &Path, root: &Path) -> Brings {
     Brings::Outputs(outputs)
 }
 
+/// A root that a text names somewhere, as in `sh -c 'gcc /home/me/app/x.c'`.
+fn named_within(text: &OsStr, roots: &[PathBuf]) -> Option<String> {
+    let text = text.as_bytes();
+    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/') || *b >= 0x80;
+    let names = |root: &[u8]| {
+        let mut from = 0;
+        while let Some(at) = probe::find(&text[from..], root) {
+            let (start, end) = (from + at, from + at + root.len());
+            // What stands before it may be an option: `-I/home/me/app`.
+            if text.get(end).is_none_or(|b| *b == b'/' || !is_name(b)) {
+                return true;
+            }
+            from = start + 1;
+        }
+        false
+    };
+    let mut roots = roots.iter().filter(|r| r.as_os_str().len() > 1);
+    let root = roots.find(|r| names(r.as_os_str().as_bytes()))?;
+    Some(root.display().to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_that_names_the_workspace_is_known() {
+        let roots = [PathBuf::from("/home/me/app"), PathBuf::from("/home/me/lib.rs")];
+        let names = |text: &str| named_within(OsStr::new(text), &roots);
+        assert_eq!(names("gcc /home/me/app/x.c -o x").unwrap(), "/home/me/app");
+        assert_eq!(names("cd '/home/me/app'; make").unwrap(), "/home/me/app");
+        assert_eq!(
+            names("/home/me/app2; -I/home/me/lib.rs").unwrap(),
+            "/home/me/lib.rs"
+        );
+        assert_eq!(names("cat /home/me/app2/x /home/me/app.old"), None);
+    }
 
     #[test]
     fn arguments_that_leave_the_workspace_are_named() {

@@ -47,7 +47,7 @@ pub struct Command {
     pub capture: Capture,
     /// Where it runs, once that is known.
     place: Arc<Mutex<Option<String>>>,
-    /// It goes on here, whatever becomes of this server.
+    /// Nobody has to wait for it: it goes on here whatever becomes of this server, or has ended.
     let_go: watch::Sender<bool>,
     /// What came of it, once that is known.
     ran: OnceLock<Ran>,
@@ -76,6 +76,7 @@ impl Command {
     /// Says what came of it.
     pub fn set_ran(&self, ran: Ran) {
         let _ = self.ran.set(ran);
+        self.let_go.send_replace(true);
     }
 
     fn set_place(&self, to: &str) {
@@ -149,7 +150,7 @@ impl Live {
         for command in self.commands.iter().filter(|c| c.ran().is_none()) {
             let mut let_go = command.let_go.subscribe();
             if command.is_placed() {
-                // A run on a node that was let go has its result.
+                // A run on a node that was let go has its result then.
                 let _ = tokio::time::timeout_at(late.into(), let_go.wait_for(|yes| *yes)).await;
             }
         }
@@ -524,6 +525,33 @@ pub fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_has_ended_is_not_waited_for_where_another_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let texts = ["on a node", "here"].map(str::to_owned);
+        let live = Live::new(
+            &Paths::under(dir.path()),
+            &texts,
+            Duration::from_secs(600),
+            Some(Duration::ZERO),
+        );
+        for command in &live.commands {
+            command.set_place("somewhere");
+        }
+        let [node, here] = &live.commands[..] else {
+            panic!("two commands")
+        };
+        here.let_go.send_replace(true);
+        let mut left = std::pin::pin!(live.left());
+        let short = Duration::from_millis(50);
+        assert!(
+            tokio::time::timeout(short, &mut left).await.is_err(),
+            "it may be let go any moment"
+        );
+        node.set_ran(Ran::not_run("", node.id.clone(), node.capture.clone()));
+        assert!(tokio::time::timeout(LET_GO / 2, left).await.is_ok());
+    }
 
     #[test]
     fn reports_name_the_places() {
