@@ -69,6 +69,10 @@ fn where_paths_differ_text_is_rewritten_and_absolute_paths_stay_here() {
         "{}",
         ran.stderr()
     );
+    let ran = project
+        .cx(&["make", "test", &format!("FILE=cd '{top}'; make")])
+        .ok();
+    assert_eq!(env.place(&ran.stdout()), "local", "{}", ran.stderr());
     assert_eq!(env.place(&project.cx(&["make", "test"]).ok().stdout()), "n1");
 }
 
