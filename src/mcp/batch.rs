@@ -77,8 +77,8 @@ fn longest_first(usual: &[Option<u32>]) -> Vec<usize> {
     order
 }
 
-/// `5 commands: 3 ok, 2 failed; 4.2s; tower 3, mini 2`
-pub fn summary(ran: &[Ran]) -> String {
+/// `5 commands: 3 ok, 2 failed; 4.2s; tower 3, mini 2`, where all of it took so long, waits for slots counted.
+pub fn summary(ran: &[Ran], took: Duration) -> String {
     let ok = ran
         .iter()
         .filter(|r| r.state == State::Ended(Ending::Code(0)))
@@ -87,7 +87,6 @@ pub fn summary(ran: &[Ran]) -> String {
     let waiting = ran.iter().filter(|r| r.state == State::Waiting).count();
     let not_run = ran.iter().filter(|r| r.state == State::NotRun).count();
     let failed = ran.len() - ok - running - waiting - not_run;
-    let took = ran.iter().map(|r| r.took).max().unwrap_or_default();
     let mut counts = vec![format!("{ok} ok")];
     for (n, what) in [
         (failed, "failed"),

@@ -1,5 +1,7 @@
 //! The answer to a call: a text for a model, and fields for programs.
 
+use std::time::Duration;
+
 use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde_json::{Value, json};
 
@@ -8,11 +10,11 @@ use super::ran::{Block, LIMIT, Ran, shares};
 use super::text;
 use super::tools::Call;
 
-/// The answer to a call whose commands ended like this, with structured content where that is wanted. The work grows with the
-/// output that was kept.
-pub fn of(call: &Call, ran: &[Ran], structured: bool) -> CallToolResult {
+/// The answer to a call that took so long and whose commands ended like this, with structured content where that is wanted. The work
+/// grows with the output that was kept.
+pub fn of(call: &Call, ran: &[Ran], took: Duration, structured: bool) -> CallToolResult {
     let (text, fields, content) = match (call, ran) {
-        (Call::Parallel { commands, .. }, ran) => several(commands, ran, structured),
+        (Call::Parallel { commands, .. }, ran) => several(commands, ran, took, structured),
         (_, [one]) => {
             let block = Block::of(one);
             let (text, cut) = block.text(LIMIT);
@@ -42,8 +44,13 @@ fn with_output(mut fields: Value, block: &Block, limit: usize) -> Value {
 }
 
 /// The text, `_meta` and structured content of several results: one line of summary, then a block each, in the order given.
-fn several(commands: &[String], ran: &[Ran], structured: bool) -> (String, Value, Option<Value>) {
-    let summary = batch::summary(ran);
+fn several(
+    commands: &[String],
+    ran: &[Ran],
+    took: Duration,
+    structured: bool,
+) -> (String, Value, Option<Value>) {
+    let summary = batch::summary(ran, took);
     let heads: Vec<String> = commands
         .iter()
         .enumerate()

@@ -173,10 +173,10 @@ impl Server {
             }
         });
         self.wait(work, &live, cancel, context).await;
-        let ran = live.so_far();
+        let (ran, took) = (live.so_far(), live.begun.elapsed());
         let result = tokio::task::spawn_blocking({
             let (ran, structured) = (ran.clone(), self.inner.options.structured);
-            move || result::of(&call, &ran, structured)
+            move || result::of(&call, &ran, took, structured)
         });
         let result = result
             .await

@@ -363,6 +363,29 @@ fn what_takes_longest_starts_first() {
 }
 
 #[test]
+fn a_batch_takes_as_long_as_all_of_it() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    env.append_config("[node.n1]\nslots = 1\n\n[policy]\nwhen_full = \"wait\"\n");
+    let project = env.project(&[]);
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    let said = client.call(
+        "parallel_execute",
+        json!({"commands": ["sleep 1; true", "sleep 1"]}),
+    );
+    let seconds = said.text().lines().next().unwrap().split("; ").nth(1);
+    let seconds: f64 = seconds
+        .and_then(|s| s.strip_suffix('s'))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let sleeps = said.field("runs").as_array().unwrap().iter();
+    let on_n1 = sleeps.filter(|r| r["node_id"] == "n1").count();
+    // The one slot holds one of them at a time.
+    assert!(on_n1 == 2 && seconds >= 2.0, "{said:?}");
+    client.end();
+}
+
+#[test]
 fn a_node_that_falls_silent_is_told_apart_from_a_command_that_fails() {
     let mut env = TestEnv::with_nodes(&["n1"]);
     env.append_config("[policy]\nlink_grace = 1\n");
