@@ -115,7 +115,7 @@ impl Ran {
     /// The last line of a result: `[tower exit 3 12.4s]`, and what there is to know besides.
     pub fn last_line(&self) -> String {
         let took = text::seconds(self.took);
-        let place = &self.place;
+        let place = text::line(&self.place);
         let mut line = match &self.state {
             State::Ended(ending) => format!("[{place} {ending} {took}]"),
             State::TimedOut(_) => format!("[{place} timed out {took}]"),
@@ -146,7 +146,7 @@ impl Ran {
         }
         if !more.is_empty() {
             line.push(' ');
-            line.push_str(&text::redact(&text::clean(more.join(" · ").as_bytes())).replace('\n', " "));
+            line.push_str(&text::line(&more.join(" · ")));
         }
         if matches!(self.state, State::Detached)
             && let Some(path) = self.capture.path()
@@ -191,14 +191,14 @@ impl Ran {
             _ => None,
         };
         json!({
-            "node_id": self.place,
+            "node_id": text::line(&self.place),
             "state": self.state(),
             "exit_code": exit_code,
             "duration_ms": self.took.as_millis() as u64,
             "truncated": truncated,
-            "log_path": self.capture.path().map(|p| p.display().to_string()),
+            "log_path": self.capture.path().map(|p| text::clean(p.display().to_string().as_bytes())),
             "auto_routed": self.auto_routed,
-            "reason": text::redact(&self.reason),
+            "reason": text::line(&self.reason),
             "run_id": self.id,
         })
     }
@@ -306,6 +306,11 @@ mod tests {
         assert_eq!(here.last_line(), "[local exit 0 12.4s] note x");
         assert_eq!(here.fields(false)["exit_code"], 0);
         assert!(!here.is_error() && ran(State::Lost).is_error());
+        here.reason = format!("no \u{1b}[31m\tnode ghp_\u{1b}[0m{}\n", "a1".repeat(18));
+        here.place = "a\u{1b}[1mb".into();
+        let fields = here.fields(false);
+        assert_eq!(fields["reason"], "no  node [redacted by cx] ");
+        assert_eq!(fields["node_id"], "ab");
     }
 
     #[test]

@@ -251,6 +251,11 @@ fn cut(head: &str, tail: &str, total: u64, limit: usize, log: Option<&Path>) -> 
     )
 }
 
+/// A text from elsewhere as part of one line: cleaned, and without what looks like a secret.
+pub fn line(text: &str) -> String {
+    redact(&clean(text.as_bytes())).replace(['\n', '\t'], " ")
+}
+
 /// Seconds, for the last line of a result.
 pub fn seconds(d: std::time::Duration) -> String {
     format!("{:.1}s", d.as_secs_f64())

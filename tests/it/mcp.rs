@@ -401,6 +401,17 @@ fn the_tools_run_where_they_say() {
         [Some(0), Some(5), Some(1)]
     );
     assert!(runs[..2].iter().all(|r| r["node_id"] != "local"), "{said:?}");
+    // What a name holds that a terminal would act on is nowhere in the answer.
+    let said = client.call(
+        "offload_to",
+        json!({"node_id": "ghp_x\u{1b}[31m", "command": "true"}),
+    );
+    assert_eq!(said.field("state"), "not_run");
+    assert!(
+        said.field("reason").as_str().unwrap().contains("ghp_x"),
+        "{said:?}"
+    );
+    assert!(!said.0.to_string().contains("\\u001b"), "{said:?}");
     let status = client.call("cluster_status", json!({}));
     let nodes = status.0["structuredContent"]["nodes"].as_array().unwrap();
     assert_eq!(
