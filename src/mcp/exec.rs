@@ -17,6 +17,7 @@ use crate::client::terminal::Terminal;
 use crate::hook;
 use crate::paths::{self, Paths};
 use crate::pipeline::{self, Door, End, Placed};
+use crate::progress::Step;
 use crate::report::Told;
 use crate::request::{Demands, Detach, Request};
 
@@ -45,6 +46,8 @@ pub struct Command {
     pub text: String,
     /// Its output.
     pub capture: Capture,
+    /// The one node that it may run on, where the call names one.
+    bound: Option<String>,
     /// Where it runs, once that is known.
     place: Arc<Mutex<Option<String>>>,
     /// Nobody has to wait for it: it goes on here whatever becomes of this server, or has ended.
@@ -62,10 +65,11 @@ impl Command {
             .is_some()
     }
 
-    /// Where it runs, as far as known.
+    /// Where it runs, as far as known; before it was started, where it is to.
     pub fn place(&self) -> String {
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        place.clone().unwrap_or_else(|| "none".into())
+        let place = place.as_ref().or(self.bound.as_ref());
+        place.map_or("none", String::as_str).to_owned()
     }
 
     /// What came of it, if it has ended.
@@ -115,6 +119,7 @@ impl Live {
                 capture: Capture::new(&logs, &id),
                 id,
                 text: t.clone(),
+                bound: None,
                 place: Arc::default(),
                 let_go: watch::Sender::new(false),
                 ran: OnceLock::new(),
@@ -127,6 +132,15 @@ impl Live {
             timeout,
             leave_at: detach_after.map(|after| begun + after),
         }
+    }
+
+    /// The same for a call that names the node.
+    #[must_use]
+    pub fn bound_to(mut self, node: &str) -> Live {
+        for command in &mut self.commands {
+            command.bound = Some(crate::node::printable(&text::line(node), 120));
+        }
+        self
     }
 
     /// How long each of its commands may take, and when nobody waits for it any more.
@@ -300,6 +314,8 @@ fn state(why: &Why, timeout: Duration, own: State) -> State {
 struct Listener {
     place: Arc<Mutex<Option<String>>>,
     notes: Arc<Mutex<Vec<String>>>,
+    /// What takes its time now.
+    step: Arc<Mutex<Option<Step>>>,
 }
 
 impl Told for Listener {
@@ -312,6 +328,10 @@ impl Told for Listener {
 
     fn report(&mut self, _text: &str) {
         // The outcome has all of it.
+    }
+
+    fn progress(&mut self, step: Step) {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
     }
 
     fn started(&mut self, node: &str, _id: &str) {
@@ -331,6 +351,7 @@ pub async fn on_node(
     let begun = Instant::now();
     let (orders, receiver) = mpsc::channel(4);
     let notes = Arc::new(Mutex::new(Vec::new()));
+    let step = Arc::new(Mutex::new(None));
     let door = Door {
         output: Output::to(
             Box::new(command.capture.clone()),
@@ -343,11 +364,15 @@ pub async fn on_node(
         told: Box::new(Listener {
             place: command.place.clone(),
             notes: notes.clone(),
+            step: step.clone(),
         }),
     };
     let run = pipeline::execute_placed(request, placed, door);
     let (end, why) = until(run, orders, timeout, ended.clone()).await;
     let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
+    let step = step.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // A node that does not answer may have started what it was told to.
+    let may_run = command.is_placed() || end.is_none() && matches!(step, Some(Step::Starting(_)));
     let (id, capture) = (command.id.clone(), command.capture.clone());
     match end {
         Some(End::Here(reason)) if matches!(why, Why::Itself) => {
@@ -372,6 +397,18 @@ pub async fn on_node(
             }
             ran
         }
+        // Nobody would know from its place alone that it never ran.
+        _ if matches!(why, Why::TimedOut) && !may_run => Ran {
+            state: State::NotStarted(timeout.as_secs()),
+            place: command.place(),
+            took: begun.elapsed(),
+            notes,
+            ..Ran::not_run(
+                step.map_or("not started".into(), |s| format!("not started: {s}")),
+                id,
+                capture,
+            )
+        },
         // It was ended before it started, or did not end in time.
         _ => Ran {
             place: command.place(),

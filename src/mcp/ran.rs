@@ -21,6 +21,8 @@ pub enum State {
     Ended(Ending),
     /// Its time was up, and it was ended.
     TimedOut(u64),
+    /// Its time was up before it had started anywhere.
+    NotStarted(u64),
     /// The caller wanted no more of it.
     Cancelled,
     /// It goes on, and the call does not wait for it.
@@ -109,7 +111,10 @@ impl Ran {
 
     /// Whether it is an error of the call; that a command fails is none.
     pub fn is_error(&self) -> bool {
-        matches!(self.state, State::TimedOut(_) | State::Lost | State::NotRun)
+        matches!(
+            self.state,
+            State::TimedOut(_) | State::NotStarted(_) | State::Lost | State::NotRun
+        )
     }
 
     /// The last line of a result: `[tower exit 3 12.4s]`, and what there is to know besides.
@@ -118,7 +123,7 @@ impl Ran {
         let place = text::line(&self.place);
         let mut line = match &self.state {
             State::Ended(ending) => format!("[{place} {ending} {took}]"),
-            State::TimedOut(_) => format!("[{place} timed out {took}]"),
+            State::TimedOut(_) | State::NotStarted(_) => format!("[{place} timed out {took}]"),
             State::Cancelled => format!("[{place} cancelled {took}]"),
             State::Detached => format!("[{place} running {took}]"),
             State::Waiting => format!("[waiting {took}]"),
@@ -133,6 +138,9 @@ impl Ran {
                 0,
                 format!("ended after its timeout of {limit} s; the output so far is above"),
             ),
+            State::NotStarted(limit) => {
+                more.insert(0, format!("its timeout of {limit} s was over before it ran; {}", self.reason));
+            }
             State::Detached => more.insert(
                 0,
                 format!("it goes on as run {}; cluster_status shows how it ends", self.id),
@@ -159,7 +167,9 @@ impl Ran {
     /// What a caller can do about an error.
     pub fn options(&self) -> Option<&'static str> {
         match self.state {
-            State::TimedOut(_) => Some("Options: a longer `timeout` (up to 86400), or smaller commands."),
+            State::TimedOut(_) | State::NotStarted(_) => {
+                Some("Options: a longer `timeout` (up to 86400), or smaller commands.")
+            }
             State::Lost => Some(
                 "Options: whether the command ended is not known; look at the tree before you run it again. cluster_status shows the machine.",
             ),
@@ -175,7 +185,7 @@ impl Ran {
         match self.state {
             State::Ended(Ending::Code(_)) => "exited",
             State::Ended(Ending::Signal(_)) => "signaled",
-            State::TimedOut(_) => "timed_out",
+            State::TimedOut(_) | State::NotStarted(_) => "timed_out",
             State::Cancelled => "cancelled",
             State::Detached => "detached",
             State::Waiting => "waiting",

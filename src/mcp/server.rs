@@ -155,12 +155,16 @@ impl Server {
         if let Err(why) = self.permitted(commands, &cwd, context).await {
             return refused(&why);
         }
-        let live = Arc::new(Live::new(
+        let live = Live::new(
             &self.inner.paths,
             commands,
             Duration::from_secs(common.timeout),
             self.inner.options.detach_after,
-        ));
+        );
+        let live = Arc::new(match &call {
+            Call::Offload { node, .. } => live.bound_to(node),
+            _ => live,
+        });
         let (cancel, cancelled) = watch::channel(false);
         self.remember(&live);
         let work = tokio::spawn({

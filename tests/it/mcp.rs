@@ -576,6 +576,48 @@ fn progress_comes_with_a_token_only() {
 }
 
 #[test]
+fn what_was_never_started_names_the_node_it_was_for() {
+    let mut env = TestEnv::with_nodes(&["n1"]);
+    env.end_clients();
+    // Every connection from now on hangs.
+    env.program("ssh", "#!/bin/sh\nexec sleep 60\n");
+    let project = env.project(&[]);
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    let id = client.begin(
+        "tools/call",
+        json!({
+            "name": "offload_to",
+            "arguments": {"node_id": "n1", "command": "touch ran", "timeout": 2},
+            "_meta": {"progressToken": "t"},
+        }),
+    );
+    let said = Said(client.answer(id)["result"].clone());
+    assert!(
+        said.is_error() && said.text().starts_with("[n1 timed out "),
+        "{said:?}"
+    );
+    assert!(
+        said.text()
+            .contains("its timeout of 2 s was over before it ran; not started: connecting to n1"),
+        "{said:?}"
+    );
+    assert!(said.text().contains("\nOptions: a longer `timeout`"), "{said:?}");
+    assert_eq!(said.field("node_id"), "n1");
+    assert_eq!(said.field("state"), "timed_out");
+    assert_eq!(said.field("reason"), "not started: connecting to n1");
+    let messages: Vec<&str> = client
+        .others
+        .iter()
+        .filter_map(|o| o["params"]["message"].as_str())
+        .collect();
+    assert!(
+        !messages.is_empty() && messages.iter().all(|m| m.starts_with("n1 ")),
+        "{messages:?}"
+    );
+    client.end();
+}
+
+#[test]
 fn a_call_may_go_on_without_its_caller() {
     let env = TestEnv::new();
     let dir = env.home().join("work");
