@@ -8,6 +8,7 @@ pub mod here;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -78,7 +79,7 @@ fn dir(paths: &Paths) -> PathBuf {
     paths.state.join("runs")
 }
 
-/// Writes down a run that goes on without this process. `sent`: what its mirror had, where it has one.
+/// Writes down a run that started so long ago and goes on without this process. `sent`: what its mirror had, where it has one.
 ///
 /// # Errors
 /// Those of the file system.
@@ -86,6 +87,7 @@ pub fn keep(
     paths: &Paths,
     id: &str,
     node: &str,
+    ran: Duration,
     argv: &[Vec<u8>],
     tree: Option<&Tree>,
     sent: Option<Manifest>,
@@ -113,6 +115,9 @@ pub fn keep(
         .iter()
         .map(|a| String::from_utf8_lossy(a).into_owned())
         .collect();
+    // Who comes for a run and leaves it again has not seen its start.
+    let known = read(&dir.join(format!("{id}.json")));
+    let started_ms = known.map_or(now_ms().saturating_sub(ran.as_millis() as u64), |r| r.started_ms);
     write(
         paths,
         &Record {
@@ -121,7 +126,7 @@ pub fn keep(
             node: node.to_owned(),
             workspace: tree.map(|t| t.ws.root.clone()),
             command: crate::history::redact(command),
-            started_ms: now_ms(),
+            started_ms,
             ending: None,
             fetched: false,
             log: None,
@@ -136,6 +141,11 @@ fn write(paths: &Paths, record: &Record) -> anyhow::Result<()> {
     Ok(write_atomic(&path, &serde_json::to_vec(record)?, 0o600)?)
 }
 
+fn read(path: &Path) -> Option<Record> {
+    let record: Record = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    (record.version == VERSION).then_some(record)
+}
+
 /// All of them, the youngest first.
 pub fn all(paths: &Paths) -> Vec<Record> {
     let mut found: Vec<Record> = fs::read_dir(dir(paths))
@@ -143,8 +153,7 @@ pub fn all(paths: &Paths) -> Vec<Record> {
         .flatten()
         .flatten()
         .filter(|e| e.path().extension().is_some_and(|x| x == "json"))
-        .filter_map(|e| serde_json::from_slice(&fs::read(e.path()).ok()?).ok())
-        .filter(|r: &Record| r.version == VERSION)
+        .filter_map(|e| read(&e.path()))
         .collect();
     found.sort_by(|a, b| (b.started_ms, &b.id).cmp(&(a.started_ms, &a.id)));
     found
@@ -223,7 +232,7 @@ pub fn tree(paths: &Arc<Paths>, record: &Record) -> Option<(Tree, Manifest)> {
         rebuilds: false,
         paths: paths.clone(),
         records: super::tree::records(paths),
-        took: std::time::Duration::ZERO,
+        took: Duration::ZERO,
     };
     Some((tree, sent.manifest))
 }
@@ -251,6 +260,7 @@ mod tests {
             paths,
             id,
             "n",
+            Duration::from_secs(60),
             &[b"make".to_vec(), b"--token=x".to_vec()],
             None,
             None,
@@ -271,6 +281,10 @@ mod tests {
             assert!(find(&paths, bad).is_err(), "{bad}");
         }
         let one = find(&paths, "beef").unwrap();
+        assert!(one.started_ms + 60_000 <= now_ms());
+        std::thread::sleep(Duration::from_millis(5));
+        put(&paths, "19ac-1-beef");
+        assert_eq!(find(&paths, "beef").unwrap(), one, "left once more");
         assert_eq!((one.ending, one.fetched, one.command.len()), (None, false, 2));
         assert!(!one.command[1].contains('x'), "{one:?}");
         ended(&paths, &one, Some(Ending::Code(3)), true);

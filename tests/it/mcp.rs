@@ -823,10 +823,10 @@ pub fn until_run(client: &mut Client, id: &str, state: &str) -> (Value, String) 
 fn what_was_left_on_a_node_survives_the_server() {
     let env = TestEnv::with_nodes(&["n1"]);
     let project = env.project(&[]);
-    let mut client = Client::hello(&env, &project.dir, &["--detach-after", "2"]);
+    let mut client = Client::hello(&env, &project.dir, &["--detach-after", "4"]);
     let said = client.call(
         "offload_to",
-        json!({"node_id": "n1", "command": "echo begun; while [ ! -e $HOME/go ]; do sleep 0.1; done; echo made > made; exit 6"}),
+        json!({"node_id": "n1", "command": "date +%s > $HOME/at; echo begun; while [ ! -e $HOME/go ]; do sleep 0.1; done; echo made > made; exit 6"}),
     );
     assert!(
         said.text().starts_with("begun\n[n1 running ") && !said.is_error(),
@@ -840,6 +840,11 @@ fn what_was_left_on_a_node_survives_the_server() {
     let mut client = Client::hello(&env, &project.dir, &[]);
     let (run, _) = until_run(&mut client, &id, "running");
     assert_eq!(run["node_id"], "n1");
+    // It counts from its start, not from when it was left.
+    let at = std::fs::read_to_string(env.node("n1").home().join("at")).unwrap();
+    let at: u64 = at.trim().parse().unwrap();
+    let started = run["started_ms"].as_u64().unwrap();
+    assert!(started < (at + 2) * 1000, "{started} {at}");
     env.node("n1").write("go", "");
     let (run, text) = until_run(&mut client, &id, "exited");
     assert_eq!(run["exit_code"], 6);

@@ -46,10 +46,12 @@ impl Running<'_> {
     pub(super) fn keep(&self) -> bool {
         // Without the record the run can only be looked for on the node.
         let sent = self.pack.as_ref().and_then(|p| p.packed.as_ref());
+        let before = self.sync_time + self.set_up.as_ref().map_or(Duration::ZERO, |(_, took)| *took);
         kept::keep(
             self.again.paths,
             &self.job.id,
             &self.link.node,
+            self.begun.elapsed().saturating_sub(before),
             &self.job.argv,
             self.job.tree.as_deref(),
             sent.map(|p| p.manifest.clone()),
