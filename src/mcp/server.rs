@@ -110,7 +110,14 @@ impl Server {
         common: &Common,
         context: &RequestContext<RoleServer>,
     ) -> Result<PathBuf, String> {
-        let home = &self.inner.home;
+        let declared = self.inner.roots.get_or_init(|| roots(context)).await;
+        let own = vec![self.inner.home.clone()];
+        let roots = declared.as_ref().unwrap_or(&own);
+        // A client that works elsewhere would be refused the directory of this server.
+        let home = match roots.iter().find(|r| r.is_dir()) {
+            Some(first) if !roots.iter().any(|r| self.inner.home.starts_with(r)) => first,
+            _ => &self.inner.home,
+        };
         let Some(given) = &common.cwd else {
             return Ok(home.clone());
         };
@@ -121,9 +128,6 @@ impl Server {
         if !full.is_dir() {
             return Err(format!("`cwd`: {} is no directory", full.display()));
         }
-        let declared = self.inner.roots.get_or_init(|| roots(context)).await;
-        let own = vec![home.clone()];
-        let roots = declared.as_ref().unwrap_or(&own);
         if roots.iter().any(|r| full.starts_with(r)) {
             return Ok(full);
         }

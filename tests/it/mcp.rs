@@ -576,6 +576,31 @@ fn progress_comes_with_a_token_only() {
 }
 
 #[test]
+fn a_client_that_works_elsewhere_has_its_commands_there() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    let other = env.home().join("other");
+    std::fs::create_dir(&other).unwrap();
+    for (root, inside) in [(&other, &other), (&env.home(), &dir)] {
+        let mut client = Client::of(&env, &dir, &[]);
+        client.ask(
+            "initialize",
+            json!({"protocolVersion": "2025-06-18", "capabilities": {"roots": {}}, "clientInfo": {"name": "test", "version": "1"}}),
+        );
+        client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+        let id = client.start_call("cluster_bash", json!({"command": "pwd -P"}));
+        let asked = client.receive();
+        assert_eq!(asked["method"], "roots/list");
+        let uri = format!("file://{}", root.display());
+        client.send(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"roots": [{"uri": uri}]}}));
+        let said = Said(client.answer(id)["result"].clone());
+        let inside = inside.canonicalize().unwrap();
+        assert_eq!(said.text().lines().next(), inside.to_str(), "{said:?}");
+        client.end();
+    }
+}
+
+#[test]
 fn what_was_never_started_names_the_node_it_was_for() {
     let mut env = TestEnv::with_nodes(&["n1"]);
     env.end_clients();
