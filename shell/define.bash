@@ -8,11 +8,9 @@ case :${SHELLOPTS-}: in
             \builtin test -z "$(\builtin declare -F @PRESENT@)"; then
             @FUNCTIONS@
         else
-            # shellcheck disable=SC2043 # a list, once it is filled in
-            for __cx_name in @PRESENT@; do
-                \builtin declare -F "$__cx_name" || __cx_define "$__cx_name"
-            done >/dev/null
-            \builtin unset __cx_name
+            # What makes one is defined only after this question.
+            # shellcheck disable=SC2034 # the text that follows reads it
+            __cx_each=yes
         fi
         ;;
 esac

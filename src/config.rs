@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use crate::paths::{self, Paths};
-use crate::plan::rules::UserRule;
+use crate::plan::rules::{NAMES, UserRule};
 use crate::proto::PathsWish;
 
 /// All that the user configured, with defaults filled in.
@@ -422,6 +422,16 @@ impl Config {
         })
     }
 
+    /// What in it will never act, each as one line: a rule whose `regex` does not compile, a name in `off` that no rule has.
+    pub fn doubts(&self) -> Vec<String> {
+        let rules = self.rules.iter().filter_map(|r| r.validate().err());
+        let rules = rules.map(|why| format!("{}; until it does, the rule never applies", one_line(&why)));
+        let known = |name: &&String| !NAMES.contains(&name.as_str());
+        let off = self.policy.off.iter().filter(known);
+        let off = off.map(|name| format!("`off` names {name:?}, and no built-in rule is called so"));
+        rules.chain(off).collect()
+    }
+
     /// Refuses files that somebody else, or the workspace's own content, may have written.
     ///
     /// # Errors
@@ -514,12 +524,41 @@ fn edit(
         .with_context(|| format!("failed to write {}", path.display()))
 }
 
+/// The first and the last line of what a parser shows over several.
+fn one_line(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
+    let first = lines.next().unwrap_or_default();
+    match lines.next_back() {
+        Some(last) => format!("{} {last}", first.trim_end_matches(':')),
+        None => first.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, &Paths::under(Path::new("/home/me"))).map_err(|e| format!("{e:#}"))
+    }
+
+    #[test]
+    fn what_never_acts_is_told() {
+        let paths = Paths::under(Path::new("/home/me"));
+        let doubts = |text: &str| Config::parse(text, &paths).unwrap().doubts();
+        let rule = |regex: &str| format!("[[rule]]\nname = 'b'\nregex = '{regex}'\nclass = 'heavy'\n");
+        assert_eq!(doubts(&rule("^foo (bar|baz)$")), [""; 0]);
+        let told = doubts(&rule("(["));
+        assert!(
+            told.len() == 1 && told[0].contains("rule `b`") && told[0].contains("unclosed character class"),
+            "{told:?}"
+        );
+        assert!(!told[0].contains('\n'));
+        assert_eq!(doubts("[policy]\noff = ['cargo', 'make']"), [""; 0]);
+        assert_eq!(
+            doubts("[policy]\noff = ['crago']"),
+            ["`off` names \"crago\", and no built-in rule is called so"]
+        );
     }
 
     #[test]

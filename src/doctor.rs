@@ -156,6 +156,10 @@ fn check_config(paths: &Paths, cwd: &Path, found: &mut Findings) -> Option<Confi
     match loaded {
         Ok(config) => {
             found.ok("config", &format!("{file}: {} nodes", config.nodes.len()));
+            for doubt in config.doubts() {
+                let next = format!("correct it in {file}");
+                found.warn("config", "a part of the config never acts", &doubt, &next);
+            }
             Some(config)
         }
         Err(e) => {

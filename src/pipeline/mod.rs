@@ -221,6 +221,12 @@ fn before(request: &Request, judged: anyhow::Result<Case>, told: &mut dyn Told) 
             return Step::End(End::Here(reason), None);
         }
     };
+    if case.verdict.class == Class::Unknown {
+        // One of these rules may have been meant for it.
+        for doubt in case.config.doubts() {
+            told.line(&printable(&doubt, 300));
+        }
+    }
     let end = match &case.route {
         Route::Local { reason, .. } if request.demands.require_remote => {
             let reason = format!("it would run here ({reason}), which --require-remote forbids");

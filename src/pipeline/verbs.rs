@@ -115,6 +115,11 @@ pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i3
     let judged = bench.classify(text);
     let fate = hook::fate::of(text, &bench.cwd);
     explaining::render(text, judged.as_deref(), |j| bench.decide(j), fate, json, out)?;
+    if !json {
+        for doubt in bench.config.doubts() {
+            writeln!(out, "config: {doubt}")?;
+        }
+    }
     Ok(0)
 }
 

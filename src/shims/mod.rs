@@ -29,7 +29,8 @@ pub use start::main as start;
 // The tools come first: once our own functions are there, it no longer shows at a glance whether the user has any.
 const BASH: &str = concat!(
     include_str!("../../shell/define.bash"),
-    include_str!("../../shell/functions.bash")
+    include_str!("../../shell/functions.bash"),
+    include_str!("../../shell/each.bash")
 );
 const ZSH: &str = concat!(
     include_str!("../../shell/functions.bash"),

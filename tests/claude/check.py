@@ -220,6 +220,13 @@ def typed_cx_does_not_pass_by_a_deny_rule(r):
     equal((r.ran, r.failed), (["make|FOO="], [True, True]))
 
 
+@case([call("for i in 1; do pytest; done"), call("b=1 && pytest -x"), call("echo hi")],
+      {"permissions": {"allow": ["Bash(pytest:*)", "Bash(echo:*)"]}})
+def a_variable_in_the_first_command_is_asked_about(r):
+    # The client asks about it until a command has run, whatever the rules allow.
+    equal((r.ran, r.failed), ([], [True, True, False]))
+
+
 def agent(*calls):
     """Starts a subagent that makes these calls."""
     return {"description": "d", "prompt": "You are the subagent of the check.", "subagent_type": "general-purpose",

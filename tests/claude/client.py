@@ -2,7 +2,8 @@
 
 `observed.json` and `src/hook/permissions/observed.json` hold what the real client did, and this model says the same of all of it;
 `permissions.py --client` compares it with the client again. It shares nothing with cx: its reader of shell texts is its own, and
-knows no more than those texts need.
+knows no more than those texts need. All of it was seen in sessions in which commands had run before: in its first one the client asks
+about every variable that is set (`for i in`, `x=1;`), as `check.py` shows.
 """
 
 import re

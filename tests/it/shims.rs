@@ -133,6 +133,34 @@ fn what_the_user_types_reaches_cx_and_nothing_else_does() {
 }
 
 #[test]
+fn functions_of_the_user_s_that_were_there_first_stay_and_hinder_nothing() {
+    let env = world();
+    for (shell, flags, own, load) in [
+        (
+            "bash",
+            &["--norc", "-eu"][..],
+            "gcc() { echo own; }",
+            "eval \"$(cat F)\"",
+        ),
+        ("zsh", &["-f", "-eu"], "gcc() { echo own; }", "eval \"$(cat F)\""),
+        ("fish", &["-N"], "function gcc; echo own; end", "cat F | source"),
+    ] {
+        let load = load.replace('F', &functions(&env, shell).display().to_string());
+        let text = format!("{own}\n{load}\ngcc x\nmake a\ntimeout 5 make b\n");
+        let out = env.run(
+            env.command(shell, &env.home()).args(flags).args(["-c", &text]),
+            b"",
+        );
+        assert_eq!(
+            (out.status(), out.stdout(), out.stderr()),
+            (0, "own\n".to_owned(), String::new()),
+            "{shell}"
+        );
+        assert_eq!(taken(&env, "starts"), "shim make a\nshim make b\n", "{shell}");
+    }
+}
+
+#[test]
 fn a_user_s_aliases_lead_to_the_functions_and_break_nothing() {
     let env = world();
     let aliases = "alias make='make -j8' timeout='timeout -v' test='echo broken' builtin='echo broken' command='echo broken' \

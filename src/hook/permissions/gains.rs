@@ -48,13 +48,23 @@ impl Rules {
 
     /// Allow rules that allow whatever cx can run, for `cx doctor`.
     pub fn too_wide_for_cx(&self) -> impl Iterator<Item = &str> {
-        let words = ["cx", "anything"].map(Word::from);
-        let wide = move |rule: &&str| {
+        // Every form of cx in which a command may follow.
+        const FORMS: [&[&str]; 4] = [&[], &["--"], &["run"], &["run", "--"]];
+        let wide = |rule: &&str| {
             let one = Rules {
                 allow: vec![(*rule).to_owned()],
                 ..Rules::default()
             };
-            one.allows_only_with_cx(&words, 1).is_some()
+            let Rule::Bash(pattern) = rule::parse(rule) else {
+                return false;
+            };
+            let first = pattern.text().split([' ', '*']).next().unwrap_or_default();
+            let program = if first.ends_with("/cx") { first } else { "cx" };
+            FORMS.iter().any(|form| {
+                let words = std::iter::once(&program).chain(*form).chain(&["anything"]);
+                let words: Vec<Word> = words.map(|w| Word::from(*w)).collect();
+                one.allows_only_with_cx(&words, words.len() - 1).is_some()
+            })
         };
         self.allow.iter().map(String::as_str).filter(wide)
     }
@@ -153,12 +163,29 @@ mod tests {
                 "Bash(cx make:*)",
                 "Bash",
                 "Bash(ls:*)",
+                "Bash(cx run:*)",
+                "Bash(cx run -- *)",
+                "Bash(cx -- *)",
+                "Bash(/opt/cx:*)",
+                "Bash(/opt/cx *)",
+                "Bash(cx run -- make:*)",
+                "Bash(cx status)",
             ]
             .map(String::from)
             .into(),
             ..Rules::default()
         };
         let found: Vec<&str> = rules.too_wide_for_cx().collect();
-        assert_eq!(found, ["Bash(cx:*)", "Bash(cx *)", "Bash(c*)"]);
+        let wide = [
+            "Bash(cx:*)",
+            "Bash(cx *)",
+            "Bash(c*)",
+            "Bash(cx run:*)",
+            "Bash(cx run -- *)",
+            "Bash(cx -- *)",
+            "Bash(/opt/cx:*)",
+            "Bash(/opt/cx *)",
+        ];
+        assert_eq!(found, wide);
     }
 }

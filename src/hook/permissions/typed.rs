@@ -189,6 +189,7 @@ fn wanted(words: &[Piece<'_>]) -> Option<Wanted> {
             | "conflicts" | "gc" | "doctor" | "init" | "completions" | "man" | "demo" | "off" | "on" | "hook"
             | "refresh",
         ) => Wanted::Verb,
+        Some("--") if words.len() > 2 => Wanted::Command { at: 2, here: None },
         Some("") => return None,
         Some(word) if word.starts_with('-') => return None,
         Some(_) => Wanted::Command { at: 1, here: None },
@@ -248,6 +249,7 @@ mod tests {
         for (text, plain) in [
             ("cx make test", "make test"),
             ("cx run -- make test", "make test"),
+            ("cx -- make test", "make test"),
             ("cx run make test", "make test"),
             ("cx run --on n1 -q -- make test", "make test"),
             ("cx run --on=n1 --detach-at 5 make test", "make test"),
