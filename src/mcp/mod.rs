@@ -66,7 +66,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     signals(&stop)?;
     let server = Server::new(options, stopped.clone())?;
     let (read, write) = stdio_pipes();
-    let wire = wire::Wire::new(read, write, stop.clone());
+    let wire = wire::Wire::new(read, write, wire::stdin_hung_up, stop.clone());
     // Nobody waits for this, and the first answer must not.
     let clearing = tokio::spawn(async {
         tokio::time::sleep(Duration::from_secs(1)).await;

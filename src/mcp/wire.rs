@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rmcp::RoleServer;
 use rmcp::model::{
@@ -15,6 +16,7 @@ use rmcp::model::{
 };
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{Notify, watch};
@@ -28,9 +30,14 @@ const MAX_OPEN: usize = 1024;
 /// Answers to what can't be read that may wait for a peer that does not read.
 const MAX_COMPLAINTS: usize = 64;
 
+/// While nothing more is read, whether the peer has gone is asked so often.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// The two streams.
 pub struct Wire<R, W> {
     read: BufReader<R>,
+    /// Whether the peer has closed its end, though there is more to read.
+    hung_up: fn() -> bool,
     line: Vec<u8>,
     /// The rest of a message that was too long is being passed over.
     skipping: bool,
@@ -62,9 +69,10 @@ impl Open {
 
 impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R, W> {
     /// `ended` becomes true when either stream has ended.
-    pub fn new(read: R, write: W, ended: watch::Sender<bool>) -> Wire<R, W> {
+    pub fn new(read: R, write: W, hung_up: fn() -> bool, ended: watch::Sender<bool>) -> Wire<R, W> {
         Wire {
             read: BufReader::with_capacity(64 << 10, read),
+            hung_up,
             line: Vec::new(),
             skipping: false,
             write: Arc::new(tokio::sync::Mutex::new(write)),
@@ -210,6 +218,18 @@ fn wrong_params(method: &str, params: Value) -> Option<String> {
     Some(format!("the params of {method} are not as they must be: {why}"))
 }
 
+/// Whether whoever writes to this process's stdin has closed it.
+pub fn stdin_hung_up() -> bool {
+    #[cfg(target_os = "linux")]
+    let asked = PollFlags::RDHUP;
+    #[cfg(not(target_os = "linux"))]
+    let asked = PollFlags::empty();
+    let stdin = std::io::stdin();
+    let mut polled = [PollFd::new(&stdin, asked)];
+    let now = Timespec::default();
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().intersects(asked | PollFlags::HUP)
+}
+
 async fn write_line<W: AsyncWrite + Unpin>(
     write: &tokio::sync::Mutex<W>,
     mut bytes: Vec<u8>,
@@ -251,7 +271,12 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Transp
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
             while self.open.ids().len() >= MAX_OPEN {
-                self.open.fewer.notified().await;
+                // The end of the stream stands behind what is not read.
+                let fewer = tokio::time::timeout(LOOK, self.open.fewer.notified()).await;
+                if fewer.is_err() && (self.hung_up)() {
+                    self.ended.send_replace(true);
+                    return None;
+                }
             }
             if !self.next_line().await {
                 self.ended.send_replace(true);
@@ -282,7 +307,7 @@ mod tests {
         runtime.block_on(async {
             let (write, mut answers) = tokio::io::duplex(1 << 20);
             let (ended, _) = watch::channel(false);
-            let mut wire = Wire::new(input, write, ended.clone());
+            let mut wire = Wire::new(input, write, || false, ended.clone());
             let mut passed = Vec::new();
             while let Some(message) = wire.receive().await {
                 let value = serde_json::to_value(&message).unwrap();

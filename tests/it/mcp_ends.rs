@@ -1,5 +1,6 @@
 //! How calls of `cx mcp` end, and what is left behind: cancelled at any moment, with their server, or left to go on.
 
+use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 
@@ -295,6 +296,48 @@ fn a_signal_ends_what_is_on_a_node() {
         // One that does not heed TERM gets KILL.
         gone(&env, &["n1"], "sleep 3008");
     }
+}
+
+#[test]
+fn the_end_is_noticed_behind_what_is_not_read_any_more() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    let mut server = env
+        .command(crate::harness::CX, &dir)
+        .arg("mcp")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = server.stdin.take().unwrap();
+    let unread = server.stdout.take().unwrap();
+    rustix::io::ioctl_fionbio(&stdin, true).unwrap();
+    let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": "2025-06-18",
+        "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+    let started = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    stdin
+        .write_all(format!("{hello}\n{started}\n").as_bytes())
+        .unwrap();
+    // Until nothing more is taken, for long.
+    let (mut id, mut refused) = (0, 0);
+    while refused < 20 {
+        let ask = json!({"jsonrpc": "2.0", "id": id + 1, "method": "tools/list"});
+        match stdin.write_all(format!("{ask}\n").as_bytes()) {
+            Ok(()) => (id, refused) = (id + 1, 0),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                refused += 1;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(e) => panic!("{e}"),
+        }
+    }
+    assert!(id > 1024, "{id}");
+    drop(stdin);
+    wait_for(LIMIT, || {
+        let ended = server.try_wait().unwrap();
+        ended.map(drop).ok_or_else(|| "the server lives".to_owned())
+    });
+    drop(unread);
 }
 
 #[test]
