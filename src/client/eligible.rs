@@ -445,13 +445,13 @@ pub fn brings(rule: &str, brings: &Brings, cwd: &Path, root: &Path) -> Brings {
 /// A root that a text names somewhere, as in `sh -c 'gcc /home/me/app/x.c'`.
 fn named_within(text: &OsStr, roots: &[PathBuf]) -> Option<String> {
     let text = text.as_bytes();
-    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/') || *b >= 0x80;
+    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-') || *b >= 0x80;
     let names = |root: &[u8]| {
         let mut from = 0;
         while let Some(at) = probe::find(&text[from..], root) {
             let (start, end) = (from + at, from + at + root.len());
             // What stands before it may be an option: `-I/home/me/app`.
-            if text.get(end).is_none_or(|b| *b == b'/' || !is_name(b)) {
+            if text.get(end).is_none_or(|b| !is_name(b)) {
                 return true;
             }
             from = start + 1;

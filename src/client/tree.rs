@@ -147,14 +147,11 @@ impl Tree {
     fn pack_now(&self, node: &str, have: Option<(Manifest, bool)>) -> std::io::Result<Pack> {
         let begun = Instant::now();
         let is_shared = have.as_ref().is_some_and(|(_, shared)| *shared);
-        let record = if is_shared {
-            // What the scan may have found is in it only once whoever brought that home has noted so.
-            let lock = self.lock_file().and_then(|f| f.lock_shared().map(|()| f));
-            let _lock = lock?;
-            self.records.load(&self.ws.key, node)
-        } else {
-            self.records.load(&self.ws.key, node)
-        };
+        if is_shared {
+            // What the scan may have found is in the record only once whoever brought that home has noted so.
+            self.lock_file()?.lock_shared()?;
+        }
+        let record = self.records.load(&self.ws.key, node);
         // A mirror that is not what we believed may have lost its repository, too.
         let stale_repository = have.is_some() || record.repository != self.repository.as_ref().map(|r| r.id);
         let again = if self.rebuilds {
@@ -415,11 +412,9 @@ impl Tree {
         let superseded = record.superseded(staged.ops().iter().map(sync::Op::path), sequence);
         let ops: Vec<sync::Op> = staged.ops().to_vec();
         let mut agreed = BTreeMap::new();
-        for path in ops.iter().map(sync::Op::path) {
-            // What lies above it may be another run's work as well.
-            let mut at = Some(path.clone()).filter(|_| !record.manifest.is_empty());
-            while let Some(path) = at.filter(|p| !agreed.contains_key(p)) {
-                at = path.parent();
+        if !record.manifest.is_empty() {
+            // What lies above them may be another run's work as well.
+            for path in sync::touched(&ops) {
                 let entry = record.agreed(&path);
                 if entry != sent.get(&path) {
                     agreed.insert(path, entry.cloned());

@@ -138,7 +138,7 @@ impl Live {
     #[must_use]
     pub fn bound_to(mut self, node: &str) -> Live {
         for command in &mut self.commands {
-            command.bound = Some(crate::node::printable(&text::line(node), 120));
+            command.bound = Some(shown(node));
         }
         self
     }
@@ -553,10 +553,9 @@ impl Reports {
     }
 }
 
-/// A command as it may stand in a list.
+/// A command or a node's name as it may stand in a list.
 pub fn shown(text: &str) -> String {
-    let clean = text::clean(text.as_bytes());
-    crate::node::printable(&text::redact(&clean).replace('\n', " "), 120)
+    crate::node::printable(&text::line(text), 120)
 }
 
 #[cfg(test)]

@@ -64,6 +64,11 @@ impl RelPath {
         RelPath::from_slice(&self.0[..slash])
     }
 
+    /// The directories above it, nearest first.
+    pub fn above(&self) -> impl Iterator<Item = RelPath> + use<> {
+        std::iter::successors(self.parent(), RelPath::parent)
+    }
+
     /// The last component.
     pub fn name(&self) -> &[u8] {
         self.0.rsplit(|c| *c == b'/').next().unwrap_or(&self.0)

@@ -34,7 +34,7 @@ const BASH: &str = concat!(
 );
 const ZSH: &str = concat!(
     include_str!("../../shell/functions.bash"),
-    include_str!("../../shell/define.zsh")
+    include_str!("../../shell/each.bash")
 );
 /// What a shell at which a person sits has besides.
 const PROMPT: &str = include_str!("../../shell/prompt.bash");

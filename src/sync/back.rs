@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::beneath::{self, Beneath, Place};
 use super::known::is_protected;
 use super::scan::hash_file;
-use super::stage::{Op, Origin, Staged};
+use super::stage::{Op, Origin, Staged, touched};
 use super::stat::Stat;
 use super::{SyncError, TMP_PREFIX, crash_point, index, is_full, now_ns, unique};
 use crate::plan::manifest::{Entry, Hash, Manifest, RelPath};
@@ -138,19 +138,15 @@ pub fn commit_local(
         };
         match refusal {
             Some(reason) => journal.refused.push((path.clone(), reason)),
-            None => {
-                let mut at = Some(path.clone());
-                while let Some(path) = at {
-                    at = path.parent();
-                    if let Some(entry) = context.sent.get(&path) {
-                        journal.sent.insert(path.clone(), entry.clone());
-                    }
-                    if let Some(agreed) = context.agreed.get(&path) {
-                        journal.agreed.insert(path, agreed.clone());
-                    }
-                }
-                journal.ops.push(op.clone());
-            }
+            None => journal.ops.push(op.clone()),
+        }
+    }
+    for path in touched(&journal.ops) {
+        if let Some(entry) = context.sent.get(&path) {
+            journal.sent.insert(path.clone(), entry.clone());
+        }
+        if let Some(agreed) = context.agreed.get(&path) {
+            journal.agreed.insert(path, agreed.clone());
         }
     }
     if journal.ops.is_empty() {
@@ -376,7 +372,7 @@ impl Commit<'_> {
     /// Makes the directories above `path` that are missing because another run made them there, and what that one brings is not
     /// in place yet; whether all of them stand now. One that was here was deleted here since, and stays so.
     fn make_way(&mut self, path: &RelPath) -> io::Result<bool> {
-        let above: Vec<RelPath> = std::iter::successors(path.parent(), RelPath::parent).collect();
+        let above: Vec<RelPath> = path.above().collect();
         for dir in above.iter().rev() {
             if self.tree.stat(dir)?.is_some() {
                 continue;

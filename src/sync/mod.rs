@@ -41,7 +41,7 @@ pub use mirror::{Check, Collected, Mirror, MirrorLock, RunGuard, disk_use, mirro
 pub use pack::{Packed, write_pack, write_pack_with};
 pub use record::{MirrorRecord, Records, Sent};
 pub use scan::{Scan, ScanOptions, scan};
-pub use stage::{Op, Origin, Staged, after, stage};
+pub use stage::{Op, Origin, Staged, after, stage, touched};
 pub use wire::{manifest_bytes, manifest_from_bytes};
 pub use workspace::{Workspace, find};
 

@@ -103,11 +103,7 @@ impl MirrorRecord {
             let stat = tree.stat(path).ok().flatten().filter(Stat::is_file);
             if stat.is_some() && self.delivered.get(path) == stat.as_ref() {
                 add(path);
-                let mut above = path.parent();
-                while let Some(dir) = above {
-                    above = dir.parent();
-                    add(&dir);
-                }
+                path.above().for_each(|dir| add(&dir));
             }
         }
         adopt.into_iter().collect()

@@ -318,13 +318,8 @@ fn add_named(
                 .push((path.clone(), "is taken for a secret, and those stay here"));
         } else {
             named.insert(path.clone());
-            let mut above = path.parent();
-            while let Some(dir) = above {
-                above = dir.parent();
-                if goes.binary_search_by(|(p, _)| p.cmp(&dir)).is_err() {
-                    named.insert(dir);
-                }
-            }
+            let stays = |dir: &RelPath| goes.binary_search_by(|(p, _)| p.cmp(dir)).is_err();
+            named.extend(path.above().filter(stays));
         }
     }
     for path in &named {

@@ -1,6 +1,6 @@
 //! Reads a pack: everything lands in a directory of cx's own first, outside of any tree.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -88,6 +88,21 @@ pub fn after(manifest: &Manifest, ops: &[Op]) -> Manifest {
         } => None,
         Op::Put { path, entry, .. } => Some((path.clone(), Some(entry.clone()))),
     }))
+}
+
+/// The paths of `ops`, and all directories above them.
+pub fn touched(ops: &[Op]) -> BTreeSet<RelPath> {
+    let mut paths = BTreeSet::new();
+    for path in ops.iter().map(Op::path) {
+        paths.insert(path.clone());
+        // What lies above one that is in there already is, too.
+        for dir in path.above() {
+            if !paths.insert(dir) {
+                break;
+            }
+        }
+    }
+    paths
 }
 
 /// A pack that was received whole. Removes its files when dropped.

@@ -52,13 +52,18 @@ fn run(env: &TestEnv, shell: &str, lines: &str) -> Output {
             file.display()
         ),
     };
+    plain(env, shell, &text)
+}
+
+/// Runs lines in a shell without anybody's functions; bash and zsh under `-eu`.
+fn plain(env: &TestEnv, shell: &str, lines: &str) -> Output {
     let mut command = env.command(shell, &env.home());
     match shell {
         "bash" => command.args(["--norc", "-eu"]),
         "zsh" => command.args(["-f", "-eu"]),
         _ => command.arg("-N"),
     };
-    env.run(command.args(["-c", &text]), b"")
+    env.run(command.args(["-c", lines]), b"")
 }
 
 fn taken(env: &TestEnv, name: &str) -> String {
@@ -135,22 +140,14 @@ fn what_the_user_types_reaches_cx_and_nothing_else_does() {
 #[test]
 fn functions_of_the_user_s_that_were_there_first_stay_and_hinder_nothing() {
     let env = world();
-    for (shell, flags, own, load) in [
-        (
-            "bash",
-            &["--norc", "-eu"][..],
-            "gcc() { echo own; }",
-            "eval \"$(cat F)\"",
-        ),
-        ("zsh", &["-f", "-eu"], "gcc() { echo own; }", "eval \"$(cat F)\""),
-        ("fish", &["-N"], "function gcc; echo own; end", "cat F | source"),
+    for (shell, own, load) in [
+        ("bash", "gcc() { echo own; }", "eval \"$(cat F)\""),
+        ("zsh", "gcc() { echo own; }", "eval \"$(cat F)\""),
+        ("fish", "function gcc; echo own; end", "cat F | source"),
     ] {
         let load = load.replace('F', &functions(&env, shell).display().to_string());
         let text = format!("{own}\n{load}\ngcc x\nmake a\ntimeout 5 make b\n");
-        let out = env.run(
-            env.command(shell, &env.home()).args(flags).args(["-c", &text]),
-            b"",
-        );
+        let out = plain(&env, shell, &text);
         assert_eq!(
             (out.status(), out.stdout(), out.stderr()),
             (0, "own\n".to_owned(), String::new()),

@@ -42,41 +42,40 @@ pub(super) fn rule(call: &Call) -> Option<Verdict> {
             ..shape("dotnet", "builds")
         }
         .verdict(call, ""),
-        "lein" | "clojure" | "clj" => match operand(call.args, 0, &[]) {
-            At::Word(_, sub @ ("test" | "compile" | "uberjar" | "jar" | "check" | "eastwood"))
-                if call.base == "lein" =>
-            {
-                Shape {
-                    leaves: &["target"],
-                    outputs: &["target/*.jar"],
-                    ..shape("lein", "builds or tests")
-                }
-                .verdict(call, sub)
+        "lein" => match operand(call.args, 0, &[]) {
+            At::Word(_, sub @ ("test" | "compile" | "uberjar" | "jar" | "check" | "eastwood")) => Shape {
+                leaves: &["target"],
+                outputs: &["target/*.jar"],
+                ..shape("lein", "builds or tests")
             }
-            _ if call.base != "lein" && call.args.iter().filter_map(Word::text).any(runs_tests) => {
-                shape("lein", "runs tests").verdict(call, "")
-            }
-            At::Word(..) if call.base != "lein" => unknown("lein", "what Clojure runs is not known"),
-            // `-M:dev`, `-X:deploy`, `-T:build`
-            _ if call.base != "lein" && call.args.iter().filter_map(Word::text).any(runs_alias) => {
-                unknown("lein", "what a Clojure alias runs is not known")
-            }
+            .verdict(call, sub),
             At::Dynamic => unknown("lein", "what it runs is known only to the shell"),
             _ => light("lein", "this form is interactive or belongs to this machine"),
         },
+        "clojure" | "clj" => clojure(call),
         _ => return None,
     })
 }
 
-/// Whether an option of Clojure's runs what an alias names.
-fn runs_alias(arg: &str) -> bool {
-    ["-M", "-X", "-T"].iter().any(|o| arg.starts_with(o))
-}
-
-/// Whether it is one of those that run tests by custom.
-fn runs_tests(arg: &str) -> bool {
-    let mut aliases = arg.split(':').skip(1);
-    runs_alias(arg) && aliases.any(|a| matches!(a, "test" | "tests" | "kaocha" | "unit" | "integration"))
+/// Clojure: `-M:dev`, `-X:deploy`, `-T:build` run what an alias names, which for some names is tests by custom.
+fn clojure(call: &Call) -> Verdict {
+    const TESTS: [&str; 5] = ["test", "tests", "kaocha", "unit", "integration"];
+    let texts = call.args.iter().filter_map(Word::text);
+    let aliases: Vec<&str> = texts
+        .filter(|t| ["-M", "-X", "-T"].iter().any(|o| t.starts_with(o)))
+        .collect();
+    if aliases
+        .iter()
+        .any(|a| a.split(':').skip(1).any(|name| TESTS.contains(&name)))
+    {
+        return shape("lein", "runs tests").verdict(call, "");
+    }
+    match operand(call.args, 0, &[]) {
+        At::Word(..) => unknown("lein", "what Clojure runs is not known"),
+        _ if !aliases.is_empty() => unknown("lein", "what a Clojure alias runs is not known"),
+        At::Dynamic => unknown("lein", "what it runs is known only to the shell"),
+        At::End => light("lein", "this form is interactive or belongs to this machine"),
+    }
 }
 
 /// What a goal or task does.

@@ -226,12 +226,9 @@ impl UserRule {
     /// # Errors
     /// What is wrong with it, naming the rule. A rule whose `regex` does not compile never applies.
     pub fn validate(&self) -> Result<(), String> {
-        match &self.regex {
-            Some(p) => match regex::Regex::new(&p.source) {
-                Ok(_) => Ok(()),
-                Err(e) => Err(format!("rule `{}`: `regex` does not compile: {e}", self.name)),
-            },
-            None => Ok(()),
+        match self.regex.as_ref().map(Pattern::regex) {
+            Some(Err(e)) => Err(format!("rule `{}`: `regex` does not compile: {e}", self.name)),
+            _ => Ok(()),
         }
     }
 
@@ -331,7 +328,7 @@ pub struct Pattern {
     source: String,
     /// A text that every match contains; where it is missing, nothing needs compiling.
     literal: String,
-    compiled: OnceLock<Option<regex::Regex>>,
+    compiled: OnceLock<Result<regex::Regex, regex::Error>>,
 }
 
 impl Pattern {
@@ -347,12 +344,11 @@ impl Pattern {
 
     /// Whether it matches somewhere in `text`; one that does not compile matches nothing.
     pub fn matches(&self, text: &str) -> bool {
-        text.contains(&self.literal)
-            && self
-                .compiled
-                .get_or_init(|| regex::Regex::new(&self.source).ok())
-                .as_ref()
-                .is_some_and(|r| r.is_match(text))
+        text.contains(&self.literal) && self.regex().as_ref().is_ok_and(|r| r.is_match(text))
+    }
+
+    fn regex(&self) -> &Result<regex::Regex, regex::Error> {
+        self.compiled.get_or_init(|| regex::Regex::new(&self.source))
     }
 }
 
