@@ -135,6 +135,10 @@ impl Mirror {
             };
             let mut known = BTreeMap::new();
             for (i, (op, time)) in journal.ops.iter().zip(&journal.times).enumerate() {
+                // Another's pack brought it as well: what stands there by now may be what a live run made of it.
+                if matches!(op, Op::Put { path, entry, .. } if self.state.manifest.get(path) == Some(entry)) {
+                    continue;
+                }
                 let stat = crash_point().and_then(|()| work.make(op, *time, &stage, i));
                 let stat =
                     stat.map_err(|e| SyncError::io("failed to change", &work.tree.display(op.path()), e))?;

@@ -229,6 +229,38 @@ fn a_pack_made_for_an_idle_mirror_is_not_put_under_a_run_that_came_since() {
 }
 
 #[test]
+fn what_another_sync_put_there_is_not_put_again_over_what_a_run_made_of_it() {
+    let mut p = Pair::new();
+    p.write("both", "old");
+    p.write("mode", "m");
+    p.sync();
+    let before = p.believed.clone();
+    p.write("both", "new");
+    chmod(&p.here().join("mode"), 0o600);
+    let first = p.pack();
+    // Another run's scan was a little later, and its pack is for the same mirror.
+    p.write("more", "m");
+    p.believed = before;
+    let second = p.pack();
+    let run = p.mirror().join_run().unwrap();
+    for (n, pack) in [first, second].into_iter().enumerate() {
+        let mut mirror = p.mirror();
+        let staged = stage(&mut &pack[..], &mirror.stage_dir(), 1 << 20).unwrap();
+        mirror.apply(staged).unwrap();
+        if n == 0 {
+            // The first one's run was quick.
+            write(&p.there().join("both"), "made");
+        }
+    }
+    assert_eq!(fs::read_to_string(p.there().join("both")).unwrap(), "made");
+    assert!(p.there().join("more").exists());
+    drop(run);
+    let (collected, report) = p.bring_back();
+    assert_eq!((collected.files, report.files), (1, 1));
+    assert_eq!(fs::read_to_string(p.here().join("both")).unwrap(), "made");
+}
+
+#[test]
 fn a_pack_for_another_tree_changes_nothing() {
     let (p, pack) = one_behind();
     write(&p.there().join("d/x"), "changed behind our back");
