@@ -62,10 +62,7 @@ impl Entry {
             },
             session: std::env::var("CLAUDE_CODE_SESSION_ID").ok(),
             command: match &request.script {
-                Some(text) => {
-                    let words = text.split(' ').map(str::to_owned).collect();
-                    vec![redact(words).join(" ")]
-                }
+                Some(text) => vec![redact_text(text)],
                 None => redact(
                     request
                         .argv
@@ -115,6 +112,11 @@ pub fn redact(mut argv: Vec<String>) -> Vec<String> {
         }
     }
     argv
+}
+
+/// The same for the words of a shell's text.
+pub fn redact_text(text: &str) -> String {
+    redact(text.split(' ').map(str::to_owned).collect()).join(" ")
 }
 
 /// Adds a line. One write: lines of several processes stay whole.

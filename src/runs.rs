@@ -67,7 +67,7 @@ pub fn list(as_json: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
             r.node,
             word(r, state),
             age(ago),
-            printable(&r.command.join(" "), 120)
+            r.line()
         )?;
         if let State::Unknown(why) = state {
             writeln!(out, "           {}", printable(why, 200))?;

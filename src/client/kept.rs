@@ -14,7 +14,10 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::tree::Tree;
+use crate::history;
+use crate::node::printable;
 use crate::paths::{self, Paths, now_ms, write_atomic};
+use crate::pipeline;
 use crate::plan::manifest::{Hash, Manifest, RelPath};
 use crate::proto::{BackSpec, MirrorKey};
 use crate::request::Ending;
@@ -37,7 +40,7 @@ pub struct Record {
     pub node: String,
     /// The workspace it belongs to.
     pub workspace: Option<PathBuf>,
-    /// The command, what looks like a secret left out.
+    /// The command, or the text that a shell was given, what looks like a secret left out.
     pub command: Vec<String>,
     /// When it was started, milliseconds since the epoch.
     pub started_ms: u64,
@@ -54,6 +57,11 @@ impl Record {
     /// The part of the id that is enough to tell it from others.
     pub fn short(&self) -> &str {
         short(&self.id)
+    }
+
+    /// The command on one printable line of at most 120 characters.
+    pub fn line(&self) -> String {
+        printable(&self.command.join(" "), 120)
     }
 }
 
@@ -111,10 +119,11 @@ pub fn keep(
             0o600,
         )?;
     }
-    let command = argv
-        .iter()
-        .map(|a| String::from_utf8_lossy(a).into_owned())
-        .collect();
+    let words = || argv.iter().map(|a| String::from_utf8_lossy(a).into_owned());
+    let command = match pipeline::shell_text(argv) {
+        Some(text) => vec![history::redact_text(&text)],
+        None => history::redact(words().collect()),
+    };
     // Who comes for a run and leaves it again has not seen its start.
     let known = read(&dir.join(format!("{id}.json")));
     let started_ms = known.map_or(now_ms().saturating_sub(ran.as_millis() as u64), |r| r.started_ms);
@@ -125,7 +134,7 @@ pub fn keep(
             id: id.to_owned(),
             node: node.to_owned(),
             workspace: tree.map(|t| t.ws.root.clone()),
-            command: crate::history::redact(command),
+            command,
             started_ms,
             ending: None,
             fetched: false,
@@ -253,6 +262,9 @@ fn sweep(paths: &Paths) {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     fn put(paths: &Paths, id: &str) {
@@ -287,9 +299,19 @@ mod tests {
         assert_eq!(find(&paths, "beef").unwrap(), one, "left once more");
         assert_eq!((one.ending, one.fetched, one.command.len()), (None, false, 2));
         assert!(!one.command[1].contains('x'), "{one:?}");
+        assert_eq!(one.line(), "make --token=…");
         ended(&paths, &one, Some(Ending::Code(3)), true);
         assert_eq!(find(&paths, "beef").unwrap().ending, Some(Ending::Code(3)));
         std::fs::write(paths.state.join("runs/x.json"), "{").unwrap();
         assert_eq!(all(&paths).len(), 2);
+        // A text is kept as it was given, not as it was started.
+        let text = "cd sub &&\n\tmake --token=x1 \u{1b}[31mtest";
+        let argv = crate::pipeline::shell_argv(text);
+        let argv: Vec<Vec<u8>> = argv.into_iter().map(OsString::into_vec).collect();
+        let ran = Duration::ZERO;
+        keep(&paths, "19ad-1-dada", "n", ran, &argv, None, None).unwrap();
+        let one = find(&paths, "dada").unwrap();
+        assert_eq!(one.command.len(), 1, "{one:?}");
+        assert_eq!(one.line(), "cd sub && make --token=… [31mtest");
     }
 }

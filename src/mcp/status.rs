@@ -150,8 +150,7 @@ fn detached(record: &Record, state: &Stands) -> (String, Value) {
         }
         Stands::Unknown(why) => ("unknown", None, format!("unknown: {}", printable(why, 200))),
     };
-    // A text that ran in one shell stands last.
-    let what = shown(record.command.last().map_or("", String::as_str));
+    let what = shown(&record.line());
     let text = format!("\nrun {id}: {what}\n  [{node} {how}] `cx logs {id}` shows its output{home}\n");
     let fields = json!({
         "run_id": id,

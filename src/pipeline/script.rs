@@ -1,5 +1,6 @@
 //! Judges a whole shell text that is to run in one shell on a node.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -11,11 +12,23 @@ use crate::plan::shell::{Dialect, Word};
 use crate::plan::{Brings, Class, Verdict, Workload};
 use crate::sync::Workspace;
 
+/// Runs the text that follows it.
+const START: &str =
+    "if command -v bash >/dev/null 2>&1; then exec bash -c \"$0\"; else exec sh -c \"$0\"; fi";
+
 /// The program and arguments that run `text` in one shell, whichever the node has. The text travels as data.
 pub(crate) fn argv(text: &str) -> Vec<OsString> {
-    const START: &str =
-        "if command -v bash >/dev/null 2>&1; then exec bash -c \"$0\"; else exec sh -c \"$0\"; fi";
     ["sh", "-c", START, text].map(OsString::from).to_vec()
+}
+
+/// The text that [`argv`] made these of.
+pub(crate) fn text(argv: &[Vec<u8>]) -> Option<Cow<'_, str>> {
+    match argv {
+        [sh, c, start, text] if sh == b"sh" && c == b"-c" && start == START.as_bytes() => {
+            Some(String::from_utf8_lossy(text))
+        }
+        _ => None,
+    }
 }
 
 /// Judges `text` as one command: the one heavy command in it if there is just one, otherwise something that may leave anything.

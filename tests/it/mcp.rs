@@ -870,6 +870,18 @@ fn what_was_left_on_a_node_survives_the_server() {
     let at: u64 = at.trim().parse().unwrap();
     let started = run["started_ms"].as_u64().unwrap();
     assert!(started < (at + 2) * 1000, "{started} {at}");
+    // People see what the model wrote.
+    let listed = env.cx(&["runs"]).ok().stdout();
+    assert!(
+        listed.contains(" ago  date +%s > $HOME/at; echo begun; while"),
+        "{listed}"
+    );
+    let listed: Value = serde_json::from_str(&env.cx(&["runs", "--json"]).ok().stdout()).unwrap();
+    let command = listed["runs"][0]["command"].as_array().unwrap();
+    assert!(
+        command.len() == 1 && command[0].as_str().unwrap().starts_with("date "),
+        "{listed}"
+    );
     env.node("n1").write("go", "");
     let (run, text) = until_run(&mut client, &id, "exited");
     assert_eq!(run["exit_code"], 6);

@@ -46,7 +46,7 @@ pub fn keep(paths: &Paths, own: &Own<'_>) -> anyhow::Result<File> {
             id: own.id.to_owned(),
             node: HERE.to_owned(),
             workspace: Some(own.cwd.to_owned()),
-            command: crate::history::redact(vec![own.text.to_owned()]),
+            command: vec![crate::history::redact_text(own.text)],
             started_ms: own.started_ms,
             ending: None,
             // What it changes, it changes here.
