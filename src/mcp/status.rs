@@ -92,12 +92,9 @@ pub fn look(home: &Path, runs: &[Arc<Live>], kept: &[(Record, Stands)]) -> anyho
             let line = if ended || ran.state == State::Waiting {
                 ran.last_line()
             } else {
+                let (place, took) = (command.place(), text::seconds(live.begun.elapsed()));
                 let now = command.capture.last_line();
-                format!(
-                    "[{} running {}] {now}",
-                    command.place(),
-                    text::seconds(live.begun.elapsed())
-                )
+                format!("[{place} running {took}] {now}").trim_end().to_owned()
             };
             lines.push_str(&format!("\nrun {}: {what}\n  {line}\n", command.id));
             let mut run = ran.fields(false);

@@ -658,6 +658,21 @@ fn a_call_may_go_on_without_its_caller() {
     let id = said.field("run_id").as_str().unwrap().to_owned();
     let running = client.call("cluster_status", json!({}));
     assert_eq!(running.0["structuredContent"]["runs"][0]["state"], "running");
+    // Nor is there a blank where nothing was said yet.
+    let silent = client.call(
+        "cluster_bash",
+        json!({"command": "while [ ! -e go ]; do sleep 0.1; done"}),
+    );
+    assert!(silent.text().starts_with("[local running "), "{silent:?}");
+    let running = client.call("cluster_status", json!({}));
+    let run = running
+        .text()
+        .lines()
+        .find(|l| l.starts_with("  [local running "));
+    assert!(
+        run.is_some() && running.text().lines().all(|l| l.trim_end() == l),
+        "{running:?}"
+    );
     std::fs::write(dir.join("go"), "").unwrap();
     wait_for(LIMIT, || {
         let status = client.call("cluster_status", json!({}));
