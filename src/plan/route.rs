@@ -4,6 +4,7 @@
 
 use super::learned::{Runtimes, seconds};
 use super::{Class, Platform, PlatformTie, Verdict};
+use crate::config::valid_node_name;
 use crate::proto::{Facts, Load};
 
 /// Seconds of work that a heavy command is taken for while nothing is known of its runtime.
@@ -166,6 +167,45 @@ impl Route {
     }
 }
 
+/// Names that are told where another was meant; of more only their number.
+const MOST_NAMES: usize = 8;
+
+/// That no node is called so, and what the caller may have meant: the names there are, the closest first. To add one is proposed
+/// only for what can be a node's name, and is one word to whoever types it into a shell.
+fn no_such_node(name: &str, nodes: &[NodeView]) -> String {
+    let mut known: Vec<&str> = nodes.iter().map(|n| n.name.as_str()).collect();
+    known.sort_by_cached_key(|k| (distance(&k.to_lowercase(), &name.to_lowercase()), *k));
+    let more = known.len().saturating_sub(MOST_NAMES);
+    known.truncate(MOST_NAMES);
+    let mut hints = match known[..] {
+        [] => "there are none".to_owned(),
+        _ => format!("those are {}", known.join(", ")),
+    };
+    if more > 0 {
+        hints.push_str(&format!(" and {more} more"));
+    }
+    let is_word = |c: char| c.is_alphanumeric() || "._-@:".contains(c);
+    if valid_node_name(name).is_ok() && name.chars().all(is_word) {
+        hints.push_str(&format!("; `cx nodes add {name}` adds it"));
+    }
+    format!("{name} is not a configured node ({hints})")
+}
+
+/// How many characters have to be put in, taken out or replaced to make one text of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
 /// Decides where a command runs.
 pub fn route(input: &RouteInput) -> Route {
     let local = |reason: String| Route::Local {
@@ -187,11 +227,8 @@ pub fn route(input: &RouteInput) -> Route {
     if let Some(name) = wishes.on
         && !input.nodes.iter().any(|n| n.name == name)
     {
-        let reason = format!(
-            "{name} is not a configured node (`cx nodes list` shows them, `cx nodes add {name}` adds it)"
-        );
         return Route::Impossible {
-            reason,
+            reason: no_such_node(name, &input.nodes),
             rejected: Vec::new(),
         };
     }
@@ -604,6 +641,36 @@ mod tests {
         assert_eq!(ask(&i), "a");
         i.demands.on = Some("b");
         assert!(ask(&i).starts_with("impossible: b is not a configured node"));
+        let mut i = input(&heavy, ["tower", "mini", "n1"].map(node).to_vec());
+        for (name, told) in [
+            ("towr", "(those are tower, mini, n1; `cx nodes add towr` adds it)"),
+            ("MINI", "(those are mini, n1, tower; `cx nodes add MINI` adds it)"),
+            // What is no node's name, or more than a word to a shell, is nothing to add.
+            ("-oProxyCommand=id", "(those are mini, n1, tower)"),
+            ("a b", "(those are n1, mini, tower)"),
+            ("n2;id", "(those are mini, n1, tower)"),
+            ("local", "(those are tower, mini, n1)"),
+        ] {
+            i.demands.on = Some(name);
+            assert_eq!(
+                ask(&i),
+                format!("impossible: {name} is not a configured node {told}")
+            );
+        }
+        let names: Vec<String> = (0..40).map(|n| format!("n{n}")).collect();
+        let mut i = input(&heavy, names.iter().map(|n| node(n)).collect());
+        i.demands.on = Some("n399");
+        let told = ask(&i);
+        assert!(
+            told.contains("(those are n39, ") && told.contains(" and 32 more; "),
+            "{told}"
+        );
+        let mut i = input(&heavy, vec![]);
+        i.demands.on = Some("b");
+        assert_eq!(
+            ask(&i),
+            "impossible: b is not a configured node (there are none; `cx nodes add b` adds it)"
+        );
         assert!(ask(&input(&heavy, vec![])).starts_with("local: no nodes are configured"));
     }
 
