@@ -85,7 +85,9 @@ impl Ran {
         };
         // By this name every later cx knows it.
         let id = match &state {
-            State::Detached => kept::short(&outcome.run_id).to_owned(),
+            State::Detached | State::Lost if !outcome.run_id.is_empty() => {
+                kept::short(&outcome.run_id).to_owned()
+            }
             _ => id,
         };
         let mut told = Vec::new();
@@ -95,7 +97,11 @@ impl Ran {
         }
         told.extend(outcome.notes);
         // What was told on the way, but for the reason itself once more.
-        told.extend(notes.into_iter().filter(|n| !n.contains(&outcome.reason)));
+        let is_reason = |n: &str| n.contains(&outcome.reason);
+        // Nor what was tried to find a run again that is lost all the same.
+        let run = Some(outcome.run_id.as_str()).filter(|id| state == State::Lost && !id.is_empty());
+        let is_past = |n: &str| run.is_some_and(|id| n.contains(id));
+        told.extend(notes.into_iter().filter(|n| !is_reason(n) && !is_past(n)));
         Ran {
             place: outcome.place,
             state,
@@ -171,7 +177,7 @@ impl Ran {
                 Some("Options: a longer `timeout` (up to 86400), or smaller commands.")
             }
             State::Lost => Some(
-                "Options: whether the command ended is not known; look at the tree before you run it again. cluster_status shows the machine.",
+                "Options: cluster_status asks the machine again and shows the run's end once it is known; look at the tree before you run it again.",
             ),
             State::NotRun => Some(
                 "Options: cluster_status shows the machines and what is wrong with each; cluster_bash without requirements runs it wherever it can be run.",
@@ -321,6 +327,36 @@ mod tests {
         let fields = here.fields(false);
         assert_eq!(fields["reason"], "no  node [redacted by cx] ");
         assert_eq!(fields["node_id"], "ab");
+    }
+
+    #[test]
+    fn a_lost_run_is_told_once() {
+        let lost = |reason: &str| {
+            let mut outcome = Outcome::own("tower", reason, LOST);
+            outcome.run_id = "19ab-1-cafe".into();
+            let notes = vec![
+                "the tree is large".to_owned(),
+                "tower: broken; attaching to run 19ab-1-cafe again".to_owned(),
+                reason.to_owned(),
+            ];
+            let capture = ran(State::Lost).capture;
+            Ran::of(outcome, notes, Duration::from_secs(3), "m1".into(), capture)
+        };
+        let one = lost("tower: run 19ab-1-cafe was lost");
+        let line = one.last_line();
+        assert_eq!(
+            line,
+            "[tower lost 3.0s] tower: run 19ab-1-cafe was lost · the tree is large"
+        );
+        // The name that every later cx knows it by.
+        assert_eq!(one.fields(false)["run_id"], "cafe");
+        // A run that ended, and whose changes are what was lost.
+        let one = lost("tower: the command ended with 0, but what it changed did not come back: full");
+        assert!(
+            !one.options().unwrap().contains("not known"),
+            "{:?}",
+            one.options()
+        );
     }
 
     #[test]

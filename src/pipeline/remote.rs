@@ -281,12 +281,14 @@ pub(super) async fn remote(
             Err(RunError::Interrupted(n)) => return End::Interrupted(n),
             Err(RunError::Detached) => return goes_on(request, case, &node, job, &mut *door.told),
             Err(RunError::Lost { why: reason }) => {
-                let text = format!(
-                    "{}: lost in the middle of run {}: {reason}; whether the command ended is not known (cx attach {} asks again)",
-                    node.name,
-                    job.id,
-                    kept::short(&job.id)
+                let mut text = format!(
+                    "{}: lost in the middle of run {}: {reason}; whether the command ended is not known",
+                    node.name, job.id
                 );
+                // Of one that may never have started there is no record to attach by.
+                if kept::find(&case.paths, &job.id).is_ok() {
+                    text.push_str(&format!(" (cx attach {} asks again)", kept::short(&job.id)));
+                }
                 door.told.line(&text);
                 tell_history(request, Some(case), &node.name, &text, Some(LOST), None);
                 return lost(&node, job, &text);

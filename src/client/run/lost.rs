@@ -125,7 +125,7 @@ impl Running<'_> {
             return Err(RunError::Interrupted(signal));
         }
         told.line(&format!(
-            "{}: {why}; run {} goes on there, attaching again",
+            "{}: {why}; attaching to run {} again",
             self.link.node, self.job.id
         ));
         told.progress(Step::Attaching(self.link.node.clone()));
