@@ -79,25 +79,32 @@ fn longest_first(usual: &[Option<u32>]) -> Vec<usize> {
 
 /// `5 commands: 3 ok, 2 failed; 4.2s; tower 3, mini 2`, where all of it took so long, waits for slots counted.
 pub fn summary(ran: &[Ran], took: Duration) -> String {
-    let ok = ran
-        .iter()
-        .filter(|r| r.state == State::Ended(Ending::Code(0)))
-        .count();
-    let running = ran.iter().filter(|r| r.state == State::Detached).count();
-    let waiting = ran.iter().filter(|r| r.state == State::Waiting).count();
-    let not_run = ran.iter().filter(|r| r.state == State::NotRun).count();
-    let failed = ran.len() - ok - running - waiting - not_run;
-    let mut counts = vec![format!("{ok} ok")];
-    for (n, what) in [
-        (failed, "failed"),
-        (running, "running"),
-        (waiting, "waiting"),
-        (not_run, "not run"),
-    ] {
-        if n > 0 {
-            counts.push(format!("{n} {what}"));
-        }
+    const WORDS: [&str; 7] = [
+        "ok",
+        "failed",
+        "timed out",
+        "lost",
+        "running",
+        "waiting",
+        "not run",
+    ];
+    let mut counts = [0; WORDS.len()];
+    for r in ran {
+        counts[match r.state {
+            State::Ended(Ending::Code(0)) => 0,
+            State::Ended(_) | State::Cancelled => 1,
+            State::TimedOut(_) | State::NotStarted(_) => 2,
+            State::Lost => 3,
+            State::Detached => 4,
+            State::Waiting => 5,
+            State::NotRun => 6,
+        }] += 1;
     }
+    let counts = counts.iter().zip(WORDS).enumerate();
+    let counts: Vec<String> = counts
+        .filter(|(i, (n, _))| *i == 0 || **n > 0)
+        .map(|(_, (n, word))| format!("{n} {word}"))
+        .collect();
     let mut places: Vec<(&str, usize)> = Vec::new();
     for r in ran.iter().filter(|r| r.state != State::Waiting) {
         match places.iter_mut().find(|(p, _)| *p == r.place) {
@@ -122,6 +129,7 @@ pub fn summary(ran: &[Ran], took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mcp::capture::Capture;
 
     #[test]
     fn the_longest_and_the_unknown_start_first() {
@@ -130,5 +138,26 @@ mod tests {
             [1, 4, 2, 0, 3]
         );
         assert_eq!(longest_first(&[None, None, None]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn the_summary_tells_what_failed_from_what_did_not_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let states = [
+            State::Ended(Ending::Code(0)),
+            State::Ended(Ending::Code(2)),
+            State::TimedOut(5),
+            State::NotStarted(5),
+            State::Lost,
+            State::NotRun,
+        ];
+        let ran = states.map(|state| Ran {
+            state,
+            ..Ran::not_run("", "x".into(), Capture::new(dir.path(), "x"))
+        });
+        assert_eq!(
+            summary(&ran, Duration::from_secs(5)),
+            "6 commands: 1 ok, 1 failed, 2 timed out, 1 lost, 1 not run; 5.0s; none 6"
+        );
     }
 }

@@ -451,6 +451,27 @@ fn a_call_that_is_to_end_ends_everywhere() {
         said.is_error() && said.text().starts_with("begun\n[local timed out"),
         "{said:?}"
     );
+    // Of several, each says what became of it; it is an error of the call only where nothing else came of any.
+    for (commands, summary, is_error) in [
+        (["true", "sleep 3003"], "2 commands: 1 ok, 1 timed out; ", false),
+        (
+            ["exit 3", "sleep 3003"],
+            "2 commands: 0 ok, 1 failed, 1 timed out; ",
+            false,
+        ),
+        (
+            ["sleep 3003", "sleep 3003; true"],
+            "2 commands: 0 ok, 2 timed out; ",
+            true,
+        ),
+    ] {
+        let said = client.call("parallel_execute", json!({"commands": commands, "timeout": 3}));
+        assert!(said.text().starts_with(summary), "{said:?}");
+        assert_eq!(said.is_error(), is_error, "{said:?}");
+        assert!(
+            said.text().contains(" timed out ") && said.text().contains("ended after its timeout of 3 s")
+        );
+    }
     // Cancelled: no answer, and nothing is left.
     let there = client.start_call(
         "offload_to",
