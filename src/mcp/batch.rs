@@ -2,31 +2,79 @@
 //!
 //! Where each of them goes is for the pipeline to say, as for any command; here they are only given to it one after the other, so that
 //! each is placed with the ones before it known, and as many at once as there are slots. Those that took longest before go first, so
-//! that none of them starts alone at the end.
+//! that none of them starts alone at the end. A run that was left takes its slot on its node until it ends, and so it does here.
 
 use std::cmp::Reverse;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::exec::{Ended, Live, on_node};
 use super::ran::{Ran, State};
 use super::text;
-use crate::pipeline;
+use crate::config::Config;
+use crate::paths::Paths;
+use crate::pipeline::{self, detached};
 use crate::request::{Demands, Ending, Request};
 
 /// How long asking the nodes for their load may take, where what is known of it is old.
 const ASK: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether a run that was left has ended, while a command waits for a slot.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long a node may take to say that of its runs. One that says nothing for so long has no slot that could come free.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// What may run at once, and what of that goes on without its caller.
+struct Slots {
+    all: Arc<Semaphore>,
+    /// The runs that were left, as the records name them, each with its slot.
+    left: Mutex<Vec<(String, OwnedSemaphorePermit)>>,
+}
+
+impl Slots {
+    fn left(&self) -> std::sync::MutexGuard<'_, Vec<(String, OwnedSemaphorePermit)>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a free one.
+    async fn one(&self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            match tokio::time::timeout(LOOK, self.all.clone().acquire_owned()).await {
+                Ok(slot) => return slot.ok(),
+                Err(_) => self.free_ended().await,
+            }
+        }
+    }
+
+    /// Frees the slots of runs that were left and have ended since, as far as their nodes say.
+    async fn free_ended(&self) {
+        if self.left().is_empty() {
+            return;
+        }
+        let Ok(paths) = Paths::from_env().map(Arc::new) else {
+            return;
+        };
+        let Ok(config) = Config::load(&paths) else { return };
+        let known = detached::list(&paths, &config, ANSWER).await;
+        let goes_on = |id: &str| {
+            let mut of_it = known.iter().filter(|(r, _)| r.short() == id);
+            of_it.any(|(_, state)| *state == pipeline::State::Going)
+        };
+        self.left().retain(|(id, _)| goes_on(id));
+    }
+}
 
 /// Runs all commands of a call.
 pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended) {
     // Old knowledge would send several of them to the same machine; those that are down hold up nobody.
     let _ = tokio::task::spawn_blocking(|| pipeline::refresh_promising(ASK)).await;
     let mut tasks = JoinSet::new();
-    let mut slots: Option<Arc<Semaphore>> = None;
+    let mut slots: Option<Arc<Slots>> = None;
     let requests: Vec<Arc<Request>> = live
         .commands
         .iter()
@@ -44,27 +92,32 @@ pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended) {
         move || requests.iter().map(|r| pipeline::usual_ms(r)).collect()
     });
     for i in longest_first(&usual.await.unwrap_or_else(|_| vec![None; requests.len()])) {
-        let permit = match &slots {
-            Some(slots) => slots.clone().acquire_owned().await.ok(),
+        let slot = match &slots {
+            Some(slots) => slots.one().await,
             None => None,
         };
         let request = requests[i].clone();
         let placed = pipeline::place(request.clone()).await;
-        let permit = match &slots {
-            Some(_) => permit,
+        let (slots, slot) = match &slots {
+            Some(slots) => (slots.clone(), slot),
             None => {
                 let here = std::thread::available_parallelism().map_or(1, usize::from);
                 let at_once = placed.slots().map_or(here, |n| n as usize);
-                let all = slots.insert(Arc::new(Semaphore::new(at_once)));
-                all.clone().acquire_owned().await.ok()
+                let all = slots.insert(Arc::new(Slots {
+                    all: Arc::new(Semaphore::new(at_once)),
+                    left: Mutex::default(),
+                }));
+                (all.clone(), all.one().await)
             }
         };
         let (live, ended) = (live.clone(), ended.clone());
         tasks.spawn(async move {
             let command = &live.commands[i];
             let ran = on_node(&request, placed, command, live.limits(), ended).await;
+            if ran.state == State::Detached {
+                slots.left().extend(slot.map(|slot| (ran.id.clone(), slot)));
+            }
             command.set_ran(ran);
-            drop(permit);
         });
     }
     while tasks.join_next().await.is_some() {}

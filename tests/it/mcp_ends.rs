@@ -122,6 +122,45 @@ fn what_waits_when_nobody_waits_for_it() {
     client.end();
 }
 
+/// A run that was left takes its slot until it ends: what waits for one is not started here meanwhile.
+#[test]
+fn what_was_left_keeps_its_slot() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    // Nothing waits on a node.
+    env.append_config("[node.n1]\nslots = 1\n\n[policy]\nwhen_full = \"local\"\n");
+    let project = env.project(&[]);
+    let mut client = Client::hello(&env, &project.dir, &["--detach-after", "2"]);
+    let held = "while [ ! -e $HOME/go ]; do sleep 0.1; done; echo over";
+    let said = client.call(
+        "parallel_execute",
+        json!({"commands": [held, "echo second; exit 3"]}),
+    );
+    let runs = said.field("runs").as_array().unwrap();
+    let id = |n: usize| runs[n]["run_id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        (&runs[0]["state"], &runs[1]["state"]),
+        (&json!("detached"), &json!("waiting")),
+        "{said:?}"
+    );
+    // Asked twice: it has looked for its slot meanwhile.
+    for _ in 0..2 {
+        until_run(&mut client, &id(0), "running");
+        until_run(&mut client, &id(1), "waiting");
+    }
+    env.node("n1").write("go", "");
+    until_run(&mut client, &id(0), "exited");
+    wait_for(LIMIT, || {
+        let status = client.call("cluster_status", json!({}));
+        let runs = status.0["structuredContent"]["runs"].clone();
+        let second = runs.as_array().unwrap().iter().find(|r| r["exit_code"] == 3);
+        match second {
+            Some(run) if run["node_id"] == "n1" => Ok(()),
+            _ => Err(format!("{runs}")),
+        }
+    });
+    client.end();
+}
+
 /// Cancelled while the tree is on its way, while the command runs, while what it changed comes back: never an answer, nothing left on
 /// the node, and the tree here whole.
 #[test]
