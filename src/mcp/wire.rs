@@ -157,9 +157,14 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
                         .cloned();
                     let method = value.get("method").and_then(Value::as_str).unwrap_or_default();
                     let params = value.get("params").cloned().unwrap_or_default();
-                    match wrong_params(method, params).filter(|_| id.is_some()) {
-                        Some(why) => self.complain(id.unwrap_or_default(), -32602, &why),
-                        None => self.complain(id.unwrap_or_default(), -32600, "this is no valid request"),
+                    // Said first: whatever else there is to say of it would be by rules that its sender does not follow.
+                    let is_ours = !value.is_object() || value.get("jsonrpc").is_some_and(|v| v == "2.0");
+                    let wrong = wrong_params(method, params).filter(|_| is_ours && id.is_some());
+                    let id = id.unwrap_or_default();
+                    match wrong {
+                        Some(why) => self.complain(id, -32602, &why),
+                        None if !is_ours => self.complain(id, -32600, "`jsonrpc` must be \"2.0\""),
+                        None => self.complain(id, -32600, "this is no valid request"),
                     }
                 }
                 None
@@ -383,6 +388,26 @@ mod tests {
         // One that is not ours is for the SDK to refuse.
         let (passed, _) = talk(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"no/such\",\"params\":{}}\n");
         assert_eq!(passed, ["no/such"]);
+    }
+
+    #[test]
+    fn another_jsonrpc_is_told_as_such() {
+        for (message, id) in [
+            (r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, json!(1)),
+            (
+                r#"{"jsonrpc":"1.0","id":"a","method":"tools/call","params":{"name":"cluster_status"}}"#,
+                json!("a"),
+            ),
+            (r#"{"jsonrpc":2.0,"id":1,"method":"ping"}"#, json!(1)),
+            (r#"{"id":3,"method":"ping"}"#, json!(3)),
+        ] {
+            let (passed, answers) = talk(format!("{message}\n").as_bytes());
+            assert_eq!((passed.len(), answers.len()), (0, 1), "{message}: {passed:?}");
+            assert_eq!(answers[0]["id"], id, "{message}: {answers:?}");
+            assert_eq!(answers[0]["error"]["code"], -32600, "{message}: {answers:?}");
+            let told = answers[0]["error"]["message"].as_str().unwrap();
+            assert_eq!(told, "`jsonrpc` must be \"2.0\"", "{message}");
+        }
     }
 
     #[test]
