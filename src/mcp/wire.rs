@@ -1,22 +1,24 @@
-//! Messages over stdin and stdout, one a line.
+//! Messages over stdin and stdout, one a line; with the one revision that has them, also arrays of messages (batches).
 //!
 //! In the place of the SDK's own transport, which is silent about what it cannot read, takes any first message but a request for
 //! the end of everything, and reads on however far its answers are behind.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rmcp::RoleServer;
 use rmcp::model::{
     CallToolRequestParams, ClientJsonRpcMessage, ClientNotification, ClientRequest, InitializeRequestParams,
-    JsonRpcMessage, PaginatedRequestParams, RequestId,
+    JsonRpcMessage, PaginatedRequestParams, ProtocolVersion, RequestId, ServerResult,
 };
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{Notify, watch};
@@ -26,6 +28,13 @@ const MAX_MESSAGE: usize = 16 << 20;
 
 /// Requests without an answer, beyond which nothing more is read: a peer that asks and never reads must not fill the memory.
 const MAX_OPEN: usize = 1024;
+
+/// The most messages in one batch. Their answers wait for the last of them, so that one must not take all requests that may be open.
+const MAX_BATCH: usize = 100;
+
+/// The only revision whose peers send batches, and must be able to take them. The one before does not know of them
+/// (<https://modelcontextprotocol.io/specification/2025-03-26/changelog>), and the one after took them out again.
+const HAS_BATCHES: ProtocolVersion = ProtocolVersion::V_2025_03_26;
 
 /// Answers to what can't be read that may wait for a peer that does not read.
 const MAX_COMPLAINTS: usize = 64;
@@ -39,6 +48,8 @@ pub struct Wire<R, W> {
     /// Whether the peer has closed its end, though there is more to read.
     hung_up: fn() -> bool,
     line: Vec<u8>,
+    /// Messages of a batch that are yet to be passed on.
+    queue: VecDeque<ClientJsonRpcMessage>,
     /// The rest of a message that was too long is being passed over.
     skipping: bool,
     write: Arc<tokio::sync::Mutex<W>>,
@@ -48,12 +59,49 @@ pub struct Wire<R, W> {
     ended: watch::Sender<bool>,
 }
 
-/// Requests that have no answer yet.
+/// Requests whose answers are not written yet.
 #[derive(Default)]
 struct Open {
     ids: Mutex<HashSet<RequestId>>,
+    batches: Mutex<Vec<Batch>>,
+    /// Both sides have agreed on the revision that has batches.
+    has_batches: AtomicBool,
     complaints: Mutex<usize>,
     fewer: Notify,
+}
+
+/// Messages that came as one, and whose answers go out as one.
+#[derive(Default)]
+struct Batch {
+    /// Its requests that have no answer yet.
+    waiting: HashSet<RequestId>,
+    /// The answers so far, each with the request that it closes.
+    answers: Vec<(Option<RequestId>, Value)>,
+    /// More of it is to be read.
+    is_read: bool,
+}
+
+impl Batch {
+    /// Whether nothing more is to come.
+    fn is_whole(&self) -> bool {
+        self.is_read && self.waiting.is_empty()
+    }
+
+    /// The array of its answers, and the requests that are closed once that is written.
+    fn into_answer(self) -> (Value, Vec<RequestId>) {
+        let (ids, answers): (Vec<_>, Vec<_>) = self.answers.into_iter().unzip();
+        (answers.into(), ids.into_iter().flatten().collect())
+    }
+}
+
+/// What becomes of an answer.
+enum Out {
+    /// It is written as it is.
+    Alone,
+    /// It waits for others of its batch.
+    Later,
+    /// It was the last of its batch, which is written.
+    All(Batch),
 }
 
 impl Open {
@@ -65,6 +113,37 @@ impl Open {
         self.ids().remove(id);
         self.fewer.notify_one();
     }
+
+    fn batches(&self) -> std::sync::MutexGuard<'_, Vec<Batch>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an answer to the others of its request's batch, if it came in one.
+    fn answered(&self, id: &RequestId, answer: impl FnOnce() -> Value) -> Out {
+        let mut batches = self.batches();
+        let Some(i) = batches.iter().position(|b| b.waiting.contains(id)) else {
+            return Out::Alone;
+        };
+        batches[i].waiting.remove(id);
+        batches[i].answers.push((Some(id.clone()), answer()));
+        if batches[i].is_whole() {
+            Out::All(batches.swap_remove(i))
+        } else {
+            Out::Later
+        }
+    }
+
+    /// Nobody wants the answer to this request any more; its batch, if nothing else of that is to come.
+    fn cancelled(&self, id: &RequestId) -> Option<Batch> {
+        self.close(id);
+        let mut batches = self.batches();
+        let is_its =
+            |b: &Batch| b.waiting.contains(id) || b.answers.iter().any(|(of, _)| of.as_ref() == Some(id));
+        let i = batches.iter().position(is_its)?;
+        batches[i].waiting.remove(id);
+        batches[i].answers.retain(|(of, _)| of.as_ref() != Some(id));
+        batches[i].is_whole().then(|| batches.swap_remove(i))
+    }
 }
 
 impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R, W> {
@@ -74,6 +153,7 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
             read: BufReader::with_capacity(64 << 10, read),
             hung_up,
             line: Vec::new(),
+            queue: VecDeque::new(),
             skipping: false,
             write: Arc::new(tokio::sync::Mutex::new(write)),
             open: Arc::default(),
@@ -112,9 +192,16 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
         }
     }
 
-    /// Answers what can't be taken as a message, unless the peer reads nothing anyway.
+    /// Answers what can't be taken as a message.
     fn complain(&self, id: Value, code: i32, message: &str) {
-        {
+        self.say(error(id, code, message), Vec::new());
+    }
+
+    /// Writes what the protocol's library knows nothing of, which closes these requests. Where it closes none, nothing else keeps a
+    /// peer that reads nothing from asking for more of it: of that only so much waits.
+    fn say(&self, answer: Value, closes: Vec<RequestId>) {
+        let is_counted = closes.is_empty();
+        if is_counted {
             let mut waiting = self
                 .open
                 .complaints
@@ -125,62 +212,112 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
             }
             *waiting += 1;
         }
-        let error = json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}});
         let (write, open) = (self.write.clone(), self.open.clone());
         tokio::spawn(async move {
-            let _ = write_line(&write, error.to_string().into_bytes()).await;
-            *open.complaints.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+            let _ = write_line(&write, answer.to_string().into_bytes()).await;
+            closes.iter().for_each(|id| open.close(id));
+            if is_counted {
+                *open.complaints.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+            }
         });
     }
 
-    /// What a line says; `None` where it has been dealt with.
-    fn parse(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
-        let line = self.line.trim_ascii();
-        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
-        if line.is_empty() {
-            return None;
-        }
-        match serde_json::from_slice::<ClientJsonRpcMessage>(line) {
-            Ok(message) => self.admit(message),
-            Err(_) => {
-                let Ok(value) = serde_json::from_slice::<Value>(line) else {
-                    self.complain(Value::Null, -32700, "this line is no JSON");
-                    return None;
-                };
-                let is_answer = value.get("method").is_none()
-                    && (value.get("result").is_some() || value.get("error").is_some());
-                let is_notification = value.get("method").is_some() && value.get("id").is_none();
-                if !is_answer && !is_notification {
-                    let id = value
-                        .get("id")
-                        .filter(|id| id.is_string() || id.is_i64())
-                        .cloned();
-                    let method = value.get("method").and_then(Value::as_str).unwrap_or_default();
-                    let params = value.get("params").cloned().unwrap_or_default();
-                    // Said first: whatever else there is to say of it would be by rules that its sender does not follow.
-                    let is_ours = !value.is_object() || value.get("jsonrpc").is_some_and(|v| v == "2.0");
-                    let wrong = wrong_params(method, params).filter(|_| is_ours && id.is_some());
-                    let id = id.unwrap_or_default();
-                    match wrong {
-                        Some(why) => self.complain(id, -32602, &why),
-                        None if !is_ours => self.complain(id, -32600, "`jsonrpc` must be \"2.0\""),
-                        None => self.complain(id, -32600, "this is no valid request"),
-                    }
-                }
-                None
-            }
+    /// Writes what there is of a batch that is whole without another answer.
+    fn finish(&self, batch: Batch) {
+        if !batch.answers.is_empty() {
+            let (answer, closes) = batch.into_answer();
+            self.say(answer, closes);
         }
     }
 
-    fn admit(&mut self, message: ClientJsonRpcMessage) -> Option<ClientJsonRpcMessage> {
+    /// Takes in what the line that was read says.
+    fn parse(&mut self) {
+        let whole = std::mem::take(&mut self.line);
+        let line = whole.trim_ascii();
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        if line.first() == Some(&b'[') {
+            self.parse_batch(line);
+        } else if !line.is_empty() {
+            match self.parse_one(line) {
+                Ok(message) => self.queue.extend(message),
+                Err(error) => self.say(error, Vec::new()),
+            }
+        }
+        self.line = whole;
+        self.line.clear();
+    }
+
+    /// Takes in an array of messages: each as if it had come alone, but for its answer.
+    fn parse_batch(&mut self, text: &[u8]) {
+        let Ok(members) = serde_json::from_slice::<Vec<&RawValue>>(text) else {
+            return self.complain(Value::Null, -32700, "this line is no JSON");
+        };
+        if !self.open.has_batches.load(Ordering::Relaxed) {
+            let why = format!(
+                "arrays of messages belong to protocol revision {HAS_BATCHES}, which is not spoken here"
+            );
+            return self.complain(Value::Null, -32600, &why);
+        }
+        if members.is_empty() || members.len() > MAX_BATCH {
+            let why = format!("a batch has 1 to {MAX_BATCH} messages, not {}", members.len());
+            return self.complain(Value::Null, -32600, &why);
+        }
+        // Where it is found by a member that takes back one before it.
+        self.open.batches().push(Batch::default());
+        for member in members {
+            let mut taken = self.parse_one(member.get().as_bytes());
+            if let Ok(Some(JsonRpcMessage::Request(r))) = &taken
+                && matches!(r.request, ClientRequest::InitializeRequest(_))
+            {
+                self.open.close(&r.id);
+                taken = Err(error(
+                    json!(r.id),
+                    -32600,
+                    "initialize must not be part of a batch",
+                ));
+            }
+            let mut batches = self.open.batches();
+            let Some(batch) = batches.last_mut() else { return };
+            match &taken {
+                Ok(Some(JsonRpcMessage::Request(r))) => _ = batch.waiting.insert(r.id.clone()),
+                Err(error) => batch.answers.push((None, error.clone())),
+                Ok(_) => {}
+            }
+            self.queue.extend(taken.ok().flatten());
+        }
+        let mut batches = self.open.batches();
+        if let Some(batch) = batches.last_mut() {
+            batch.is_read = true;
+        }
+        let whole = batches.pop_if(|b| b.is_whole());
+        drop(batches);
+        if let Some(batch) = whole {
+            self.finish(batch);
+        }
+    }
+
+    /// What one message says; `None` where it has been dealt with.
+    ///
+    /// # Errors
+    /// The answer to what is no message.
+    fn parse_one(&mut self, text: &[u8]) -> Result<Option<ClientJsonRpcMessage>, Value> {
+        if let Ok(message) = serde_json::from_slice(text) {
+            return self.admit(message);
+        }
+        match serde_json::from_slice(text) {
+            Ok(value) => refusal(&value).map_or(Ok(None), Err),
+            Err(_) => Err(error(Value::Null, -32700, "this line is no JSON")),
+        }
+    }
+
+    fn admit(&mut self, message: ClientJsonRpcMessage) -> Result<Option<ClientJsonRpcMessage>, Value> {
         match &message {
             JsonRpcMessage::Request(r) => {
                 // The SDK takes what it can't read as a method that nobody knows.
                 if let ClientRequest::CustomRequest(c) = &r.request
                     && let Some(why) = wrong_params(&c.method, c.params.clone().unwrap_or_default())
                 {
-                    self.complain(json!(r.id), -32602, &why);
-                    return None;
+                    return Err(error(json!(r.id), -32602, &why));
                 }
                 self.begun |= !matches!(
                     r.request,
@@ -188,25 +325,55 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
                 );
                 if !self.open.ids().insert(r.id.clone()) {
                     // The first of the two would lose its way to be cancelled.
-                    self.complain(json!(r.id), -32600, "a request of this id is still open");
-                    return None;
+                    return Err(error(json!(r.id), -32600, "a request of this id is still open"));
                 }
             }
             JsonRpcMessage::Notification(n) => {
                 if let ClientNotification::CancelledNotification(c) = &n.notification
                     && let Some(id) = &c.params.request_id
+                    && let Some(rest) = self.open.cancelled(id)
                 {
-                    self.open.close(id);
+                    self.finish(rest);
                 }
                 if !self.begun {
-                    return None;
+                    return Ok(None);
                 }
             }
-            _ if !self.begun => return None,
+            _ if !self.begun => return Ok(None),
             _ => {}
         }
-        Some(message)
+        Ok(Some(message))
     }
+}
+
+/// An answer that says what is wrong.
+fn error(id: Value, code: i32, message: &str) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
+}
+
+/// The answer to a value that is no message; none to what may have been an answer or a notification.
+fn refusal(value: &Value) -> Option<Value> {
+    let is_answer =
+        value.get("method").is_none() && (value.get("result").is_some() || value.get("error").is_some());
+    let is_notification = value.get("method").is_some_and(Value::is_string) && value.get("id").is_none();
+    if is_answer || is_notification {
+        return None;
+    }
+    let id = value
+        .get("id")
+        .filter(|id| id.is_string() || id.is_i64())
+        .cloned();
+    let method = value.get("method").and_then(Value::as_str).unwrap_or_default();
+    let params = value.get("params").cloned().unwrap_or_default();
+    // Said first: whatever else there is to say of it would be by rules that its sender does not follow.
+    let is_ours = !value.is_object() || value.get("jsonrpc").is_some_and(|v| v == "2.0");
+    let wrong = wrong_params(method, params).filter(|_| is_ours && id.is_some());
+    let id = id.unwrap_or_default();
+    Some(match wrong {
+        Some(why) => error(id, -32602, &why),
+        None if !is_ours => error(id, -32600, "`jsonrpc` must be \"2.0\""),
+        None => error(id, -32600, "this is no valid request"),
+    })
 }
 
 /// Says what is wrong with the params of a request whose method is one of ours, but which could not be read as such.
@@ -261,11 +428,23 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Transp
                 JsonRpcMessage::Error(e) => e.id.clone(),
                 _ => None,
             };
-            let bytes = serde_json::to_vec(&item)?;
-            let written = write_line(&write, bytes).await;
-            if let Some(id) = id {
-                open.close(&id);
+            if let JsonRpcMessage::Response(r) = &item
+                && let ServerResult::InitializeResult(agreed) = &r.result
+            {
+                let has_batches = agreed.protocol_version == HAS_BATCHES;
+                open.has_batches.store(has_batches, Ordering::Relaxed);
             }
+            let answer = || serde_json::to_value(&item).unwrap_or_default();
+            let (bytes, closes) = match id.as_ref().map_or(Out::Alone, |id| open.answered(id, answer)) {
+                Out::Alone => (serde_json::to_vec(&item)?, id.into_iter().collect()),
+                Out::Later => return Ok(()),
+                Out::All(batch) => {
+                    let (answer, closes) = batch.into_answer();
+                    (answer.to_string().into_bytes(), closes)
+                }
+            };
+            let written = write_line(&write, bytes).await;
+            closes.iter().for_each(|id| open.close(id));
             if written.is_err() {
                 ended.send_replace(true);
             }
@@ -275,6 +454,9 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Transp
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
+            if let Some(message) = self.queue.pop_front() {
+                return Some(message);
+            }
             while self.open.ids().len() >= MAX_OPEN {
                 // The end of the stream stands behind what is not read.
                 let fewer = tokio::time::timeout(LOOK, self.open.fewer.notified()).await;
@@ -287,11 +469,7 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Transp
                 self.ended.send_replace(true);
                 return None;
             }
-            let message = self.parse();
-            self.line.clear();
-            if message.is_some() {
-                return message;
-            }
+            self.parse();
         }
     }
 

@@ -53,7 +53,7 @@ impl Client {
         }
     }
 
-    fn of(env: &TestEnv, dir: &Path, args: &[&str]) -> Client {
+    pub fn of(env: &TestEnv, dir: &Path, args: &[&str]) -> Client {
         let mut command = env.command(CX, dir);
         let path = command
             .get_envs()
@@ -76,7 +76,7 @@ impl Client {
         client
     }
 
-    fn initialize(&mut self, version: &str) -> Value {
+    pub fn initialize(&mut self, version: &str) -> Value {
         let answer = self.ask(
             "initialize",
             json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}),
@@ -99,7 +99,7 @@ impl Client {
         self.next
     }
 
-    fn receive(&mut self) -> Value {
+    pub fn receive(&mut self) -> Value {
         match self.lines.recv_timeout(LIMIT) {
             Ok(value) => value,
             Err(e) => panic!("{e}; before: {:?}", self.others),
