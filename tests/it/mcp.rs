@@ -669,6 +669,50 @@ fn what_was_never_started_names_the_node_it_was_for() {
 }
 
 #[test]
+fn a_login_that_is_refused_is_told_as_such() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    env.end_clients();
+    env.node("n1").lock_out();
+    let project = env.project(&[]);
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    for (tool, arguments) in [
+        ("offload_to", json!({"node_id": "n1", "command": "touch ran"})),
+        (
+            "cluster_bash",
+            json!({"command": "touch ran", "requires_os": "linux"}),
+        ),
+    ] {
+        let said = client.call(tool, arguments);
+        assert!(
+            said.is_error() && said.text().starts_with("[not run] "),
+            "{tool}: {said:?}"
+        );
+        assert!(said.text().contains("n1: login refused: "), "{tool}: {said:?}");
+        assert!(
+            said.text().contains("\nOptions: cluster_status shows"),
+            "{tool}: {said:?}"
+        );
+        assert_eq!(said.field("state"), "not_run");
+        assert!(
+            said.field("reason").as_str().unwrap().contains("login refused"),
+            "{said:?}"
+        );
+    }
+    let status = client.call("cluster_status", json!({}));
+    let node = &status.0["structuredContent"]["nodes"][1];
+    assert_eq!(
+        (&node["name"], &node["reachable"]),
+        (&json!("n1"), &json!(false)),
+        "{node}"
+    );
+    assert!(
+        node["reason"].as_str().unwrap().contains("login refused"),
+        "{node}"
+    );
+    client.end();
+}
+
+#[test]
 fn a_call_may_go_on_without_its_caller() {
     let env = TestEnv::new();
     let dir = env.home().join("work");

@@ -57,6 +57,12 @@ impl Node {
         self.sshd.stop();
     }
 
+    /// No key logs in any more; connections that stand go on.
+    pub fn lock_out(&self) {
+        let keys = self.home().with_file_name("authorized_keys");
+        std::fs::write(keys, "").unwrap();
+    }
+
     /// All of the machine's processes stop where they are; connections are still taken by the kernel.
     pub fn freeze(&self) -> Vec<u32> {
         let mut pids = self.sshd.tree();
