@@ -5,16 +5,27 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::harness::{CX, Project, TestEnv};
-use crate::mcp::Client;
+use crate::mcp::{Client, Said};
 
 const MAKEFILE: &str =
     "all test:\n\t@echo at $${TEST_NODE:-local}\ndeploy:\n\t@echo at $${TEST_NODE:-local}\n";
 
 /// What the hook says to a command: its decision, and the text that the client then runs.
 fn hook(env: &TestEnv, project: &Project<'_>, command: &str) -> (Option<String>, String) {
+    hook_of(env, project, "Bash", command, "t")
+}
+
+/// The same for a call of this id of another tool that takes a command.
+fn hook_of(
+    env: &TestEnv,
+    project: &Project<'_>,
+    tool: &str,
+    command: &str,
+    id: &str,
+) -> (Option<String>, String) {
     let event = json!({
         "session_id": "s", "cwd": project.dir, "permission_mode": "bypassPermissions",
-        "hook_event_name": "PreToolUse", "tool_name": "Bash", "tool_input": {"command": command}, "tool_use_id": "t",
+        "hook_event_name": "PreToolUse", "tool_name": tool, "tool_input": {"command": command}, "tool_use_id": id,
     });
     let mut hook = env.command(CX, &project.dir);
     let bin = Path::new(CX).parent().unwrap();
@@ -121,6 +132,7 @@ fn rules_of_every_scope_hold_at_every_door() {
         project.dir.join(".claude/settings.local.json"),
     ];
     let mut client = Client::hello(&env, &project.dir, &[]);
+    let mut calls = 0;
     for scope in &scopes {
         std::fs::create_dir_all(scope.parent().unwrap()).unwrap();
         for kind in ["deny", "ask"] {
@@ -128,7 +140,8 @@ fn rules_of_every_scope_hold_at_every_door() {
             std::fs::write(scope, rules.to_string()).unwrap();
             let at = format!("{kind} in {}", scope.display());
             for command in ["make test", "cd . && make test", "FOO=1 make test -j2 | tail -1"] {
-                assert_eq!(hook(&env, &project, command).1, command, "{at}");
+                // The client's own rules are for the client, which must not be told that it is allowed.
+                assert_eq!(hook(&env, &project, command), (None, command.to_owned()), "{at}");
                 for (tool, arguments) in [
                     ("cluster_bash", json!({"command": command})),
                     (
@@ -140,15 +153,40 @@ fn rules_of_every_scope_hold_at_every_door() {
                     ("parallel_execute", json!({"commands": ["true", command]})),
                 ] {
                     let said = client.call(tool, arguments);
+                    let refused = match kind {
+                        "deny" => "Refused: your rule Bash(make test:*) denies it",
+                        _ => "Not run: your rule Bash(make test:*) asks about it",
+                    };
                     assert!(
-                        said.is_error() && said.text().contains("make test"),
+                        said.is_error() && said.text().starts_with(refused),
                         "{at}: {tool} {command}: {said:?}"
                     );
                     assert!(!said.text().contains("at "), "{at}: it ran: {said:?}");
                 }
+                // The hook says the same of the call before the server sees it; who was asked about it has it run, once.
+                calls += 1;
+                let id = format!("toolu_{calls}");
+                let (decision, _) = hook_of(&env, &project, "mcp__cx__cluster_bash", command, &id);
+                assert_eq!(decision.as_deref(), Some(kind), "{at}: {command}");
+                for is_first in [true, false] {
+                    let params = json!({
+                        "name": "cluster_bash",
+                        "arguments": {"command": command},
+                        "_meta": {"claudecode/toolUseId": id},
+                    });
+                    let said = Said(client.ask("tools/call", params)["result"].clone());
+                    let runs = kind == "ask" && is_first;
+                    assert_eq!(!said.is_error(), runs, "{at}: {command}: {said:?}");
+                    // Here, as in the shell tool: what the client asks about the hook leaves as it is.
+                    let place = if runs { "local" } else { "" };
+                    assert_eq!(last_at(said.text()), place, "{at}: {command}: {said:?}");
+                }
             }
             let (decision, _) = hook(&env, &project, "cx make test");
             assert_eq!(decision.as_deref(), Some(kind), "{at}");
+            // They are the agent's rules: a person at a shell is bound by none.
+            let typed = project.sh("cx make test");
+            assert_eq!(last_at(&typed.stdout()), "n1", "{at}: {typed:?}");
             // What the rule does not speak of is free.
             ask(&env, &project, &mut client, "make all", true, "n1");
         }
