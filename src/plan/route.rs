@@ -174,7 +174,12 @@ const MOST_NAMES: usize = 8;
 /// only for what can be a node's name, and is one word to whoever types it into a shell.
 fn no_such_node(name: &str, nodes: &[NodeView]) -> String {
     let mut known: Vec<&str> = nodes.iter().map(|n| n.name.as_str()).collect();
-    known.sort_by_cached_key(|k| (distance(&k.to_lowercase(), &name.to_lowercase()), *k));
+    known.sort_by_cached_key(|k| {
+        (
+            strsim::damerau_levenshtein(&k.to_lowercase(), &name.to_lowercase()),
+            *k,
+        )
+    });
     let more = known.len().saturating_sub(MOST_NAMES);
     known.truncate(MOST_NAMES);
     let mut hints = match known[..] {
@@ -189,21 +194,6 @@ fn no_such_node(name: &str, nodes: &[NodeView]) -> String {
         hints.push_str(&format!("; `cx nodes add {name}` adds it"));
     }
     format!("{name} is not a configured node ({hints})")
-}
-
-/// How many characters have to be put in, taken out or replaced to make one text of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// Decides where a command runs.
