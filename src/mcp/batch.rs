@@ -43,11 +43,16 @@ impl Slots {
 
     /// Waits for a free one.
     async fn one(&self) -> Option<OwnedSemaphorePermit> {
-        loop {
-            match tokio::time::timeout(LOOK, self.all.clone().acquire_owned()).await {
-                Ok(slot) => return slot.ok(),
-                Err(_) => self.free_ended().await,
+        // One that comes free meanwhile does not wait for what a node says.
+        let look = async {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                self.free_ended().await;
             }
+        };
+        tokio::select! {
+            slot = self.all.clone().acquire_owned() => slot.ok(),
+            () = look => None,
         }
     }
 
@@ -62,7 +67,7 @@ impl Slots {
         let Ok(config) = Config::load(&paths) else { return };
         let known = detached::list(&paths, &config, ANSWER).await;
         let goes_on = |id: &str| {
-            let mut of_it = known.iter().filter(|(r, _)| r.short() == id);
+            let mut of_it = known.iter().filter(|(r, _)| [r.short(), &r.id].contains(&id));
             of_it.any(|(_, state)| *state == pipeline::State::Going)
         };
         self.left().retain(|(id, _)| goes_on(id));

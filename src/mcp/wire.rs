@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,7 +62,11 @@ pub struct Wire<R, W> {
 /// Requests whose answers are not written yet.
 #[derive(Default)]
 struct Open {
+    /// Those whose answers are yet to be given, or wait for others of their batch. Who cancels a request wants no answer to it.
     ids: Mutex<HashSet<RequestId>>,
+    /// How many more have answers on their way out. Cancelled, they are there all the same.
+    writing: AtomicUsize,
+    /// In the order in which they came: the last may be one that is being read.
     batches: Mutex<Vec<Batch>>,
     /// Both sides have agreed on the revision that has batches.
     has_batches: AtomicBool,
@@ -77,7 +81,7 @@ struct Batch {
     waiting: HashSet<RequestId>,
     /// The answers so far, each with the request that it closes.
     answers: Vec<(Option<RequestId>, Value)>,
-    /// More of it is to be read.
+    /// All of it was read.
     is_read: bool,
 }
 
@@ -85,12 +89,6 @@ impl Batch {
     /// Whether nothing more is to come.
     fn is_whole(&self) -> bool {
         self.is_read && self.waiting.is_empty()
-    }
-
-    /// The array of its answers, and the requests that are closed once that is written.
-    fn into_answer(self) -> (Value, Vec<RequestId>) {
-        let (ids, answers): (Vec<_>, Vec<_>) = self.answers.into_iter().unzip();
-        (answers.into(), ids.into_iter().flatten().collect())
     }
 }
 
@@ -100,8 +98,10 @@ enum Out {
     Alone,
     /// It waits for others of its batch.
     Later,
-    /// It was the last of its batch, which is written.
-    All(Batch),
+    /// It was the last of its batch, whose answers are written: so many, as this array.
+    All(usize, Value),
+    /// Its request was cancelled.
+    Nowhere,
 }
 
 impl Open {
@@ -114,35 +114,60 @@ impl Open {
         self.fewer.notify_one();
     }
 
+    /// How many there are.
+    fn count(&self) -> usize {
+        self.ids().len() + self.writing.load(Ordering::Relaxed)
+    }
+
+    /// So many answers are out.
+    fn written(&self, n: usize) {
+        self.writing.fetch_sub(n, Ordering::Relaxed);
+        self.fewer.notify_one();
+    }
+
     fn batches(&self) -> std::sync::MutexGuard<'_, Vec<Batch>> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The array of a batch's answers, and to how many requests those are. They are on their way out from here.
+    fn out(&self, batch: Batch) -> (usize, Value) {
+        let (of, answers): (Vec<_>, Vec<_>) = batch.answers.into_iter().unzip();
+        let mut ids = self.ids();
+        let n = of.iter().flatten().filter(|id| ids.remove(*id)).count();
+        self.writing.fetch_add(n, Ordering::Relaxed);
+        (n, answers.into())
     }
 
     /// Puts an answer to the others of its request's batch, if it came in one.
     fn answered(&self, id: &RequestId, answer: impl FnOnce() -> Value) -> Out {
         let mut batches = self.batches();
         let Some(i) = batches.iter().position(|b| b.waiting.contains(id)) else {
+            let mut ids = self.ids();
+            if !ids.remove(id) {
+                return Out::Nowhere;
+            }
+            self.writing.fetch_add(1, Ordering::Relaxed);
             return Out::Alone;
         };
         batches[i].waiting.remove(id);
         batches[i].answers.push((Some(id.clone()), answer()));
-        if batches[i].is_whole() {
-            Out::All(batches.swap_remove(i))
-        } else {
-            Out::Later
+        if !batches[i].is_whole() {
+            return Out::Later;
         }
+        let (n, answers) = self.out(batches.remove(i));
+        Out::All(n, answers)
     }
 
     /// Nobody wants the answer to this request any more; its batch, if nothing else of that is to come.
     fn cancelled(&self, id: &RequestId) -> Option<Batch> {
-        self.close(id);
         let mut batches = self.batches();
+        self.close(id);
         let is_its =
             |b: &Batch| b.waiting.contains(id) || b.answers.iter().any(|(of, _)| of.as_ref() == Some(id));
         let i = batches.iter().position(is_its)?;
         batches[i].waiting.remove(id);
         batches[i].answers.retain(|(of, _)| of.as_ref() != Some(id));
-        batches[i].is_whole().then(|| batches.swap_remove(i))
+        batches[i].is_whole().then(|| batches.remove(i))
     }
 }
 
@@ -194,14 +219,13 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
 
     /// Answers what can't be taken as a message.
     fn complain(&self, id: Value, code: i32, message: &str) {
-        self.say(error(id, code, message), Vec::new());
+        self.say(error(id, code, message), 0);
     }
 
-    /// Writes what the protocol's library knows nothing of, which closes these requests. Where it closes none, nothing else keeps a
+    /// Writes what the protocol's library knows nothing of: the answers to so many requests. Where it is to none, nothing else keeps a
     /// peer that reads nothing from asking for more of it: of that only so much waits.
-    fn say(&self, answer: Value, closes: Vec<RequestId>) {
-        let is_counted = closes.is_empty();
-        if is_counted {
+    fn say(&self, answer: Value, requests: usize) {
+        if requests == 0 {
             let mut waiting = self
                 .open
                 .complaints
@@ -215,9 +239,10 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
         let (write, open) = (self.write.clone(), self.open.clone());
         tokio::spawn(async move {
             let _ = write_line(&write, answer.to_string().into_bytes()).await;
-            closes.iter().for_each(|id| open.close(id));
-            if is_counted {
+            if requests == 0 {
                 *open.complaints.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+            } else {
+                open.written(requests);
             }
         });
     }
@@ -225,8 +250,8 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
     /// Writes what there is of a batch that is whole without another answer.
     fn finish(&self, batch: Batch) {
         if !batch.answers.is_empty() {
-            let (answer, closes) = batch.into_answer();
-            self.say(answer, closes);
+            let (n, answers) = self.open.out(batch);
+            self.say(answers, n);
         }
     }
 
@@ -240,7 +265,7 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
         } else if !line.is_empty() {
             match self.parse_one(line) {
                 Ok(message) => self.queue.extend(message),
-                Err(error) => self.say(error, Vec::new()),
+                Err(error) => self.say(error, 0),
             }
         }
         self.line = whole;
@@ -435,16 +460,14 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Transp
                 open.has_batches.store(has_batches, Ordering::Relaxed);
             }
             let answer = || serde_json::to_value(&item).unwrap_or_default();
-            let (bytes, closes) = match id.as_ref().map_or(Out::Alone, |id| open.answered(id, answer)) {
-                Out::Alone => (serde_json::to_vec(&item)?, id.into_iter().collect()),
-                Out::Later => return Ok(()),
-                Out::All(batch) => {
-                    let (answer, closes) = batch.into_answer();
-                    (answer.to_string().into_bytes(), closes)
-                }
+            let (bytes, requests) = match id.as_ref().map(|id| open.answered(id, answer)) {
+                None => (serde_json::to_vec(&item)?, 0),
+                Some(Out::Alone) => (serde_json::to_vec(&item)?, 1),
+                Some(Out::All(n, answers)) => (answers.to_string().into_bytes(), n),
+                Some(Out::Later | Out::Nowhere) => return Ok(()),
             };
             let written = write_line(&write, bytes).await;
-            closes.iter().for_each(|id| open.close(id));
+            open.written(requests);
             if written.is_err() {
                 ended.send_replace(true);
             }
@@ -457,7 +480,7 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Transp
             if let Some(message) = self.queue.pop_front() {
                 return Some(message);
             }
-            while self.open.ids().len() >= MAX_OPEN {
+            while self.open.count() >= MAX_OPEN {
                 // The end of the stream stands behind what is not read.
                 let fewer = tokio::time::timeout(LOOK, self.open.fewer.notified()).await;
                 if fewer.is_err() && (self.hung_up)() {
@@ -597,6 +620,78 @@ mod tests {
         );
         assert_eq!(passed, ["ping"]);
         assert_eq!(answers.len(), 1, "the same id twice: {answers:?}");
+    }
+
+    fn ping(id: i64) -> String {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#)
+    }
+
+    fn cancel(id: i64) -> String {
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#)
+    }
+
+    fn pong(id: &RequestId) -> TxJsonRpcMessage<RoleServer> {
+        let value = json!({"jsonrpc": "2.0", "id": id, "result": {}});
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_ends_another_stays_the_one_that_is_read() {
+        let input = format!(
+            "[{}]\n[{}]\n[{},{},{}]\n",
+            ping(1),
+            ping(2),
+            ping(3),
+            cancel(1),
+            ping(4)
+        );
+        let (write, mut answers) = tokio::io::duplex(1 << 20);
+        let (ended, _) = watch::channel(false);
+        let mut wire = Wire::new(input.as_bytes(), write, || false, ended);
+        wire.open.has_batches.store(true, Ordering::Relaxed);
+        let mut ids = Vec::new();
+        while let Some(message) = wire.receive().await {
+            if let JsonRpcMessage::Request(r) = message {
+                ids.push(r.id);
+            }
+        }
+        assert_eq!(ids, [1, 2, 3, 4].map(RequestId::Number));
+        // The first one was cancelled, and is answered all the same.
+        for id in &ids {
+            wire.send(pong(id)).await.unwrap();
+        }
+        assert_eq!((wire.open.count(), wire.open.batches().len()), (0, 0));
+        drop(wire);
+        let mut text = String::new();
+        answers.read_to_string(&mut text).await.unwrap();
+        let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let answer = |id: i64| json!({"jsonrpc": "2.0", "id": id, "result": {}});
+        assert_eq!(lines, [json!([answer(2)]), json!([answer(3), answer(4)])]);
+    }
+
+    #[tokio::test]
+    async fn who_never_reads_and_cancels_what_it_asks_is_not_read_for_ever() {
+        for is_batch in [false, true] {
+            let line = |i: i64| match is_batch {
+                false => format!("{}\n{}\n", ping(i), cancel(i)),
+                true => format!("[{}]\n[{}]\n", ping(i), cancel(i)),
+            };
+            let input: String = (0..3 * MAX_OPEN as i64).map(line).collect();
+            let (write, _answers) = tokio::io::duplex(16);
+            let (ended, _) = watch::channel(false);
+            let mut wire = Wire::new(input.as_bytes(), write, || false, ended);
+            wire.open.has_batches.store(true, Ordering::Relaxed);
+            wire.begun = true;
+            let mut asked = 0;
+            while let Ok(Some(message)) = tokio::time::timeout(2 * LOOK, wire.receive()).await {
+                if let JsonRpcMessage::Request(r) = message {
+                    asked += 1;
+                    tokio::spawn(wire.send(pong(&r.id)));
+                    tokio::task::yield_now().await;
+                }
+            }
+            assert_eq!(asked, MAX_OPEN);
+        }
     }
 
     #[test]

@@ -163,7 +163,8 @@ fn rules_of_every_scope_hold_at_every_door() {
                     );
                     assert!(!said.text().contains("at "), "{at}: it ran: {said:?}");
                 }
-                // The hook says the same of the call before the server sees it; who was asked about it has it run, once.
+                // The hook says the same of the call before the server sees it; who was asked about it has it run, once, and here, where
+                // the client runs it that the hook leaves it to.
                 calls += 1;
                 let id = format!("toolu_{calls}");
                 let (decision, _) = hook_of(&env, &project, "mcp__cx__cluster_bash", command, &id);
@@ -177,7 +178,6 @@ fn rules_of_every_scope_hold_at_every_door() {
                     let said = Said(client.ask("tools/call", params)["result"].clone());
                     let runs = kind == "ask" && is_first;
                     assert_eq!(!said.is_error(), runs, "{at}: {command}: {said:?}");
-                    // Here, as in the shell tool: what the client asks about the hook leaves as it is.
                     let place = if runs { "local" } else { "" };
                     assert_eq!(last_at(said.text()), place, "{at}: {command}: {said:?}");
                 }

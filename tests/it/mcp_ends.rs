@@ -161,6 +161,35 @@ fn what_was_left_keeps_its_slot() {
     client.end();
 }
 
+/// The same where all of them run here.
+#[test]
+fn what_was_left_here_keeps_its_slot() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    // So many are the most of one call.
+    if at_once >= 32 {
+        return;
+    }
+    let mut client = Client::hello(&env, &dir, &["--detach-after", "1"]);
+    let mut commands = vec!["touch up$$; while [ ! -e go ]; do sleep 0.1; done"; at_once];
+    commands.push("touch last");
+    let said = client.call("parallel_execute", json!({"commands": commands}));
+    let ran = said.field("runs").as_array().unwrap();
+    assert_eq!(ran[at_once]["state"], "waiting", "{said:?}");
+    let waiting = ran[at_once]["run_id"].as_str().unwrap().to_owned();
+    // It looks every two seconds.
+    std::thread::sleep(Duration::from_secs(5));
+    until_run(&mut client, &waiting, "waiting");
+    assert!(!dir.join("last").exists());
+    std::fs::write(dir.join("go"), "").unwrap();
+    wait_for(LIMIT, || match dir.join("last").exists() {
+        true => Ok(()),
+        false => Err("it is not started".to_owned()),
+    });
+    client.end();
+}
+
 /// Cancelled while the tree is on its way, while the command runs, while what it changed comes back: never an answer, nothing left on
 /// the node, and the tree here whole.
 #[test]
