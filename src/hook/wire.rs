@@ -8,12 +8,15 @@ use std::fmt;
 use std::ops::Range;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// A longer command, bytes, is not looked at: no system takes such an argument (128 KB on Linux, 1 MB on macOS), so that it cannot
 /// run, with cx or without.
 const MAX_COMMAND: usize = 1 << 20;
+
+/// A longer field (the working directory, a name), bytes of JSON, counts as missing: no path is longer, six bytes for each of its own.
+const MAX_FIELD: usize = 6 * 4096;
 
 /// A hook event, as far as cx looks at it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,37 +92,25 @@ pub fn read(bytes: &[u8]) -> Option<Event<'_>> {
 }
 
 fn text(raw: Option<&RawValue>) -> String {
-    raw.and_then(|r| serde_json::from_str(r.get()).ok())
+    raw.filter(|r| r.get().len() <= MAX_FIELD)
+        .and_then(|r| serde_json::from_str(r.get()).ok())
         .unwrap_or_default()
 }
 
 fn bash_input(raw: &RawValue) -> Option<BashInput<'_>> {
     let raw = raw.get();
-    let Members(members) = serde_json::from_str(raw).ok()?;
-    // A key that is there twice means one thing to us and perhaps another to the client.
-    let find = |name: &str| {
-        let mut found = members
-            .iter()
-            .filter(|(key, _)| key == name)
-            .map(|(_, value)| *value);
-        let first = found.next();
-        if found.next().is_some() {
-            Err(())
-        } else {
-            Ok(first)
-        }
-    };
+    let members: Members<'_> = serde_json::from_str(raw).ok()?;
     let place = |value: &RawValue| {
         let start = value.get().as_ptr() as usize - raw.as_ptr() as usize;
         start..start + value.get().len()
     };
-    let command = find("command").ok()??;
+    let command = members.command.ok()??;
     // Six bytes of JSON may stand for one of the text.
     if command.get().len() > 6 * MAX_COMMAND {
         return None;
     }
-    let timeout = find("timeout").ok()?;
-    let background = find("run_in_background").ok()?;
+    let timeout = members.timeout.ok()?;
+    let background = members.background.ok()?;
     Some(BashInput {
         raw,
         command: serde_json::from_str(command.get())
@@ -132,28 +123,62 @@ fn bash_input(raw: &RawValue) -> Option<BashInput<'_>> {
     })
 }
 
-/// The members of an object, in order.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+/// A member of an object. One that is there twice is an error: it means one thing to us and perhaps another to the client.
+type Member<'a> = Result<Option<&'a RawValue>, ()>;
+
+/// The members of the input that cx looks at. All others are passed over, however many they are.
+struct Members<'a> {
+    command: Member<'a>,
+    timeout: Member<'a>,
+    background: Member<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Key {
+    Command,
+    Timeout,
+    RunInBackground,
+    #[serde(other)]
+    Other,
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Vec<(String, &'de RawValue)>;
+        struct Known;
+        impl<'de> Visitor<'de> for Known {
+            type Value = Members<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut list = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    list.push(entry);
+                let mut members = Members {
+                    command: Ok(None),
+                    timeout: Ok(None),
+                    background: Ok(None),
+                };
+                while let Some(key) = map.next_key()? {
+                    let member = match key {
+                        Key::Command => &mut members.command,
+                        Key::Timeout => &mut members.timeout,
+                        Key::RunInBackground => &mut members.background,
+                        Key::Other => {
+                            map.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    let value = map.next_value()?;
+                    *member = match member {
+                        Ok(None) => Ok(Some(value)),
+                        _ => Err(()),
+                    };
                 }
-                Ok(list)
+                Ok(members)
             }
         }
-        d.deserialize_map(List).map(Members)
+        d.deserialize_map(Known)
     }
 }
 
@@ -317,6 +342,22 @@ mod tests {
                 "{timeout}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_meant_counts_as_missing() {
+        let event = |field: &str, value: &str| REAL.replacen(field, &format!("{field}{value}"), 1);
+        let longest = "\\u0041".repeat(4000);
+        assert_eq!(
+            read(event("\"cwd\":\"", &longest).as_bytes()).unwrap().cwd.len(),
+            4002
+        );
+        let longer = "\\u0041".repeat(5000);
+        let read =
+            |text: String| read(text.as_bytes()).map(|e| (e.cwd.len(), e.session.len(), e.input.is_some()));
+        assert_eq!(read(event("\"cwd\":\"", &longer)), Some((0, 36, true)));
+        assert_eq!(read(event("\"session_id\":\"", &longer)), Some((2, 0, true)));
+        assert_eq!(read(event("\"description\":\"", &longer)), Some((2, 36, true)));
     }
 
     #[test]

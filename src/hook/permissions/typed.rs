@@ -325,6 +325,10 @@ mod tests {
             "find . -exec cx make \\;",
             "cx run --on $X -- make",
             "cx {make,test}",
+            // What is given up on for its length may hold any cx.
+            &format!("cx make; {} x", "{".repeat(60_000)),
+            &format!("{}cx make", "x\n".repeat(30_000)),
+            &format!("cat <<E\n{}E\ncx make", "a $(b)\n".repeat(2_000)),
         ] {
             assert_eq!(of(text), Typed::Unclear, "{text}");
         }

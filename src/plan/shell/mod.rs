@@ -25,6 +25,10 @@ pub const MAX_TEXT: usize = 64 << 10;
 /// More nesting than this is refused by the parser.
 const MAX_DEPTH: usize = 60;
 
+/// Operations of the parser that a text may take: some for each command, one for each word. That is enough for about a thousand
+/// commands, more than any text has that is meant; each costs the parser and the walk some microseconds.
+const FUEL: usize = 8_000;
+
 /// The language a text is written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
@@ -140,7 +144,9 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Script, Unparsed> {
         return Err(Unparsed::new("the text nests too deep"));
     }
     if takes_too_long(text) {
-        return Err(Unparsed::new("the text opens too much that it does not close"));
+        return Err(Unparsed::new(
+            "the text opens too much, or does not close what it opens",
+        ));
     }
     // The parser prints nothing itself; the hook silences the panic hook.
     catch_unwind(AssertUnwindSafe(|| parse_checked(text, dialect)))
@@ -162,11 +168,8 @@ fn clean(text: &str, dialect: Dialect) -> Result<shuck_ast::File, Unparsed> {
         Dialect::Bash => ShellDialect::Bash,
         Dialect::Zsh => ShellDialect::Zsh,
     };
-    // Real texts need under one operation a byte; a hostile one is cut off.
-    let fuel = 10_000 + 8 * text.len();
-    let result =
-        Parser::with_limits_and_profile(text, MAX_DEPTH, fuel, shuck_parser::ShellProfile::native(grammar))
-            .parse();
+    let profile = shuck_parser::ShellProfile::native(grammar);
+    let result = Parser::with_limits_and_profile(text, MAX_DEPTH, FUEL, profile).parse();
     if result.status != ParseStatus::Clean {
         let why = result.strict_error().to_string();
         let line = why.lines().next().unwrap_or_default();
@@ -234,28 +237,49 @@ fn nests_too_deep(text: &str) -> bool {
     false
 }
 
-/// For each bracket the parser looks for the one that closes it, and for each here-document for its end: where there is none, to the
-/// end of the text, and none of that counts as work. Quotes are not looked at here either: what escapes of a terminal (`\e[1m`) a
-/// script prints is far below this.
+/// For each bracket and brace the parser looks for the one that closes it, and for each here-document for its end: where there is
+/// none, to the end of the text; and for each substitution in a here-document that has them it goes over the text from its beginning.
+/// None of that counts as work. Quotes are not looked at here either: what escapes of a terminal (`\e[1m`) a script prints is far
+/// below this.
 fn takes_too_long(text: &str) -> bool {
     const PARENTHESES: usize = 200;
     const BYTES: usize = 4 << 20;
-    let (mut round, mut square, mut most) = (0_usize, 0_usize, 0);
+    // What else does not count, though each of them takes some microseconds.
+    const PIECES: usize = 1500;
+    if ["${", "[[ "].iter().any(|p| text.matches(p).count() > PIECES) {
+        return true;
+    }
+    let (mut round, mut square, mut curly, mut most) = (0_usize, 0_usize, 0_usize, 0);
     for b in text.bytes() {
         match b {
             b'(' => round += 1,
             b')' => round = round.saturating_sub(1),
             b'[' => square += 1,
             b']' => square = square.saturating_sub(1),
+            b'{' => curly += 1,
+            b'}' => curly = curly.saturating_sub(1),
             _ => continue,
         }
-        most = most.max(square);
+        most = most.max(square).max(curly);
         if round > PARENTHESES {
             return true;
         }
     }
     let documents = text.matches("<<").count();
-    most.max(documents) * text.len() > BYTES
+    let substitutions = match text.split("<<").skip(1).any(expands) {
+        true => text.matches(['$', '`']).count(),
+        false => 0,
+    };
+    most.max(documents).max(substitutions) * text.len() > BYTES
+}
+
+/// Whether a here-document whose operator stood right before may hold expansions: its delimiter has no quotes.
+fn expands(after: &str) -> bool {
+    let delimiter = after
+        .strip_prefix('-')
+        .unwrap_or(after)
+        .trim_start_matches([' ', '\t']);
+    !delimiter.starts_with(['\'', '"', '\\'])
 }
 
 /// Puts `word` (which ends in a blank, and which the caller has quoted) before each of the `sites`; removing the

@@ -192,6 +192,23 @@ fn texts_that_are_left_alone_as_a_whole() {
         (&format!("make; {} x", "[".repeat(60_000)), "opens too much"),
         (&"(".repeat(60_000), "opens too much"),
         (&"<<E ".repeat(15_000), "opens too much"),
+        (&"{".repeat(60_000), "opens too much"),
+        (&format!("make; {} x", "{".repeat(15_000)), "opens too much"),
+        (&format!("make; {} x", "{a,".repeat(10_000)), "opens too much"),
+        // For each the parser goes over the text.
+        (
+            &format!("cat <<E\n{}E\nmake", "a $(b)\n".repeat(2_000)),
+            "opens too much",
+        ),
+        (
+            &format!("cat <<- E\n{}E\nmake", "a `b`\n".repeat(2_000)),
+            "opens too much",
+        ),
+        // Nobody means so many commands.
+        (&"x\n".repeat(30_000), "does not parse"),
+        (&"$(a) ".repeat(12_000), "does not parse"),
+        (&"(a); ".repeat(12_000), "does not parse"),
+        (&"2>&1 ".repeat(12_000), "does not parse"),
     ] {
         let reason = parse(text, Dialect::Bash).unwrap_err().reason;
         assert!(reason.contains(says), "{:?}: {reason}", text.get(..20));
@@ -201,8 +218,22 @@ fn texts_that_are_left_alone_as_a_whole() {
     assert!(parse(&"echo ${x} ".repeat(500), Dialect::Bash).is_ok());
     // What prints colours, and long data, are none of that.
     assert!(parse(&"printf '\\e[1m%s\\e[0m' x\n".repeat(150), Dialect::Bash).is_ok());
-    let data = format!("tee x <<'E'\n{}\nE\nmake", "[[1, 2], [3, 4]],\n".repeat(3_000));
-    assert!(parse(&data, Dialect::Bash).is_ok());
+    let lines = ["[[1, 2], [3, 4]],\n", "{\"a\": {\"b\": 1}}\n", "x=$(y `z`)\n"];
+    for line in lines {
+        let data = format!("tee x <<'E'\n{}\nE\nmake", line.repeat(3_000));
+        assert!(parse(&data, Dialect::Bash).is_ok(), "{line}");
+    }
+    let some = format!(
+        "cat <<E\n{}E\nmake",
+        "a $(b) text of the usual length, `c` and ${d}\n".repeat(100)
+    );
+    assert_eq!(
+        parse(&some, Dialect::Bash).unwrap().parts.last().unwrap().argv,
+        ["make".into()]
+    );
+    // Every command of a long script is seen.
+    let script = "if grep -q a b; then make c > d 2>&1; fi\n".repeat(300);
+    assert_eq!(parse(&script, Dialect::Bash).unwrap().parts.len(), 600);
 }
 
 #[test]
