@@ -21,19 +21,23 @@ mod session;
 mod settings;
 mod snapshot;
 mod through;
+mod whole;
 mod wire;
 
 pub use self::mcp::rewritten;
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The largest event that is read, bytes; a longer one is answered with nothing.
-const MAX_INPUT: u64 = 16 << 20;
+const MAX_INPUT: usize = 8 << 20;
+
+/// Bytes that are read first; most events are shorter.
+const FIRST_READ: usize = 16 << 10;
 
 /// Runs `cx hook`: reads an event from standard input and answers on standard output. Always succeeds. Among its arguments,
 /// `--shims` says that the session has shell functions instead of a rewritten text, `--plugin` that the plugin calls, `--gemini` that Gemini CLI does.
@@ -41,7 +45,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     // A panic's message on stderr would be shown to the user as the hook's.
     panic::set_hook(Box::new(|_| {}));
     let answer = panic::catch_unwind(|| {
-        let input = read_input()?;
+        let input = read_event(&mut io::stdin().lock())?;
         let var = |name: &str| env::var_os(name);
         if args.iter().any(|a| a == "--gemini") {
             return gemini::answer(&input, &PathBuf::from(env::var_os("HOME")?));
@@ -94,12 +98,57 @@ fn scopes(client_dir: &Path, cwd: &Path) -> settings::Scopes {
     }
 }
 
-fn read_input() -> Option<Vec<u8>> {
-    let mut input = Vec::with_capacity(4 << 10);
-    let length = io::stdin()
-        .lock()
-        .take(MAX_INPUT + 1)
-        .read_to_end(&mut input)
-        .ok()?;
-    (length as u64 <= MAX_INPUT).then_some(input)
+/// Reads an event: up to its end, or to that of a whole object, as who calls may leave the pipe open.
+fn read_event(from: &mut impl Read) -> Option<Vec<u8>> {
+    let mut input = Vec::new();
+    let mut end = whole::End::default();
+    loop {
+        let old = input.len();
+        input.resize(old + old.max(FIRST_READ), 0);
+        let length = loop {
+            match from.read(&mut input[old..]) {
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                other => break other.ok()?,
+            }
+        };
+        input.truncate(old + length);
+        if input.len() > MAX_INPUT {
+            return None;
+        }
+        if length == 0 || end.reached(&input) {
+            return Some(input);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_event_ends_with_its_object_while_the_pipe_stays_open() {
+        for text in [
+            "{}",
+            " {\"a\": \"}\"}\n",
+            "{\"a\": {\"b\": [\"\\\\\", \"\\\"{\"]}}",
+        ] {
+            let (mut here, mut there) = UnixStream::pair().unwrap();
+            there.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            here.write_all(text.as_bytes()).unwrap();
+            let read = read_event(&mut there);
+            assert_eq!(read.as_deref(), Some(text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn what_is_longer_or_odd_is_read_to_its_end() {
+        let long = format!("{{\"a\": \"{}\"}}", "}".repeat(300_000));
+        for text in [&long, "{} x", "{}{}", "[{}", "", "{\"a", "}{}"] {
+            assert_eq!(read_event(&mut text.as_bytes()).as_deref(), Some(text.as_bytes()));
+        }
+        assert_eq!(read_event(&mut io::repeat(b' ')), None);
+    }
 }
