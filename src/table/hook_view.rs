@@ -16,14 +16,14 @@ use crate::plan::shell::Word;
 use crate::plan::{Class, Need, Verdict};
 
 /// Version of the file.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The summary.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct HookView {
     version: u32,
-    /// Which config this was made from: time of change, size, inode.
-    config: Option<(i64, u64, u64)>,
+    /// Which config this was made from.
+    config: Option<Stamp>,
     /// Configured nodes.
     pub nodes: usize,
     /// Milliseconds since the epoch until which no node is usable; 0 while one is, or while nothing is known.
@@ -50,9 +50,26 @@ pub struct HookView {
     cpu_file: PathBuf,
 }
 
-fn stamp(paths: &Paths) -> Option<(i64, u64, u64)> {
+/// What tells one state of the config from another: time of change, size, inode; mode and owner as well, since who else may write to
+/// it decides whether it is to be trusted.
+type Stamp = (i64, u64, u64, u32, u32);
+
+fn stamp(paths: &Paths) -> Option<Stamp> {
     let m = std::fs::metadata(&paths.config_file).ok()?;
-    Some((m.mtime() * 1_000_000_000 + m.mtime_nsec(), m.size(), m.ino()))
+    Some((
+        m.mtime() * 1_000_000_000 + m.mtime_nsec(),
+        m.size(),
+        m.ino(),
+        m.mode(),
+        m.uid(),
+    ))
+}
+
+/// The config, where nobody else can write to it.
+fn trusted(paths: &Paths) -> Option<Config> {
+    let config = Config::load(paths).ok()?;
+    config.check_trusted(None).ok()?;
+    Some(config)
 }
 
 fn file(paths: &Paths) -> std::path::PathBuf {
@@ -111,14 +128,13 @@ fn known(paths: &Paths) -> Option<HookView> {
         && view.config == Some(now)
     {
         let rules = if view.has_rules {
-            Config::load(paths).ok()?.rules
+            trusted(paths)?.rules
         } else {
             Vec::new()
         };
         return Some(HookView { rules, ..view });
     }
-    let config = Config::load(paths).ok()?;
-    config.check_trusted(None).ok()?;
+    let config = trusted(paths)?;
     let view = make(paths, &config, &Table::load(paths).0);
     write(paths, &view);
     Some(view)
@@ -188,13 +204,15 @@ pub fn write_hook_view(paths: &Paths, config: &Config, table: &Table) {
 
 /// Follows an update of the table.
 pub(super) fn after_update(paths: &Paths, table: &Table) {
-    if let Ok(config) = Config::load(paths) {
+    if let Some(config) = trusted(paths) {
         write_hook_view(paths, &config, table);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::proto::Facts;
 
@@ -253,5 +271,29 @@ mod tests {
 
         paths::write_atomic(&paths.config_file, b"nodes = ['a', 'b', 'c']\noff = [\n", 0o600).unwrap();
         assert!(!hook_view(&paths).may_route(now + 6000), "a broken config");
+    }
+
+    #[test]
+    fn a_config_that_others_can_write_is_not_used_whenever_that_came() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        let now = paths::now_ms();
+        let mode = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&paths.config_file, mode).unwrap();
+        };
+        for rules in ["", "[[rule]]\nname = 'r'\nmatch = 'r'\n"] {
+            let config = format!("nodes = ['a']\n{rules}");
+            paths::write_atomic(&paths.config_file, config.as_bytes(), 0o600).unwrap();
+            assert!(hook_view(&paths).may_route(now), "{rules}");
+            mode(0o666);
+            assert!(!hook_view(&paths).may_route(now), "{rules}");
+            assert!(hook_view(&paths).rules.is_empty());
+            Table::update(&paths, |_| ()).unwrap();
+            assert!(!hook_view(&paths).may_route(now), "after an update: {rules}");
+            mode(0o600);
+            let view = hook_view(&paths);
+            assert!(view.may_route(now) && view.rules.is_empty() == rules.is_empty());
+        }
     }
 }
