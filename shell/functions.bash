@@ -12,12 +12,15 @@ __cx_program=@PROGRAM@
 __cx_shims=@SHIMS@
 # A subshell has the same `$$`. A script does not, to which `set -a` may have exported the functions.
 __cx_shell=$$
+# By these a function for a tool calls what follows. Where only that function came (`export -f make`), it runs the plain tool.
+__cx_front=__cx_front
+__cx_tool=__cx_tool
 
 # A function for one tool.
 function __cx_define {
     case $1 in
-        timeout | nice | nohup | env) \builtin eval "function $1 { __cx_front $1 \"\$@\"; }" ;;
-        *) \builtin eval "function $1 { __cx_tool $1 \"\$@\"; }" ;;
+        timeout | nice | nohup | env) \builtin eval "function $1 { \${__cx_front-command} $1 \"\$@\"; }" ;;
+        *) \builtin eval "function $1 { \${__cx_tool-command} $1 \"\$@\"; }" ;;
     esac
 }
 

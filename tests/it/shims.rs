@@ -351,6 +351,24 @@ fn without_cx_the_plain_tools_run() {
 }
 
 #[test]
+fn a_function_that_is_exported_runs_the_plain_tool_where_it_comes_alone() {
+    let env = world();
+    for child in ["make a; timeout 5 make b", "set -eu; make a; timeout 5 make b"] {
+        run(
+            &env,
+            "bash",
+            &format!("export -f make timeout; bash -c '{child}'; make c"),
+        )
+        .ok();
+        assert_eq!(
+            (taken(&env, "starts"), taken(&env, "plain")),
+            ("shim make c\n".into(), "make a\nmake b\n".into()),
+            "{child}"
+        );
+    }
+}
+
+#[test]
 fn a_shell_of_an_agent_s_gets_no_functions() {
     let mut env = world();
     env.set("CLAUDECODE", "1");
