@@ -23,7 +23,8 @@ pub struct UserRule {
     pub name: String,
     /// First words of the commands it is for, each list split at blanks; any of them. Empty: only `regex` decides.
     pub matches: Vec<UserMatch>,
-    /// A regular expression that the whole command, its words joined by single blanks, must match too.
+    /// A regular expression that the whole command, its words joined by single blanks, must match too: as it is typed, or with the
+    /// program's base name in front.
     pub regex: Option<Pattern>,
     /// Heavy or light.
     pub class: UserClass,
@@ -158,10 +159,11 @@ impl TryFrom<Written> for UserRule {
                 return fail("`match` is empty; name a program, or the first words of a command".into());
             };
             if program.contains('/') {
-                return fail(format!(
-                    "`match` takes a program's base name; write `{}`",
-                    base(program)
-                ));
+                let instead = match base(program) {
+                    "" => format!(", and `{program}` ends without one"),
+                    name => format!("; write `{name}`"),
+                };
+                return fail(format!("`match` takes a program's base name{instead}"));
             }
             if program == "cx" {
                 return fail("cx cannot have a rule for itself; match the command that it runs".into());
@@ -235,7 +237,7 @@ impl UserRule {
     /// Whether the rule is for this command.
     pub(super) fn applies(&self, argv: &[Word]) -> bool {
         let by_words = self.matches.is_empty() || self.matches.iter().any(|m| starts_with(argv, m));
-        by_words && self.regex.as_ref().is_none_or(|p| p.matches(&joined(argv)))
+        by_words && self.regex.as_ref().is_none_or(|p| matches(p, argv))
     }
 
     /// The rule's verdict on a command of `program`.
@@ -314,6 +316,13 @@ fn starts_with(argv: &[Word], words: &[String]) -> bool {
             word.text()
                 .is_some_and(|text| *want == if i == 0 { base(text) } else { text })
         })
+}
+
+/// Whether an expression matches a command as it is typed, or with its program's base name, as `match` has it.
+fn matches(pattern: &Pattern, argv: &[Word]) -> bool {
+    let typed = joined(argv);
+    let path = argv.first().and_then(Word::text).unwrap_or_default();
+    pattern.matches(&typed) || path.contains('/') && pattern.matches(&typed[path.len() - base(path).len()..])
 }
 
 /// The command as one text; a word that only the shell knows is a lone `$`.
@@ -459,6 +468,14 @@ mod tests {
         let fresh = r.clone();
         assert!(!fresh.applies(&argv("ls")) && fresh.regex.as_ref().unwrap().compiled.get().is_none());
 
+        let by_name = rule("name = 'x'\nregex = '^sim( |$)'").unwrap();
+        for typed in ["sim", "sim --full", "/opt/bin/sim --full", "./sim"] {
+            assert!(by_name.applies(&argv(typed)), "{typed}");
+        }
+        for typed in ["simple", "/sim/run", "ls /opt/sim", "/opt/sim/", "$ sim"] {
+            assert!(!by_name.applies(&argv(typed)), "{typed}");
+        }
+
         let broken = rule("name = 'x'\nmatch = 'sim'\nregex = '('").unwrap();
         assert!(!broken.applies(&argv("sim")));
         assert!(
@@ -488,6 +505,10 @@ mod tests {
             ("name = 'x'\nmatch = ''", "`match` is empty"),
             ("name = 'x'\nmatch = 'x*'", "use `regex`"),
             ("name = 'x'\nmatch = 'bin/x'", "write `x`"),
+            (
+                "name = 'x'\nmatch = ['/foo(/']",
+                "base name, and `/foo(/` ends without one",
+            ),
             ("name = 'x'\nmatch = 'cx'", "itself"),
             ("name = 'x'\nmatch = 3", "a string or a list of strings"),
             (
