@@ -603,7 +603,8 @@ impl Commit<'_> {
                 let tmp = parent.join(format!("{TMP_PREFIX}{:016x}", self.journal.mark));
                 let mut file = fs::File::create(&tmp)?;
                 beneath::copy(&mut fs::File::open(Staged::blob(self.dir, blob))?, &mut file)?;
-                beneath::set_mode(&file, *mode & 0o700 | 0o400)?;
+                // Its own, for who takes it: nobody else gets into the directory above.
+                beneath::set_mode(&file, *mode | 0o400)?;
                 fs::rename(&tmp, &to)?;
             }
             Entry::Dir { .. } => {}

@@ -1,6 +1,7 @@
 //! The verbs about the copies on the nodes: push, warm, pull, conflicts.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::harness::{TestEnv, on};
 
@@ -57,6 +58,8 @@ fn pull_fetches_what_stayed_there_and_guards_what_was_edited_here() {
     p.cx(&["pull", "../outside"]).exits(1).complains("no path inside");
 
     p.write("src", "edited here\n");
+    let mode = || fs::metadata(p.dir.join("src")).unwrap().permissions().mode() & 0o777;
+    let before = mode();
     let out = p.cx(&["pull", "src"]).exits(1);
     assert_eq!(p.read("src"), "edited here\n", "{out:?}");
     let list = p.cx(&["conflicts"]).ok().stdout();
@@ -66,7 +69,7 @@ fn pull_fetches_what_stayed_there_and_guards_what_was_edited_here() {
     assert!(diff.contains("-edited here") && diff.contains("+1"), "{diff}");
     p.cx(&["conflicts", "take", &id, "other"]).exits(1);
     p.cx(&["conflicts", "take", &id]).ok();
-    assert_eq!(p.read("src"), "1\n");
+    assert_eq!((p.read("src").as_str(), mode()), ("1\n", before));
     assert_eq!(
         p.cx(&["conflicts", "list"]).ok().stdout(),
         "no conflicts are kept\n"
