@@ -147,7 +147,10 @@ fn python(dir: &Path, root: &Path) -> Option<Step> {
             ),
         ] {
             if has(lock) {
-                return step(dir, root, run, needs, &[lock], env);
+                let mut made = step(dir, root, run, needs, &[lock], env)?;
+                // A program that the command names may have come alone; these tools want a whole environment there, or none.
+                made.run = format!("test -e {env}/pyvenv.cfg || rm -rf {env}; {run}");
+                return Some(made);
             }
         }
     }
@@ -296,6 +299,22 @@ mod tests {
             let steps = near([dir.path()].into_iter(), dir.path(), |_| true);
             let names: Vec<&str> = steps.iter().map(|s| s.name.as_str()).collect();
             assert_eq!(names, runs, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn what_came_of_an_environment_without_the_rest_is_in_nobodys_way() {
+        let here = tree(&["uv.lock", ".venv/pyvenv.cfg"]);
+        let run = near([here.path()].into_iter(), here.path(), |_| true)[0]
+            .run
+            .clone();
+        for (there, stays) in [(".venv/bin/pytest", false), (".venv/pyvenv.cfg", true)] {
+            let node = tree(&[there]);
+            let mut sh = std::process::Command::new("sh");
+            // What stands there when the tool is started is what counts, not the tool.
+            sh.args(["-c", &format!("uv() {{ test -e .venv; }}\n{run}")]);
+            let found = sh.current_dir(node.path()).status().unwrap();
+            assert_eq!(found.success(), stays, "{there}: {run}");
         }
     }
 
