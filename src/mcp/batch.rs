@@ -67,7 +67,7 @@ impl Slots {
         let Ok(config) = Config::load(&paths) else { return };
         let known = detached::list(&paths, &config, ANSWER).await;
         let goes_on = |id: &str| {
-            let mut of_it = known.iter().filter(|(r, _)| [r.short(), &r.id].contains(&id));
+            let mut of_it = known.iter().filter(|(r, _)| r.short() == id);
             of_it.any(|(_, state)| *state == pipeline::State::Going)
         };
         self.left().retain(|(id, _)| goes_on(id));
