@@ -22,6 +22,9 @@ pub use words::Word;
 /// Texts longer than this (in bytes) are not parsed.
 pub const MAX_TEXT: usize = 64 << 10;
 
+/// Into more places of one text than this nothing is inserted: checking the result takes each of them for each command.
+const MAX_SITES: usize = 500;
+
 /// More nesting than this is refused by the parser.
 const MAX_DEPTH: usize = 60;
 
@@ -246,7 +249,10 @@ fn takes_too_long(text: &str) -> bool {
     const BYTES: usize = 4 << 20;
     // What else does not count, though each of them takes some microseconds.
     const PIECES: usize = 1500;
-    if ["${", "[[ "].iter().any(|p| text.matches(p).count() > PIECES) {
+    if ["${", "[[ ", "\"\""]
+        .iter()
+        .any(|p| text.matches(p).count() > PIECES)
+    {
         return true;
     }
     let (mut round, mut square, mut curly, mut most) = (0_usize, 0_usize, 0_usize, 0);
@@ -315,6 +321,11 @@ pub fn rewrite(
     sites: &[usize],
     word: &str,
 ) -> Result<String, Unparsed> {
+    if sites.len() > MAX_SITES {
+        return Err(Unparsed::new(
+            "the text has too many commands for a word in front",
+        ));
+    }
     let allowed = |site: &usize| {
         script
             .parts

@@ -125,11 +125,86 @@ struct Walk<'a> {
 /// Texts in texts are looked into this deep.
 const MAX_LEVEL: u32 = 5;
 
+/// Words that no command starts with.
+const CLOSING: [&str; 8] = ["then", "else", "elif", "fi", "do", "done", "esac", "}"];
+
 type Done = Result<(), Unparsed>;
 
 impl<'a> Walk<'a> {
     fn seq(&mut self, seq: &ast::StmtSeq, around: Around) -> Done {
-        seq.iter().try_for_each(|stmt| self.stmt(stmt, around))
+        for (i, stmt) in seq.iter().enumerate() {
+            if self.dialect == Dialect::Bash {
+                self.is_apart(stmt, i == 0)?;
+            }
+            self.stmt(stmt, around)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what the parser takes and bash does not: a command that nothing parts from the one before (`{ a; } b`), and an end
+    /// of nothing (`a; ;`).
+    fn is_apart(&self, stmt: &ast::Stmt, first: bool) -> Done {
+        let before = self
+            .slice(0..range(stmt.span).start)?
+            .trim_end_matches([' ', '\t']);
+        let after = match stmt.terminator_span {
+            Some(span) => self
+                .slice(range(span).end..self.text.len())?
+                .trim_start_matches([' ', '\t', '\n']),
+            None => "",
+        };
+        let ends_nothing = after.starts_with(';') && !after.starts_with(";;") && !after.starts_with(";&");
+        let apart = match first {
+            true => !before.trim_end().ends_with(';'),
+            false => before.ends_with([';', '&', '\n']),
+        };
+        if ends_nothing || !apart {
+            return Err(Unparsed::new(
+                "the text has commands that nothing parts, or an end of none",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The commands of a compound command, of which bash wants at least one.
+    fn body(&mut self, seq: &ast::StmtSeq, around: Around) -> Done {
+        if self.dialect == Dialect::Bash && seq.iter().next().is_none() {
+            return Err(Unparsed::new(
+                "the text has a compound command without any command",
+            ));
+        }
+        self.seq(seq, around)
+    }
+
+    /// Refuses an expansion without its end.
+    fn is_closed(&self, span: ast::Span) -> Done {
+        let source = self.slice(range(span))?;
+        let ends = [("${", '}'), ("$(", ')'), ("`", '`'), ("<(", ')'), (">(", ')')];
+        let open =
+            |(start, end): &(&str, char)| source.starts_with(start) && !source[start.len()..].ends_with(*end);
+        match ends.iter().any(open) {
+            true => Err(Unparsed::new("the text has an expansion without an end")),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses a parenthesis in a word that bash would take for an operator there.
+    fn no_parenthesis(&self, word: &ast::Word) -> Done {
+        let literals = word
+            .parts
+            .iter()
+            .filter(|p| matches!(p.kind, WordPart::Literal(_)));
+        for literal in literals.filter_map(|p| self.text.get(range(p.span))) {
+            let mut before = ' ';
+            for c in literal.chars() {
+                // `!(a)` and its like are patterns where the option for them is set.
+                if c == '(' && !"\\?*+@!".contains(before) {
+                    return Err(Unparsed::new("the text has a parenthesis within a word"));
+                }
+                before = c;
+            }
+        }
+        Ok(())
     }
 
     fn stmt(&mut self, stmt: &ast::Stmt, mut around: Around) -> Done {
@@ -143,6 +218,9 @@ impl<'a> Walk<'a> {
                 let words = std::iter::once(&c.name).chain(&c.args).map(|w| w.span);
                 self.assignments(&c.assignments, around)?;
                 for word in std::iter::once(&c.name).chain(&c.args) {
+                    if self.dialect == Dialect::Bash {
+                        self.no_parenthesis(word)?;
+                    }
                     self.word(word, around)?;
                 }
                 self.part(c.span, words, &c.assignments, redirects, around)
@@ -272,39 +350,39 @@ impl<'a> Walk<'a> {
     fn compound(&mut self, c: &CompoundCommand, around: Around) -> Done {
         match c {
             CompoundCommand::If(c) => {
-                self.seq(&c.condition, around)?;
-                self.seq(&c.then_branch, around)?;
+                self.body(&c.condition, around)?;
+                self.body(&c.then_branch, around)?;
                 for (condition, branch) in &c.elif_branches {
-                    self.seq(condition, around)?;
-                    self.seq(branch, around)?;
+                    self.body(condition, around)?;
+                    self.body(branch, around)?;
                 }
-                c.else_branch.as_ref().map_or(Ok(()), |b| self.seq(b, around))
+                c.else_branch.as_ref().map_or(Ok(()), |b| self.body(b, around))
             }
             CompoundCommand::For(c) => {
                 self.words(c.words.iter().flatten(), around)?;
-                self.seq(&c.body, around)
+                self.body(&c.body, around)
             }
             CompoundCommand::Repeat(c) => {
                 self.word(&c.count, around)?;
-                self.seq(&c.body, around)
+                self.body(&c.body, around)
             }
             CompoundCommand::Foreach(c) => {
                 self.words(&c.words, around)?;
-                self.seq(&c.body, around)
+                self.body(&c.body, around)
             }
             CompoundCommand::ArithmeticFor(c) => {
                 for span in [c.init_span, c.condition_span, c.step_span].into_iter().flatten() {
                     self.search(span, Quotes::Double, around)?;
                 }
-                self.seq(&c.body, around)
+                self.body(&c.body, around)
             }
             CompoundCommand::While(c) => {
-                self.seq(&c.condition, around)?;
-                self.seq(&c.body, around)
+                self.body(&c.condition, around)?;
+                self.body(&c.body, around)
             }
             CompoundCommand::Until(c) => {
-                self.seq(&c.condition, around)?;
-                self.seq(&c.body, around)
+                self.body(&c.condition, around)?;
+                self.body(&c.body, around)
             }
             CompoundCommand::Case(c) => {
                 self.word(&c.word, around)?;
@@ -318,9 +396,9 @@ impl<'a> Walk<'a> {
             }
             CompoundCommand::Select(c) => {
                 self.words(&c.words, around)?;
-                self.seq(&c.body, around)
+                self.body(&c.body, around)
             }
-            CompoundCommand::Subshell(seq) | CompoundCommand::BraceGroup(seq) => self.seq(seq, around),
+            CompoundCommand::Subshell(seq) | CompoundCommand::BraceGroup(seq) => self.body(seq, around),
             CompoundCommand::Arithmetic(c) => c
                 .expr_span
                 .map_or(Ok(()), |span| self.search(span, Quotes::Double, around)),
@@ -338,8 +416,8 @@ impl<'a> Walk<'a> {
                 },
             ),
             CompoundCommand::Always(c) => {
-                self.seq(&c.body, around)?;
-                self.seq(&c.always_body, around)
+                self.body(&c.body, around)?;
+                self.body(&c.always_body, around)
             }
         }
     }
@@ -369,6 +447,7 @@ impl<'a> Walk<'a> {
 
     fn word_parts(&mut self, parts: &[ast::WordPartNode], quotes: Quotes, around: Around) -> Done {
         for part in parts {
+            self.is_closed(part.span)?;
             match &part.kind {
                 WordPart::DoubleQuoted { parts, .. } => self.word_parts(parts, Quotes::Double, around)?,
                 WordPart::CommandSubstitution { body, syntax } => {
@@ -621,6 +700,9 @@ impl<'a> Walk<'a> {
                 .iter()
                 .map(|s| self.slice(s.clone()))
                 .collect::<Result<_, _>>()?;
+            if assigned.is_empty() && raws.first().is_some_and(|word| CLOSING.contains(word)) {
+                return Err(Unparsed::new("the text closes what is not open"));
+            }
             let front = look_through(&raws, self.dialect);
             site = spans.get(front.skip).map_or(site, |s| s.start);
             argv.extend(raws[front.skip..].iter().map(|raw| decode(raw, self.dialect)));
