@@ -249,7 +249,7 @@ fn takes_too_long(text: &str) -> bool {
     const BYTES: usize = 4 << 20;
     // What else does not count, though each of them takes some microseconds.
     const PIECES: usize = 1500;
-    if ["${", "[[ ", "\"\""]
+    if ["${", "[[ ", "\"\"", "''"]
         .iter()
         .any(|p| text.matches(p).count() > PIECES)
     {

@@ -204,6 +204,9 @@ fn texts_that_are_left_alone_as_a_whole() {
             &format!("cat <<- E\n{}E\nmake", "a `b`\n".repeat(2_000)),
             "opens too much",
         ),
+        (&format!("make {}", "''".repeat(30_000)), "opens too much"),
+        (&format!("make {}", "\"\"".repeat(30_000)), "opens too much"),
+        (&"${x:-a} ".repeat(7_000), "opens too much"),
         // Nobody means so many commands.
         (&"x\n".repeat(30_000), "does not parse"),
         (&"$(a) ".repeat(12_000), "does not parse"),
