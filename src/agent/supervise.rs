@@ -62,7 +62,7 @@ struct Supervisor {
     ready: Option<Mirror>,
     /// A signal that ends commands was passed on.
     interrupted: bool,
-    /// Held while the command is being ended because its caller is gone.
+    /// Held while the command is being ended because its caller is gone, and while what it changed is collected.
     ending: Option<RunGuard>,
     /// The command stands still, stopped; a caller who went away meanwhile may come back late.
     stopped: bool,

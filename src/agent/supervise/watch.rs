@@ -79,6 +79,9 @@ impl Supervisor {
             if total != seen {
                 (seen, quiet) = (total, Instant::now());
             }
+            if self.ending.is_none() && self.log.lost_since().is_some() {
+                self.ending = held.mirror.as_ref().and_then(|m| m.ending().ok());
+            }
         }
         drop(master);
         self.deliver(held, ending, ran_ms)
@@ -192,6 +195,9 @@ impl Supervisor {
             Vec::new()
         };
         if let (Some(mut mirror), Some(spec)) = (mirror, &self.run.mirror) {
+            // The caller may be gone and nobody has heard of it yet: a run that came in the middle would take what this one made for the
+            // work of one that lives, and leave it there unseen.
+            self.ending = self.ending.take().or_else(|| mirror.ending().ok());
             if child::any_lives() {
                 // It may write to memory that it shares with a file, which nothing tells of before it lets go of it.
                 mirror.look_at_all();
@@ -217,6 +223,7 @@ impl Supervisor {
         }
         kept::make_room(&self.dir);
         drop(share);
+        self.ending = None;
         drop(slot);
         let load = admit::load(&self.base, facts.slots);
         let output = self.log.total();
