@@ -37,7 +37,7 @@ MANY, FEW = 1000, 3
 MANY_LIMIT = 1.2
 # Texts made to take long: brackets and here-documents without an end, words that nest, sizes that nobody means.
 HOSTILE = {
-    f"{unit!r} {times} times, {where} a heavy command": before + unit * times + after
+    f"{unit[:40]!r} ({len(unit)}) {times} times, {where} a heavy command": before + unit * times + after
     for unit, times in [
         ("(", 60_000), ("[", 60_000), ("{ ", 30_000), ("$(", 30_000), ("${x:-", 2_000), ("\"", 60_000), ("'", 60_000), ("`", 60_000),
         ("<<E ", 15_000), ("if ", 20_000), ("case x in ", 6_000), ("a=(", 20_000), ("env ", 15_000), ("timeout 1 ", 6_000),
