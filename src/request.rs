@@ -1,5 +1,6 @@
 //! What comes in at every door and what goes out again: [`Request`] and [`Outcome`].
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
@@ -77,11 +78,30 @@ impl Request {
     pub fn script(text: &str, cwd: PathBuf, demands: Demands) -> Request {
         Request {
             origin: Origin::Mcp,
-            argv: crate::pipeline::shell_argv(text),
+            argv: shell_argv(text),
             script: Some(text.to_owned()),
             cwd,
             demands,
         }
+    }
+}
+
+/// Runs the text that follows it.
+const START: &str =
+    "if command -v bash >/dev/null 2>&1; then exec bash -c \"$0\"; else exec sh -c \"$0\"; fi";
+
+/// The program and arguments that run `text` in one shell, whichever the node has. The text travels as data.
+pub fn shell_argv(text: &str) -> Vec<OsString> {
+    ["sh", "-c", START, text].map(OsString::from).to_vec()
+}
+
+/// The text that [`shell_argv`] made these of.
+pub fn shell_text(argv: &[Vec<u8>]) -> Option<Cow<'_, str>> {
+    match argv {
+        [sh, c, start, text] if sh == b"sh" && c == b"-c" && start == START.as_bytes() => {
+            Some(String::from_utf8_lossy(text))
+        }
+        _ => None,
     }
 }
 
@@ -170,5 +190,21 @@ impl Outcome {
             notes: Vec::new(),
             load: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_data_of_the_shell_that_runs_it() {
+        let text = "printf '%s' \"a b\"; exit 3";
+        let argv = shell_argv(text);
+        let out = std::process::Command::new(&argv[0])
+            .args(&argv[1..])
+            .output()
+            .unwrap();
+        assert_eq!((out.stdout, out.status.code()), (b"a b".to_vec(), Some(3)));
     }
 }

@@ -17,10 +17,9 @@ use super::tree::Tree;
 use crate::history;
 use crate::node::printable;
 use crate::paths::{self, Paths, now_ms, write_atomic};
-use crate::pipeline;
 use crate::plan::manifest::{Hash, Manifest, RelPath};
 use crate::proto::{BackSpec, MirrorKey};
-use crate::request::Ending;
+use crate::request::{Ending, shell_text};
 use crate::sync::{Scan, Workspace};
 
 /// Version of both files; one of another version counts as missing.
@@ -120,7 +119,7 @@ pub fn keep(
         )?;
     }
     let words = || argv.iter().map(|a| String::from_utf8_lossy(a).into_owned());
-    let command = match pipeline::shell_text(argv) {
+    let command = match shell_text(argv) {
         Some(text) => vec![history::redact_text(&text)],
         None => history::redact(words().collect()),
     };
@@ -306,7 +305,7 @@ mod tests {
         assert_eq!(all(&paths).len(), 2);
         // A text is kept as it was given, not as it was started.
         let text = "cd sub &&\n\tmake --token=x1 \u{1b}[31mtest";
-        let argv = crate::pipeline::shell_argv(text);
+        let argv = crate::request::shell_argv(text);
         let argv: Vec<Vec<u8>> = argv.into_iter().map(OsString::into_vec).collect();
         let ran = Duration::ZERO;
         keep(&paths, "19ad-1-dada", "n", ran, &argv, None, None).unwrap();

@@ -37,7 +37,6 @@ pub use self::errand::{pull, push};
 pub use self::judge::usual_ms;
 use self::judge::{Case, forced_local, judge, learned_key};
 use self::remote::remote;
-pub(crate) use self::script::{argv as shell_argv, text as shell_text};
 use self::told::tell_history;
 pub use self::verbs::{explain, look_at_local, refresh, refresh_promising, refresh_stale, why_here};
 

@@ -1,6 +1,5 @@
 //! Judges a whole shell text that is to run in one shell on a node.
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -11,25 +10,6 @@ use crate::plan::classify::{self, Context as RuleContext, Judged};
 use crate::plan::shell::{Dialect, Word};
 use crate::plan::{Brings, Class, Verdict, Workload};
 use crate::sync::Workspace;
-
-/// Runs the text that follows it.
-const START: &str =
-    "if command -v bash >/dev/null 2>&1; then exec bash -c \"$0\"; else exec sh -c \"$0\"; fi";
-
-/// The program and arguments that run `text` in one shell, whichever the node has. The text travels as data.
-pub(crate) fn argv(text: &str) -> Vec<OsString> {
-    ["sh", "-c", START, text].map(OsString::from).to_vec()
-}
-
-/// The text that [`argv`] made these of.
-pub(crate) fn text(argv: &[Vec<u8>]) -> Option<Cow<'_, str>> {
-    match argv {
-        [sh, c, start, text] if sh == b"sh" && c == b"-c" && start == START.as_bytes() => {
-            Some(String::from_utf8_lossy(text))
-        }
-        _ => None,
-    }
-}
 
 /// Judges `text` as one command: the one heavy command in it if there is just one, otherwise something that may leave anything.
 pub(super) fn verdict(text: &str, context: &RuleContext) -> (Verdict, Vec<Judged>) {
@@ -130,16 +110,5 @@ mod tests {
         assert_eq!(of("frobnicate").class, Class::Unknown);
         assert_eq!(of("if then").class, Class::Unknown);
         assert_eq!(of("").class, Class::Unknown);
-    }
-
-    #[test]
-    fn the_text_is_data_of_the_shell_that_runs_it() {
-        let text = "printf '%s' \"a b\"; exit 3";
-        let argv = argv(text);
-        let out = std::process::Command::new(&argv[0])
-            .args(&argv[1..])
-            .output()
-            .unwrap();
-        assert_eq!((out.stdout, out.status.code()), (b"a b".to_vec(), Some(3)));
     }
 }

@@ -79,8 +79,8 @@ impl Supervisor {
             if total != seen {
                 (seen, quiet) = (total, Instant::now());
             }
-            if self.ending.is_none() && self.log.lost_since().is_some() {
-                self.ending = held.mirror.as_ref().and_then(|m| m.ending().ok());
+            if self.log.lost_since().is_some() {
+                self.hold_off(held.mirror.as_ref());
             }
         }
         drop(master);
@@ -134,7 +134,7 @@ impl Supervisor {
                 }
                 Ok(Event::Up(Up::Cancel)) => child::end_all(Some(pid)),
                 Ok(Event::Up(Up::Gone)) if !self.run.detached => {
-                    self.ending = mirror.and_then(|m| m.ending().ok());
+                    self.hold_off(mirror);
                     child::end_all(Some(pid));
                     return Err(Stop::Quit);
                 }
@@ -143,10 +143,17 @@ impl Supervisor {
             }
             let grace = if self.stopped { grace.max(STOPPED) } else { grace };
             if !self.run.detached && self.log.lost_since().is_some_and(|t| t.elapsed() > grace) {
-                self.ending = mirror.and_then(|m| m.ending().ok());
+                self.hold_off(mirror);
                 child::end_all(Some(pid));
                 return Err(Stop::Quit);
             }
+        }
+    }
+
+    /// Lets runs that come wait for the end of this one.
+    fn hold_off(&mut self, mirror: Option<&Mirror>) {
+        if self.ending.is_none() {
+            self.ending = mirror.and_then(|m| m.ending().ok());
         }
     }
 
@@ -194,10 +201,10 @@ impl Supervisor {
         } else {
             Vec::new()
         };
+        // The caller may be gone and nobody has heard of it yet: a run that came in the middle would take what this one made for the
+        // work of one that lives, and leave it there unseen.
+        self.hold_off(mirror.as_ref());
         if let (Some(mut mirror), Some(spec)) = (mirror, &self.run.mirror) {
-            // The caller may be gone and nobody has heard of it yet: a run that came in the middle would take what this one made for the
-            // work of one that lives, and leave it there unseen.
-            self.ending = self.ending.take().or_else(|| mirror.ending().ok());
             if child::any_lives() {
                 // It may write to memory that it shares with a file, which nothing tells of before it lets go of it.
                 mirror.look_at_all();

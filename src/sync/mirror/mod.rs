@@ -9,7 +9,7 @@
 //!                               meta/lock     held while applying and collecting
 //!                               meta/users    held, shared, by every run
 //!                               meta/setup/   marks of the set-up steps that were done
-//!                               meta/ending   held, shared, by runs that are being ended because their caller is gone
+//!                               meta/ending   held, shared, by runs that others must wait for: being ended since their caller is gone, or being collected
 //!                               meta/owed/ID  a run whose changes could not be collected (a full disk)
 //!                               meta/standing where the tree stands instead, if not here
 //!                               meta/rules    ignore rules from outside the tree, as of the last check
@@ -238,7 +238,8 @@ impl Mirror {
         self.watched = None;
     }
 
-    /// Tells that a run is being ended whose caller is gone, for as long as the guard lives: what it left half made is nobody's.
+    /// Lets runs that come wait, for as long as the guard lives, for one that is being ended since its caller is gone, or that is being
+    /// collected: what it left half made, or made for nobody any more, is not theirs to see.
     ///
     /// # Errors
     /// Those of opening the lock file.
@@ -248,7 +249,7 @@ impl Mirror {
         Ok(RunGuard(file))
     }
 
-    /// Waits until runs that are being ended have ended, but not for longer than `limit`.
+    /// Waits until there is no guard of [`Mirror::ending`], but not for longer than `limit`.
     pub fn await_endings(&self, limit: Duration) {
         let begun = Instant::now();
         let Ok(file) = open_lock(&self.meta.join("ending")) else {
