@@ -4,22 +4,28 @@
 //! It holds commits back to the nearest tag (all of them where only that is exact and they are few), the trees of HEAD,
 //! HEAD itself, those tags, the index and the ignore rules from outside the tree. No blobs, no hooks, no remotes, and
 //! never the user's `.git/config`, which can hold credentials and commands.
+//!
+//! The submodules that are checked out have one each, in `.git/modules/N`, and a `.git` file that names it: without, git in
+//! them would answer with the commit of the repository around them. `.git/modules/paths` lists where they are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::beneath::{self, Beneath};
 use super::git::{self, GitDirs, git_with_input};
 use super::index;
 use super::stat::Stat;
 use crate::plan::manifest::{Hash, RelPath};
 
 /// Version of the remembered snapshot.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Histories up to this length go whole where a cut would make `git describe` count wrong.
 const MAX_COMMITS: usize = 5000;
@@ -37,12 +43,51 @@ pub struct GitMeta {
     pub files: Vec<(RelPath, Vec<u8>)>,
 }
 
+/// The list of submodules, relative to `.git`: their directories, each ended by NUL, in the order of their numbers.
+const SUBMODULES: &str = "modules/paths";
+
+/// Directories that every repository has.
+const DIRS: [&str; 4] = ["refs/heads", "refs/tags", "objects/pack", "info"];
+
 #[derive(Serialize, Deserialize)]
 struct Remembered {
-    head: Option<Hash>,
-    stamps: Vec<Option<Stat>>,
+    /// The workspace's own repository, and those that its indexes name.
+    seen: Vec<Seen>,
     /// That of the repository, whose files lie beside.
     id: Option<Hash>,
+}
+
+/// What tells whether a repository is still what it was.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+struct Seen {
+    /// Its top; `None`: the workspace's.
+    dir: Option<RelPath>,
+    head: Option<Hash>,
+    stamps: Vec<Option<Stat>>,
+}
+
+impl Seen {
+    fn of(root: &Path, dir: Option<RelPath>) -> Seen {
+        let dirs = git::dirs(&below(root, dir.as_ref()));
+        let stat = |p: PathBuf| rustix::fs::stat(&p).ok().map(|s| Stat::new(&s));
+        let watched = dirs.as_ref().map(|dirs| {
+            [
+                dirs.own.join("index"),
+                dirs.common.join("packed-refs"),
+                dirs.common.join("refs/tags"),
+                dirs.common.join("info/exclude"),
+            ]
+        });
+        Seen {
+            dir,
+            head: dirs.as_ref().and_then(git::head),
+            stamps: watched.into_iter().flatten().map(stat).collect(),
+        }
+    }
+}
+
+fn below(root: &Path, dir: Option<&RelPath>) -> PathBuf {
+    dir.map_or_else(|| root.to_owned(), |d| root.join(OsStr::from_bytes(d.as_bytes())))
 }
 
 /// The small repository of a workspace. Its files, many megabytes in a large tree, are read only where a mirror lacks them.
@@ -113,30 +158,23 @@ mod in_one_piece {
 /// # Errors
 /// Those of the temporary files; what git refuses is no error.
 pub fn repository(root: &Path, cache: &Path) -> io::Result<Option<Repository>> {
-    let Some(dirs) = git::dirs(root) else {
+    if git::dirs(root).is_none() {
         return Ok(None);
-    };
-    let head = git::head(&dirs);
-    let stat = |p: &Path| rustix::fs::stat(p).ok().map(|s| Stat::new(&s));
-    let watched = [
-        dirs.own.join("index"),
-        dirs.common.join("packed-refs"),
-        dirs.common.join("refs/tags"),
-        dirs.common.join("info/exclude"),
-    ];
-    let stamps: Vec<_> = watched.iter().map(|p| stat(p)).collect();
+    }
     let file = cache.with_extension("repository-files");
     if let Some(r) = index::load::<Remembered>(cache, VERSION)
-        && r.head == head
-        && r.stamps == stamps
+        && r.seen.iter().all(|s| Seen::of(root, s.dir.clone()) == *s)
         && (r.id.is_none() || file.exists())
     {
         return Ok(r.id.map(|id| Repository { id, file, meta: None }));
     }
     let began = super::now_ns();
     let scratch = cache.with_extension(format!("{:016x}", super::unique()));
-    let meta = make(root, &dirs, &scratch)?;
-    let settled = stamps.iter().all(|s| s.is_none_or(|s| s.is_settled(began)));
+    let (meta, seen) = make(root, &scratch)?;
+    let settled = seen
+        .iter()
+        .flat_map(|s| &s.stamps)
+        .all(|s| s.is_none_or(|s| s.is_settled(began)));
     let id = meta.as_ref().map(|m| m.id);
     // Only time is lost without it.
     if settled
@@ -144,7 +182,7 @@ pub fn repository(root: &Path, cache: &Path) -> io::Result<Option<Repository>> {
             .as_ref()
             .is_none_or(|m| index::save(&file, VERSION, m).is_ok())
     {
-        let _ = index::save(cache, VERSION, &Remembered { head, stamps, id });
+        let _ = index::save(cache, VERSION, &Remembered { seen, id });
     }
     Ok(meta.map(|meta| Repository {
         id: meta.id,
@@ -153,64 +191,130 @@ pub fn repository(root: &Path, cache: &Path) -> io::Result<Option<Repository>> {
     }))
 }
 
-fn make(root: &Path, dirs: &GitDirs, scratch: &Path) -> io::Result<Option<GitMeta>> {
-    let text = |args: &[&str]| git::git(root, args).and_then(|t| String::from_utf8(t).ok());
-    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let head = text(&["rev-parse", "--verify", "-q", "HEAD^{commit}"]).map(|h| h.trim().to_owned());
-    let branch = text(&["symbolic-ref", "-q", "HEAD"]).map(|b| b.trim().to_owned());
-    match (&head, &branch) {
-        (Some(head), _) => {
-            if !add_history(root, &text, head, scratch, &mut files)? {
-                return Ok(None);
-            }
-        }
-        // No commit yet on a branch that does not exist yet: there is nothing but the index.
-        (None, Some(branch)) if is_unborn(&text, dirs, branch) => {}
-        (None, _) => return Ok(None),
-    }
-    let head_file = branch.map_or_else(
-        || format!("{}\n", head.as_deref().unwrap_or_default()),
-        |name| format!("ref: {name}\n"),
-    );
-    files.insert("HEAD".into(), head_file.into_bytes());
-    files.insert("config".into(), config(&text).into_bytes());
-    let rules = git::facts(root, dirs, None).extra_ignore;
-    files.insert(
-        "info/exclude".into(),
-        [rules.join(&b'\n'), b"\n".to_vec()].concat(),
-    );
-    // The stats in the index change without meaning; what it lists tells whether it must go again.
-    let listed = git::git(root, &["ls-files", "--stage", "-z"]).unwrap_or_default();
+/// The small repository with those of the submodules in it, and what it was made from.
+fn make(root: &Path, scratch: &Path) -> io::Result<(Option<GitMeta>, Vec<Seen>)> {
+    let mut seen = vec![Seen::of(root, None)];
+    let Some(top) = Single::of(root, scratch)? else {
+        return Ok((None, seen));
+    };
+    let mut named: VecDeque<RelPath> = top.submodules().collect();
     let mut id = blake3::Hasher::new();
-    id.update(&listed);
-    for (path, content) in &files {
-        id.update(path.as_bytes());
-        // Packs of the same objects may differ in their bytes, but are named by the objects.
-        if !path.ends_with(".pack") && !path.ends_with(".idx") {
-            id.update(&(content.len() as u64).to_le_bytes());
-            id.update(content);
-        }
+    top.name(&mut id);
+    let mut files = top.files;
+    let mut paths = Vec::new();
+    while let Some(dir) = named.pop_front() {
+        let at = below(root, Some(&dir));
+        seen.push(Seen::of(root, Some(dir.clone())));
+        // One that is not checked out is an empty directory.
+        let Some(sub) = Single::of(&at, scratch)? else {
+            continue;
+        };
+        named.extend(
+            sub.submodules()
+                .filter_map(|d| RelPath::new([dir.as_bytes(), b"/", d.as_bytes()].concat())),
+        );
+        sub.name(&mut id);
+        let number = paths.iter().filter(|b| **b == 0).count();
+        paths.extend([dir.as_bytes(), b"\0"].concat());
+        files.extend(
+            sub.files
+                .into_iter()
+                .map(|(p, c)| (format!("modules/{number}/{p}"), c)),
+        );
     }
-    // A split index is in two files; without one git takes all files as deleted and untracked.
-    let split = listed_dir(&dirs.own).any(|n| n.starts_with("sharedindex."));
-    match fs::read(dirs.own.join("index")) {
-        Ok(bytes) if !split => {
-            files.insert("index".into(), bytes);
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound && head.is_none() => {}
-        _ => return Ok(None),
+    if !paths.is_empty() {
+        id.update(&paths);
+        files.insert(SUBMODULES.into(), paths);
     }
     if files.values().map(Vec::len).sum::<usize>() > MAX_BYTES {
-        return Ok(None);
+        return Ok((None, seen));
     }
     let files = files
         .into_iter()
         .filter_map(|(p, content)| Some((RelPath::new(p)?, content)))
         .collect();
-    Ok(Some(GitMeta {
-        id: *id.finalize().as_bytes(),
-        files,
-    }))
+    let id = *id.finalize().as_bytes();
+    Ok((Some(GitMeta { id, files }), seen))
+}
+
+/// The small copy of one repository.
+struct Single {
+    files: BTreeMap<String, Vec<u8>>,
+    /// `git ls-files --stage -z`: the stats in the index change without meaning; what it lists tells whether it must go again.
+    listed: Vec<u8>,
+}
+
+impl Single {
+    /// That of the repository whose worktree's top is `root`; `None` where there is none, or none that git can tell about.
+    fn of(root: &Path, scratch: &Path) -> io::Result<Option<Single>> {
+        let Some(dirs) = git::dirs(root) else {
+            return Ok(None);
+        };
+        let text = |args: &[&str]| git::git(root, args).and_then(|t| String::from_utf8(t).ok());
+        let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let head = text(&["rev-parse", "--verify", "-q", "HEAD^{commit}"]).map(|h| h.trim().to_owned());
+        let branch = text(&["symbolic-ref", "-q", "HEAD"]).map(|b| b.trim().to_owned());
+        match (&head, &branch) {
+            (Some(head), _) => {
+                if !add_history(root, &text, head, scratch, &mut files)? {
+                    return Ok(None);
+                }
+            }
+            // No commit yet on a branch that does not exist yet: there is nothing but the index.
+            (None, Some(branch)) if is_unborn(&text, &dirs, branch) => {}
+            (None, _) => return Ok(None),
+        }
+        let head_file = branch.map_or_else(
+            || format!("{}\n", head.as_deref().unwrap_or_default()),
+            |name| format!("ref: {name}\n"),
+        );
+        files.insert("HEAD".into(), head_file.into_bytes());
+        let rules = git::facts(root, &dirs, None).extra_ignore;
+        files.insert(
+            "info/exclude".into(),
+            [rules.join(&b'\n'), b"\n".to_vec()].concat(),
+        );
+        // A split index is in two files; without one git takes all files as deleted and untracked.
+        let split = listed_dir(&dirs.own).any(|n| n.starts_with("sharedindex."));
+        match fs::read(dirs.own.join("index")) {
+            Ok(bytes) if !split => {
+                files.insert("index".into(), bytes);
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound && head.is_none() => {}
+            _ => return Ok(None),
+        }
+        let listed = git::git(root, &["ls-files", "--stage", "-z"]).unwrap_or_default();
+        let mut made = Single { files, listed };
+        let checked_out = made
+            .submodules()
+            .filter(|d| git::dirs(&below(root, Some(d))).is_some());
+        let config = config(&text, &checked_out.collect::<Vec<_>>());
+        made.files.insert("config".into(), config.into_bytes());
+        Ok(Some(made))
+    }
+
+    /// The directories of submodules that the index names.
+    fn submodules(&self) -> impl Iterator<Item = RelPath> {
+        let entries = self.listed.split(|b| *b == 0);
+        entries.filter_map(|entry| {
+            let tab = entry.iter().position(|b| *b == b'\t')?;
+            let is_commit = entry.starts_with(b"160000 ");
+            is_commit.then(|| RelPath::new(&entry[tab + 1..])).flatten()
+        })
+    }
+
+    /// Adds what it holds, as far as that has a meaning.
+    fn name(&self, id: &mut blake3::Hasher) {
+        id.update(&self.listed);
+        for (path, content) in self.files.iter().filter(|(p, _)| *p != "index") {
+            id.update(path.as_bytes());
+            // Packs of the same objects may differ in their bytes, but are named by the objects.
+            if !path.ends_with(".pack") && !path.ends_with(".idx") {
+                id.update(&(content.len() as u64).to_le_bytes());
+                id.update(content);
+            }
+        }
+    }
 }
 
 /// Whether no commit was made on a branch yet. One that is there and cannot be read is another matter.
@@ -384,7 +488,7 @@ fn pack(root: &Path, list: &str, dir: &Path, files: &mut BTreeMap<String, Vec<u8
 }
 
 /// A configuration of our own making, with the few settings that decide whether a file counts as changed.
-fn config(text: &dyn Fn(&[&str]) -> Option<String>) -> String {
+fn config(text: &dyn Fn(&[&str]) -> Option<String>, checked_out: &[RelPath]) -> String {
     let format = text(&["rev-parse", "--show-object-format"]).unwrap_or_default();
     let sha256 = format.trim() == "sha256";
     let mut config = format!(
@@ -401,6 +505,13 @@ fn config(text: &dyn Fn(&[&str]) -> Option<String>) -> String {
     if sha256 {
         config += "[extensions]\n\tobjectformat = sha256\n";
     }
+    let names = checked_out
+        .iter()
+        .filter_map(|d| std::str::from_utf8(d.as_bytes()).ok());
+    for name in names.filter(|n| !n.contains(char::is_control)) {
+        let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
+        config += &format!("[submodule]\n\tactive = \":(literal){quoted}\"\n");
+    }
     config
 }
 
@@ -411,8 +522,16 @@ fn config(text: &dyn Fn(&[&str]) -> Option<String>) -> String {
 pub(crate) fn install(root: &Path, meta: &GitMeta, stage: &Path) -> io::Result<()> {
     let make_dir = |p: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(p);
     let new = stage.join("new");
-    for dir in ["refs/heads", "refs/tags", "objects/pack", "info"] {
-        make_dir(&new.join(dir))?;
+    let submodules = meta
+        .files
+        .iter()
+        .find(|(p, _)| p.as_bytes() == SUBMODULES.as_bytes());
+    let submodules = submodules.map_or(0, |(_, list)| listed_paths(list).count());
+    let tops = (0..submodules).map(|n| new.join(format!("modules/{n}")));
+    for top in tops.chain([new.clone()]) {
+        for dir in DIRS {
+            make_dir(&top.join(dir))?;
+        }
     }
     for (path, content) in &meta.files {
         if !is_expected(path) {
@@ -421,9 +540,7 @@ pub(crate) fn install(root: &Path, meta: &GitMeta, stage: &Path) -> io::Result<(
                 format!("{path} is no part of a small repository"),
             ));
         }
-        let at = new.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(
-            path.as_bytes(),
-        ));
+        let at = below(&new, Some(path));
         make_dir(at.parent().unwrap_or(&new))?;
         let mut options = fs::OpenOptions::new();
         let mut file = options
@@ -442,33 +559,102 @@ pub(crate) fn install(root: &Path, meta: &GitMeta, stage: &Path) -> io::Result<(
     fs::remove_dir_all(stage)
 }
 
+/// Gives the submodules of the small repository at `root/.git` the `.git` files that name theirs, where their directories are.
+///
+/// # Errors
+/// Those of writing.
+pub(crate) fn point(root: &Path, tree: &mut Beneath) -> io::Result<()> {
+    for (number, dir) in submodules(root).iter().enumerate() {
+        let up = "../".repeat(dir.components().count());
+        let text = format!("gitdir: {up}.git/modules/{number}\n");
+        match point_at(tree, dir, &text) {
+            // Something else stands where the directory was.
+            Err(e) if beneath::is_absent(&e) => {}
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+fn point_at(tree: &mut Beneath, dir: &RelPath, text: &str) -> io::Result<()> {
+    let (Some(stat), Some(path)) = (tree.stat(dir)?, RelPath::below(Some(dir), b".git")) else {
+        return Ok(());
+    };
+    if !stat.is_dir() {
+        return Ok(());
+    }
+    let place = tree.place(&path)?;
+    let mut there = String::new();
+    let read = place
+        .read()
+        .and_then(|(mut f, _)| io::Read::read_to_string(&mut f, &mut there));
+    if read.is_ok() && there == text {
+        return Ok(());
+    }
+    place.remove_all()?;
+    io::Write::write_all(&mut place.create(path.name(), 0o600)?, text.as_bytes())
+}
+
+/// The submodules of the small repository at `root/.git`.
+fn submodules(root: &Path) -> Vec<RelPath> {
+    let list = fs::read(root.join(".git").join(SUBMODULES)).unwrap_or_default();
+    listed_paths(&list).collect()
+}
+
+fn listed_paths(list: &[u8]) -> impl Iterator<Item = RelPath> {
+    list.split(|b| *b == 0).filter_map(RelPath::new)
+}
+
 /// Tells an intact small repository from one that was damaged: its files that no ordinary command there changes, with size and
 /// modification time. `None` where it lacks what every repository has.
 pub(crate) fn signature(root: &Path) -> Option<Vec<(String, u64, i64)>> {
     let git = root.join(".git");
+    let mut found = Vec::new();
+    sign(&git, "", &mut found)?;
+    let submodules = submodules(root);
+    for (number, dir) in submodules.iter().enumerate() {
+        sign(&git, &format!("modules/{number}/"), &mut found)?;
+        let at = below(root, Some(dir));
+        // Without the file, git would ask the repository around it.
+        if at.is_dir() && !at.join(".git").is_file() {
+            return None;
+        }
+    }
+    Some(found)
+}
+
+/// The part of a signature that is for the repository `prefix` in `git`.
+fn sign(git: &Path, prefix: &str, found: &mut Vec<(String, u64, i64)>) -> Option<()> {
+    let top = git.join(prefix);
     let mut names: Vec<String> = ["HEAD", "config", "packed-refs", "shallow", "info/exclude"]
         .map(str::to_owned)
         .into();
-    let mut packs: Vec<String> = listed_dir(&git.join("objects/pack")).collect();
+    let mut packs: Vec<String> = listed_dir(&top.join("objects/pack")).collect();
     packs.sort_unstable();
     names.extend(packs.into_iter().map(|p| format!("objects/pack/{p}")));
-    let stat = |name: String| {
-        let s = Stat::new(&rustix::fs::lstat(git.join(&name)).ok()?);
-        Some((name, s.size, s.mtime_ns))
+    let had = found.len();
+    for name in names {
+        if let Ok(s) = rustix::fs::lstat(top.join(&name)) {
+            let s = Stat::new(&s);
+            found.push((format!("{prefix}{name}"), s.size, s.mtime_ns));
+        }
+    }
+    let has = |name: &str| {
+        found[had..]
+            .iter()
+            .any(|(n, ..)| n.strip_prefix(prefix) == Some(name))
     };
-    let found: Vec<_> = names.into_iter().filter_map(stat).collect();
     let mut head = [0u8; 4];
-    let index = fs::File::open(git.join("index")).and_then(|mut f| io::Read::read_exact(&mut f, &mut head));
+    let index = fs::File::open(top.join("index")).and_then(|mut f| io::Read::read_exact(&mut f, &mut head));
     let index_ok = match index {
         Ok(()) => head == *b"DIRC",
-        Err(e) => e.kind() == io::ErrorKind::NotFound && !found.iter().any(|(n, ..)| n == "packed-refs"),
+        Err(e) => e.kind() == io::ErrorKind::NotFound && !has("packed-refs"),
     };
-    (index_ok && found.iter().any(|(n, ..)| n == "HEAD") && git.join("refs").is_dir()).then_some(found)
+    (index_ok && has("HEAD") && top.join("refs").is_dir()).then_some(())
 }
 
 /// Only these files are ever put in a `.git`: no hooks, nothing that git would run.
 fn is_expected(path: &RelPath) -> bool {
-    let bytes = path.as_bytes();
     let known: [&[u8]; 6] = [
         b"HEAD",
         b"packed-refs",
@@ -477,10 +663,18 @@ fn is_expected(path: &RelPath) -> bool {
         b"info/exclude",
         b"index",
     ];
+    let numbered = path.as_bytes().strip_prefix(b"modules/").and_then(|rest| {
+        let slash = rest.iter().position(|b| *b == b'/')?;
+        rest[..slash]
+            .iter()
+            .all(u8::is_ascii_digit)
+            .then(|| &rest[slash + 1..])
+    });
+    let bytes = numbered.unwrap_or(path.as_bytes());
     let pack = bytes
         .strip_prefix(b"objects/pack/pack-")
         .is_some_and(|rest| !rest.contains(&b'/'));
-    known.contains(&bytes) || pack
+    known.contains(&bytes) || pack || path.as_bytes() == SUBMODULES.as_bytes()
 }
 
 #[cfg(test)]
@@ -638,6 +832,8 @@ mod tests {
             "objects/pack/pack-x/../y",
             "info/attributes",
             "modules/m/config",
+            "modules/1/hooks/post-checkout",
+            "modules/1/modules/2/config",
         ] {
             let Some(path) = RelPath::new(bad) else { continue };
             let meta = GitMeta {

@@ -302,7 +302,9 @@ fn add_named(
     scan: &mut Scan,
 ) {
     let mut named = BTreeSet::new();
-    for path in &options.named {
+    let is_git = |p: &RelPath| p.components().any(|c| c.eq_ignore_ascii_case(b".git"));
+    // A mirror has repositories of its own.
+    for path in options.named.iter().filter(|p| !is_git(p)) {
         if goes.binary_search_by(|(p, _)| p.cmp(path)).is_ok() {
             continue;
         }

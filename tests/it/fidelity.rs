@@ -312,6 +312,58 @@ fn submodules_and_repositories_without_a_commit() {
     assert_eq!(there.stdout(), bare.sh(ask).ok().stdout());
 }
 
+#[test]
+fn git_in_a_submodule_answers_there_as_here() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let add = |to: &Project, from: &Project, at: &str| {
+        let from = from.dir.display().to_string();
+        let allow = "protocol.file.allow=always";
+        to.git(&["-c", allow, "submodule", "-q", "add", &from, at]);
+        to.git(&["commit", "-qm", at]);
+    };
+    let inner = env.named_project("inner", &[("i", "i\n")]);
+    inner.git(&["tag", "inner-1"]);
+    let lib = env.named_project("lib", &[("l", "l\n"), (".gitignore", "*.o\n")]);
+    add(&lib, &inner, "in ner");
+    lib.git(&["tag", "-am", "v", "lib-2"]);
+    let p = env.project(&[("main.c", "int m;\n")]);
+    add(&p, &lib, "ext/lib");
+    add(&p, &inner, "apart");
+    p.git(&["tag", "top-3"]);
+    let ask = "git submodule status; git describe --tags; git status --porcelain; \
+        for d in ext/lib 'ext/lib/in ner' apart; do [ ! -e \"$d\" ] || (cd \"$d\" && pwd -P | sed 's,.*/,,' && git rev-parse HEAD && git describe --tags && \
+        git ls-files && git status --porcelain); done";
+    let alike = |what: &str| {
+        let here = p.sh(ask).ok().stdout();
+        let there = p.on("n1", &format!(": make; {ask}")).ok().stdout();
+        assert_eq!(there, here, "{what}");
+        here
+    };
+    let first = alike("one of two is not checked out further in");
+    assert!(
+        first.contains("inner-1") && first.contains("lib-2") && first.contains("top-3"),
+        "{first}"
+    );
+    p.git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "-q",
+        "update",
+        "--init",
+        "--recursive",
+    ]);
+    assert!(alike("all are").contains("ext/lib/in ner") || p.has("ext/lib/in ner/i"));
+    p.write("ext/lib/l", "changed\n");
+    p.write("ext/lib/x.o", "");
+    assert!(alike("a change in one").contains(" M ext/lib\n"));
+    // What a run does to the file that points to it harms no other.
+    p.on("n1", ": make; rm apart/.git").ok();
+    alike("pointed to again");
+    p.git(&["rm", "-qf", "apart"]);
+    assert!(alike("one less").contains("D  apart\n") && !p.has("apart"));
+}
+
 /// Numbers that are the same in every run of the test.
 struct Dice(u64);
 

@@ -79,12 +79,13 @@ impl Mirror {
             return Err(SyncError::Pack("it was not staged for this mirror".into()));
         }
         if let Some(repository) = staged.repository() {
-            // It is no part of the generation: one that got in before a crash does no harm.
+            // It is no part of the generation: one that got in before a crash does no harm, and comes again.
             let installed = gitmeta::install(&self.root, repository, &self.stage_dir());
             installed.map_err(|e| self.failed("failed to put the repository in", e))?;
-            self.state.repository = gitmeta::signature(&self.root);
+            self.state.repository = None;
             self.save_state()?;
         }
+        let is_new = staged.repository().is_some();
         let journal = Journal {
             stage: name,
             times: times(
@@ -102,6 +103,15 @@ impl Mirror {
         index::save(&path, VERSION, &journal).map_err(|e| SyncError::io("failed to write", &path, e))?;
         staged.keep();
         self.finish(&journal)?;
+        let pointed = self.tree().and_then(|mut tree| {
+            gitmeta::point(&self.root, &mut tree)
+                .map_err(|e| self.failed("failed to put the repository in", e))
+        });
+        pointed?;
+        if is_new {
+            self.state.repository = gitmeta::signature(&self.root);
+            self.save_state()?;
+        }
         Ok(journal.generation)
     }
 
