@@ -123,6 +123,8 @@ pub struct Applied {
     pub deleted: u64,
     /// Things a person must know.
     pub notes: Vec<String>,
+    /// What could not be put in place, and why: one clause.
+    pub failed: Option<String>,
 }
 
 impl Tree {
@@ -440,14 +442,19 @@ impl Tree {
             });
         }
         let mut notes = Vec::new();
-        if !report.conflicts.is_empty() {
-            notes.push(format!(
-                "{} changed here meanwhile: the node's version is in {} (cx conflicts show {id})",
-                list(&report.conflicts),
-                conflicts.display()
-            ));
+        let kept = format!(
+            "the node's version is in {} (cx conflicts show {id})",
+            conflicts.display()
+        );
+        if conflicts.exists() {
             // Without the note it is still where the line says.
             let _ = crate::conflicts::note(&self.paths, id, &self.ws.root, node);
+        }
+        if !report.conflicts.is_empty() {
+            notes.push(format!(
+                "{} changed here meanwhile: {kept}",
+                list(&report.conflicts)
+            ));
         }
         if !report.kept_deletions.is_empty() {
             notes.push(format!(
@@ -458,7 +465,12 @@ impl Tree {
         for (path, why) in report.refused.iter().take(3) {
             notes.push(format!("{path} not taken: {why}"));
         }
+        let failed = report.failed.first().map(|(_, why)| {
+            let paths: Vec<RelPath> = report.failed.iter().map(|f| f.0.clone()).collect();
+            format!("{} can't be written here ({why}); {kept}", list(&paths))
+        });
         Ok(Applied {
+            failed,
             files: (report.files, report.bytes),
             deleted: report.deleted,
             notes,

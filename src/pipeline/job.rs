@@ -39,9 +39,14 @@ pub(super) fn scan(
         }
         other => other.unwrap_or_default(),
     };
-    for (root, _) in finished {
+    for (root, report) in finished {
+        let apart = report.conflicts.len() + report.failed.len();
+        let apart = match apart {
+            0 => String::new(),
+            n => format!("; {n} of it can't be in place (cx conflicts)"),
+        };
         lines.push(format!(
-            "finished taking in what an interrupted cx had left for {}",
+            "finished taking in what an interrupted cx had left for {}{apart}",
             root.display()
         ));
     }

@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::beneath::{self, Beneath, Place};
+use super::beneath::{self, Beneath, Opened, Place};
 use super::known::is_protected;
 use super::scan::hash_file;
 use super::stage::{Op, Origin, Staged, touched};
@@ -59,8 +60,10 @@ pub struct BackReport {
     pub conflicts: Vec<RelPath>,
     /// Paths that were deleted there and changed here: kept here.
     pub kept_deletions: Vec<RelPath>,
-    /// Paths that were not touched, and why.
+    /// Paths that were not touched because nothing from a node may change them, and why.
     pub refused: Vec<(RelPath, String)>,
+    /// Paths at which this machine could not do what it should have, and why. What a node has there is below the conflicts directory.
+    pub failed: Vec<(RelPath, String)>,
     /// Outputs that stand here now as they are there.
     pub(crate) delivered: Vec<(RelPath, Stat)>,
 }
@@ -98,7 +101,6 @@ pub fn commit_local(
     mut staged: Staged,
     context: &BackContext<'_>,
 ) -> Result<BackReport, SyncError> {
-    use std::os::unix::ffi::OsStrExt;
     let withheld: BTreeSet<&RelPath> = context.withheld.iter().collect();
     let deletions = staged
         .ops()
@@ -175,7 +177,6 @@ const JOURNAL: &str = "journal";
 /// # Errors
 /// The first failure; the others are tried all the same.
 pub fn recover(stages: &Path) -> Result<Vec<(PathBuf, BackReport)>, SyncError> {
-    use std::os::unix::ffi::OsStrExt;
     const OLD: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
     let mut reports = Vec::new();
     let mut failed = None;
@@ -195,7 +196,7 @@ pub fn recover(stages: &Path) -> Result<Vec<(PathBuf, BackReport)>, SyncError> {
         match try_lock_stage(&dir) {
             // What happened here since the process died is not undone by what it left.
             Ok(Some(_lock)) => {
-                let root = PathBuf::from(std::ffi::OsStr::from_bytes(&journal.root));
+                let root = path_of(&journal.root).to_path_buf();
                 journal.head_moved |= journal.head != super::head(&root);
                 match finish(&dir, &journal, true) {
                     Ok(report) => reports.push((root, report)),
@@ -235,8 +236,7 @@ fn try_lock_stage(dir: &Path) -> io::Result<Option<fs::File>> {
 
 /// Makes the journal's changes, the whole or (`again`) what a killed process left, and removes the stage directory.
 fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, SyncError> {
-    use std::os::unix::ffi::OsStrExt;
-    let root = Path::new(std::ffi::OsStr::from_bytes(&journal.root));
+    let root = path_of(&journal.root);
     let tree = Beneath::open(root).map_err(|e| SyncError::io("failed to open", root, e))?;
     let report = BackReport {
         refused: journal.refused.clone(),
@@ -248,19 +248,34 @@ fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, Sync
         journal,
         report,
         modes: Vec::new(),
+        opened: Opened::default(),
+        keep: BTreeSet::new(),
         times: times(&journal.ops, journal.clock_offset_ms, journal.began_ns),
         now: now_ns(),
     };
+    commit.see_what_stays();
+    if again {
+        commit.see_what_was_opened();
+    }
     for (number, op) in journal.ops.iter().enumerate() {
         if again && let Ok(place) = commit.tree.place(op.path()) {
             let _ = place.unlink(&commit.tmp(number));
         }
-        if let Err(e) = crash_point().and_then(|()| commit.make(op, number)) {
+        let made = crash_point().and_then(|()| match commit.make(op, number) {
+            Err(e) if Errno::from_io_error(&e) == Some(Errno::ACCESS) => {
+                // What may be written there lies in a directory that may not.
+                commit.opened.above(&mut commit.tree, op.path())?;
+                commit.make(op, number)
+            }
+            other => other,
+        });
+        if let Err(e) = made {
             if is_full(&e) {
                 return Err(SyncError::Full(root.to_path_buf()));
             }
-            let reason = refusal(&e);
-            commit.report.refused.push((op.path().clone(), reason));
+            if commit.failed(op, &e).is_err_and(|e| is_full(&e)) {
+                return Err(SyncError::Full(path_of(&journal.conflicts_dir).to_path_buf()));
+            }
         }
     }
     commit.set_modes();
@@ -269,12 +284,9 @@ fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, Sync
     Ok(report)
 }
 
-fn refusal(e: &io::Error) -> String {
-    match Errno::from_io_error(e) {
-        Some(Errno::LOOP | Errno::NOTDIR) => "a directory above it is a link or a file here".to_owned(),
-        Some(Errno::NOENT) => "the directory above it is gone here".to_owned(),
-        _ => e.to_string(),
-    }
+/// A path as it stands in a journal.
+fn path_of(bytes: &[u8]) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
 }
 
 struct Commit<'a> {
@@ -284,6 +296,10 @@ struct Commit<'a> {
     report: BackReport,
     /// Modes that directories get at the end.
     modes: Vec<(RelPath, u32)>,
+    /// Directories that are made writable for as long as it takes.
+    opened: Opened,
+    /// Directories that became something else there and hold more here than what was sent: they stay, and all in them.
+    keep: BTreeSet<RelPath>,
     /// The modification times that files get here, by those there.
     times: BTreeMap<i64, i64>,
     now: i64,
@@ -334,13 +350,21 @@ impl Commit<'_> {
             } => {
                 let mut leave = self.leave(path, Some(entry), *origin);
                 let no_way = |e: &io::Error| Errno::from_io_error(e) == Some(Errno::NOENT);
+                // A directory above it became a link or a file here.
+                let barred =
+                    |e: &io::Error| matches!(Errno::from_io_error(e), Some(Errno::LOOP | Errno::NOTDIR));
                 if leave.as_ref().is_err_and(no_way) && !self.journal.head_moved && self.make_way(path)? {
                     leave = self.leave(path, Some(entry), *origin);
                 }
                 let leave = match leave {
                     // Its directory was deleted here in the meantime.
-                    Err(e) if no_way(&e) => Leave::Conflict,
+                    Err(e) if no_way(&e) || barred(&e) => Leave::Conflict,
                     other => other?,
+                };
+                let leave = if self.keep.contains(path) {
+                    Leave::Conflict
+                } else {
+                    leave
                 };
                 let is_conflict = matches!(leave, Leave::Conflict);
                 let made = match (leave, entry) {
@@ -355,7 +379,11 @@ impl Commit<'_> {
                     }
                     // A directory's mode is nothing to keep apart.
                     (Leave::Conflict, Entry::Dir { .. }) => Ok(()),
-                    (Leave::Conflict, _) => self.keep_apart(path, entry, *blob),
+                    (Leave::Conflict, _) => {
+                        self.keep_apart(path, entry, *blob)?;
+                        self.report.conflicts.push(path.clone());
+                        Ok(())
+                    }
                 };
                 if *origin != Origin::Synced
                     && !is_conflict
@@ -464,7 +492,66 @@ impl Commit<'_> {
         }))
     }
 
+    /// Finds the directories that a file or link is to replace, and that hold what was not sent, or changed here.
+    fn see_what_stays(&mut self) {
+        for op in &self.journal.ops {
+            let Op::Put { path, entry, .. } = op else { continue };
+            let is_dir = matches!(entry, Entry::Dir { .. });
+            if !is_dir && matches!(self.tree.stat(path), Ok(Some(s)) if s.is_dir()) && !self.may_go(path) {
+                self.keep.insert(path.clone());
+            }
+        }
+    }
+
+    /// Whether all that a directory here holds is as it was sent.
+    fn may_go(&mut self, dir: &RelPath) -> bool {
+        let Ok(entries) = fs::read_dir(self.tree.display(dir)) else {
+            return false;
+        };
+        entries.into_iter().all(|entry| {
+            let path = entry
+                .ok()
+                .and_then(|e| RelPath::below(Some(dir), e.file_name().as_bytes()));
+            let Some(path) = path else { return false };
+            let is_dir = matches!(self.tree.stat(&path), Ok(Some(s)) if s.is_dir());
+            let was_dir = matches!(self.journal.sent.get(&path), Some(Entry::Dir { .. }));
+            match is_dir {
+                true => was_dir && self.may_go(&path),
+                false => matches!(
+                    self.leave(&path, None, Origin::Synced),
+                    Ok(Leave::Go | Leave::Done)
+                ),
+            }
+        })
+    }
+
+    /// Finds the directories that a killed process had made writable and could not close again.
+    fn see_what_was_opened(&mut self) {
+        for (path, entry) in &self.journal.sent {
+            if let Entry::Dir { mode } = entry
+                && mode & 0o700 != 0o700
+                && matches!(self.tree.stat(path), Ok(Some(s)) if s.is_dir() && s.permissions() == mode | 0o700)
+            {
+                self.modes.push((path.clone(), *mode));
+            }
+        }
+    }
+
+    /// Notes a change that could not be made; what the node has there is kept apart.
+    fn failed(&mut self, op: &Op, e: &io::Error) -> io::Result<()> {
+        self.report.failed.push((op.path().clone(), e.to_string()));
+        match op {
+            Op::Put {
+                path, entry, blob, ..
+            } if !matches!(entry, Entry::Dir { .. }) => self.keep_apart(path, entry, *blob),
+            _ => Ok(()),
+        }
+    }
+
     fn delete(&mut self, path: &RelPath) -> io::Result<()> {
+        if path.above().chain([path.clone()]).any(|p| self.keep.contains(&p)) {
+            return Ok(());
+        }
         let leave = match self.leave(path, None, Origin::Synced) {
             Err(e) if beneath::is_absent(&e) => return Ok(()),
             other => other?,
@@ -517,10 +604,12 @@ impl Commit<'_> {
     }
 
     fn set_modes(&mut self) {
+        self.tree.forget();
+        self.opened.close(&mut self.tree);
         for (path, mode) in std::mem::take(&mut self.modes).into_iter().rev() {
             let set = self.tree.place(&path).and_then(|place| place.chmod_dir(mode));
             if let Err(e) = set {
-                self.report.refused.push((path, refusal(&e)));
+                self.report.failed.push((path, e.to_string()));
             }
         }
     }
@@ -589,28 +678,31 @@ impl Commit<'_> {
 
     /// Keeps the node's version of a path below the conflicts directory.
     fn keep_apart(&mut self, path: &RelPath, entry: &Entry, blob: u32) -> io::Result<()> {
-        use std::os::unix::ffi::OsStrExt;
-        let base = Path::new(std::ffi::OsStr::from_bytes(&self.journal.conflicts_dir));
-        let to = base.join(std::ffi::OsStr::from_bytes(path.as_bytes()));
-        let parent = to.parent().unwrap_or(base);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-        match entry {
-            Entry::Symlink { target } => {
-                let _ = fs::remove_file(&to);
-                std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(target), &to)?;
+        let base = path_of(&self.journal.conflicts_dir);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(base)?;
+        // A link that is kept there leads no other path out.
+        let mut kept = Beneath::open(base)?;
+        let above: Vec<RelPath> = path.above().collect();
+        for dir in above.iter().rev() {
+            let place = kept.place(dir)?;
+            if place.stat()?.is_none() {
+                place.make_dir()?;
             }
+        }
+        let place = kept.place(path)?;
+        let tmp = format!("{TMP_PREFIX}{:016x}", self.journal.mark).into_bytes();
+        remove_tmp(&place, &tmp)?;
+        match entry {
+            Entry::Symlink { target } => place.symlink(target, &tmp)?,
             Entry::File { mode, .. } => {
-                let tmp = parent.join(format!("{TMP_PREFIX}{:016x}", self.journal.mark));
-                let mut file = fs::File::create(&tmp)?;
+                let mut file = place.create(&tmp, 0o600)?;
                 beneath::copy(&mut fs::File::open(Staged::blob(self.dir, blob))?, &mut file)?;
                 // Its own, for who takes it: nobody else gets into the directory above.
                 beneath::set_mode(&file, *mode | 0o400)?;
-                fs::rename(&tmp, &to)?;
             }
-            Entry::Dir { .. } => {}
+            Entry::Dir { .. } => return Ok(()),
         }
-        self.report.conflicts.push(path.clone());
-        Ok(())
+        place.rename_from(&tmp, true)
     }
 }
 

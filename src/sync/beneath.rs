@@ -3,6 +3,7 @@
 //! Paths are resolved component by component with `openat` and `O_NOFOLLOW`: whatever is swapped for a link in
 //! the meantime, nothing outside the tree is read or written.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -124,6 +125,46 @@ impl Beneath {
     /// The target of the link at `path`.
     pub(crate) fn read_link(&mut self, path: &RelPath) -> io::Result<Vec<u8>> {
         self.place(path)?.read_link()
+    }
+}
+
+/// Directories that were made writable to work in them, and their modes before; `None` is the top.
+#[derive(Debug, Default)]
+pub(crate) struct Opened(BTreeMap<Option<RelPath>, u32>);
+
+impl Opened {
+    /// Makes the directories above `path` writable, as far as they are this user's.
+    pub(crate) fn above(&mut self, tree: &mut Beneath, path: &RelPath) -> io::Result<()> {
+        tree.forget();
+        let mut dirs: Vec<Option<RelPath>> = path.above().map(Some).collect();
+        dirs.push(None);
+        for dir in dirs.into_iter().rev() {
+            let stat = match &dir {
+                Some(dir) => tree.stat(dir)?,
+                None => Some(Stat::new(&rustix::fs::fstat(&*tree.root)?)),
+            };
+            if let Some(stat) = stat.filter(Stat::is_dir)
+                && stat.permissions() & 0o700 != 0o700
+            {
+                chmod(tree, dir.as_ref(), stat.permissions() | 0o700)?;
+                self.0.insert(dir, stat.permissions());
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives them their modes again, deepest first. One that is gone by now needs none.
+    pub(crate) fn close(&mut self, tree: &mut Beneath) {
+        for (dir, mode) in std::mem::take(&mut self.0).into_iter().rev() {
+            let _ = chmod(tree, dir.as_ref(), mode);
+        }
+    }
+}
+
+fn chmod(tree: &mut Beneath, dir: Option<&RelPath>, mode: u32) -> io::Result<()> {
+    match dir {
+        Some(dir) => tree.place(dir)?.chmod_dir(mode),
+        None => Ok(rustix::fs::fchmod(&*tree.root, mode_of(mode))?),
     }
 }
 

@@ -76,11 +76,11 @@ impl Running<'_> {
                     back.files.1 += taken.files.1;
                     back.deleted += taken.deleted;
                     back.notes.extend(taken.notes);
+                    back.failed = back.failed.take().or(taken.failed);
                 }
                 Err(why) => {
-                    let name = tree.ws.root.display();
-                    let note = format!("what changed in {name} did not come back: {why}");
-                    back.notes.push(note);
+                    let why = format!("{why} (of {})", tree.ws.root.display());
+                    back.failed = back.failed.take().or(Some(why));
                 }
             }
         }

@@ -74,6 +74,12 @@ impl Running<'_> {
                 hold::start(self.again.node, self.again.config, self.again.paths);
             }
         }
+        if let Some(why) = back.failed {
+            return Err(RunError::Back {
+                ending: exit.ending,
+                why: back.notes.iter().fold(why, |all, note| format!("{all}; {note}")),
+            });
+        }
         Ok(Ran {
             exit,
             sent,

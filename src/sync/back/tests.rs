@@ -183,15 +183,12 @@ fn nothing_goes_through_a_link() {
     fs::remove_dir_all(p.here().join("deep/er")).unwrap();
     symlink("../../outside", p.here().join("deep/er")).unwrap();
     let report = p.commit(hostile(&p, &["sub/f", "sub/new"], &["deep/er/g"], &[]));
-    assert_eq!(
-        names(&report.refused.iter().map(|r| r.0.clone()).collect::<Vec<_>>()),
-        ["sub/f", "sub/new"]
-    );
-    assert_eq!(report.deleted, 0);
+    assert_eq!(names(&report.conflicts), ["sub/f", "sub/new"]);
+    assert_eq!((report.deleted, report.files), (0, 0));
     // The node makes the link itself and then writes below it.
     let out = outside.to_str().unwrap().to_owned();
     let report = p.commit(hostile(&p, &["l/f", "l/new"], &[], &[("l", &out)]));
-    assert_eq!(report.refused.len(), 2);
+    assert_eq!(names(&report.conflicts), ["l/f", "l/new"]);
     let there = picture(&outside);
     assert_eq!(there.len(), 2, "{there:?}");
     assert!(there.values().all(|v| v == "file 644 outside"));
@@ -359,4 +356,99 @@ fn times_are_ours_and_modes_lose_setuid() {
         "never in the future"
     );
     p.scan();
+}
+
+/// Takes away what lets root pass by modes; for this thread, and for good.
+#[cfg(target_os = "linux")]
+fn as_anybody() {
+    let mut sets = rustix::thread::capabilities(None).unwrap();
+    sets.effective = rustix::thread::CapabilitySet::empty();
+    rustix::thread::set_capabilities(None, sets).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_that_may_not_be_written_here_takes_what_the_run_made() {
+    let mut p = Pair::new();
+    for f in ["d/e/old", "d/e/gone", "top"] {
+        p.write(f, f);
+    }
+    let (d, e) = (p.here().join("d"), p.here().join("d/e"));
+    for dir in [&e, &d, &p.here()] {
+        chmod(dir, 0o555);
+    }
+    p.sync();
+    let (there, there_e) = (p.there(), p.there().join("d/e"));
+    for dir in [&there, &there.join("d"), &there_e] {
+        chmod(dir, 0o755);
+    }
+    write(&there_e.join("old"), "theirs");
+    write(&there_e.join("new"), "theirs");
+    write(&there.join("top"), "theirs");
+    write(&there.join("beside"), "theirs");
+    fs::remove_file(there_e.join("gone")).unwrap();
+    for dir in [&there_e, &there.join("d")] {
+        chmod(dir, 0o555);
+    }
+    as_anybody();
+    let (_, report) = p.bring_back();
+    assert_eq!((report.files, report.deleted), (4, 1), "{report:?}");
+    assert!(
+        report.failed.is_empty() && report.refused.is_empty(),
+        "{report:?}"
+    );
+    let here = picture(&p.here());
+    for f in ["d/e/old", "d/e/new", "top", "beside"] {
+        assert!(here[Path::new(f)].ends_with("theirs"), "{f}");
+    }
+    assert!(!here.contains_key(Path::new("d/e/gone")));
+    for dir in [&d, &e, &p.here()] {
+        assert_eq!(
+            fs::metadata(dir).unwrap().mode() & 0o777,
+            0o555,
+            "{}",
+            dir.display()
+        );
+        chmod(dir, 0o755);
+    }
+}
+
+#[test]
+fn a_directory_that_became_a_file_there_stays_whole_where_it_changed_here() {
+    let mut p = pair(&["cd/x", "cd/y/z", "same/x", "extra/x", "f"]);
+    for dir in ["cd", "same", "extra"] {
+        fs::remove_dir_all(p.there().join(dir)).unwrap();
+        write(&p.there().join(dir), "a file there");
+    }
+    fs::remove_file(p.there().join("f")).unwrap();
+    write(&p.there().join("f/g"), "below a directory there");
+    p.write("cd/y/z", "ours");
+    p.write("extra/new", "ours");
+    p.write("f", "ours");
+    let (_, report) = p.bring_back();
+    let here = picture(&p.here());
+    assert!(here[Path::new("cd/y/z")].ends_with("ours") && here[Path::new("cd/x")].ends_with("cd/x"));
+    assert!(here.contains_key(Path::new("extra/x")) && here.contains_key(Path::new("extra/new")));
+    assert_eq!(here[Path::new("same")], "file 644 a file there");
+    assert_eq!(here[Path::new("f")], "file 644 ours");
+    assert_eq!(names(&report.conflicts), ["cd", "extra", "f/g"]);
+    assert!(
+        report.failed.is_empty() && report.refused.is_empty(),
+        "{report:?}"
+    );
+    let kept = picture(&p.dir.path().join("conflicts"));
+    assert!(kept[Path::new("cd")].ends_with("a file there") && kept[Path::new("f/g")].ends_with("there"));
+}
+
+#[test]
+fn what_is_kept_apart_leads_nowhere_else() {
+    let p = pair(&["l/f"]);
+    let outside = p.dir.path().join("outside");
+    write(&outside.join("f"), "outside");
+    p.write("l/f", "ours");
+    let out = outside.to_str().unwrap().to_owned();
+    let report = p.commit(hostile(&p, &["l/f", "l/new"], &[], &[("l", &out)]));
+    assert_eq!(names(&report.conflicts), ["l"], "{report:?}");
+    assert_eq!(picture(&outside).len(), 1);
+    assert_eq!(picture(&outside)[Path::new("f")], "file 644 outside");
 }

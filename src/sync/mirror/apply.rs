@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::survey::Watched;
 use super::{Mirror, RunGuard, Seen, VERSION};
-use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
-use crate::sync::beneath::{self, Beneath, Place};
+use crate::plan::manifest::{Entry, Generation, Manifest, generation};
+use crate::sync::beneath::{self, Beneath, Opened, Place};
 use crate::sync::stage::{Op, Staged, after};
 use crate::sync::stat::Stat;
 use crate::sync::{SyncError, TMP_PREFIX, crash_point, gitmeta, index, now_ns};
@@ -141,7 +141,7 @@ impl Mirror {
             let want = after(&self.state.manifest, &journal.ops);
             let mut work = Work {
                 tree: self.tree()?,
-                opened: BTreeMap::new(),
+                opened: Opened::default(),
             };
             let mut known = BTreeMap::new();
             for (i, (op, time)) in journal.ops.iter().zip(&journal.times).enumerate() {
@@ -271,8 +271,7 @@ fn is_changed(have: &Manifest, op: &Op) -> bool {
 
 struct Work {
     tree: Beneath,
-    /// Directories that were made writable to work in them, and their modes before.
-    opened: BTreeMap<RelPath, u32>,
+    opened: Opened,
 }
 
 impl Work {
@@ -285,7 +284,7 @@ impl Work {
             .and_then(|place| make_at(&place, op, time, stage, number));
         let done = match done {
             Err(e) if Errno::from_io_error(&e) == Some(Errno::ACCESS) => {
-                self.open_parents(path)?;
+                self.opened.above(&mut self.tree, path)?;
                 self.tree
                     .place(path)
                     .and_then(|place| make_at(&place, op, time, stage, number))
@@ -310,27 +309,10 @@ impl Work {
         }
     }
 
-    fn open_parents(&mut self, path: &RelPath) -> io::Result<()> {
-        let bytes = path.as_bytes();
-        self.tree.forget();
-        for (i, _) in bytes.iter().enumerate().filter(|(_, b)| **b == b'/') {
-            let Some(dir) = RelPath::new(&bytes[..i]) else {
-                continue;
-            };
-            let place = self.tree.place(&dir)?;
-            if let Some(stat) = place.stat()?.filter(Stat::is_dir)
-                && stat.permissions() & 0o700 != 0o700
-            {
-                place.chmod_dir(stat.permissions() | 0o700)?;
-                self.opened.insert(dir, stat.permissions());
-            }
-        }
-        Ok(())
-    }
-
     /// Gives directories the modes that they are to have, deepest first.
     fn close(&mut self, ops: &[Op], want: &Manifest) -> io::Result<()> {
-        let mut modes = std::mem::take(&mut self.opened);
+        self.opened.close(&mut self.tree);
+        let mut modes = BTreeMap::new();
         for op in ops {
             if let Op::Put {
                 path,
@@ -341,10 +323,10 @@ impl Work {
                 modes.insert(path.clone(), *mode);
             }
         }
-        for (path, before) in modes.iter().rev() {
+        for (path, mode) in modes.iter().rev() {
             let mode = match want.get(path) {
                 Some(Entry::Dir { mode }) => *mode,
-                _ => *before,
+                _ => *mode,
             };
             let place = self.tree.place(path)?;
             if place
@@ -420,6 +402,7 @@ fn make_at(place: &Place<'_>, op: &Op, time: i64, stage: &Path, number: usize) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::manifest::RelPath;
     use crate::sync::stage::Origin;
 
     fn put(name: &str, mtime_ns: i64) -> Op {
