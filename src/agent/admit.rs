@@ -132,7 +132,10 @@ pub fn path_of(env: &[(OsString, OsString)]) -> &OsStr {
 /// Whether load or disk forbid a further run.
 pub fn too_busy(load: &Load, facts: &Facts, allow_overload: bool) -> Option<Refusal> {
     if load.disk_free < MIN_DISK {
-        return Some(Refusal::Disk(format!("{} MB of disk left", load.disk_free >> 20)));
+        let left = load.disk_free >> 20;
+        return Some(Refusal::Disk(format!(
+            "{left} MB of disk left; `cx gc` shows what cx keeps there"
+        )));
     }
     table::crushed(load, facts)
         .filter(|_| !allow_overload)

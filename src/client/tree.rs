@@ -1,7 +1,10 @@
 //! The workspace's side of a run: the scan, the pack for one node, and what comes back.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -476,6 +479,17 @@ impl Tree {
             notes,
         })
     }
+}
+
+/// What a run left on the node, in words: what is stale here by that, and what was too large to come.
+pub fn left_there(exit: &Exit, root: &Path) -> Vec<String> {
+    let (stayed, n) = &exit.stayed;
+    let is_here = |p: &&RelPath| root.join(OsStr::from_bytes(p.as_bytes())).exists();
+    let here: Vec<RelPath> = stayed.iter().filter(is_here).cloned().collect();
+    let stale =
+        (!here.is_empty() && *n > 0).then(|| format!("stale here: {} (cx pull {})", list(&here), here[0]));
+    let over = (!exit.over.is_empty()).then(|| format!("left behind, over back_limit: {}", list(&exit.over)));
+    stale.into_iter().chain(over).collect()
 }
 
 /// Names a few paths.

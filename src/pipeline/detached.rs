@@ -10,6 +10,7 @@ use crate::client::kept::{self, Record, here};
 use crate::client::run::{self, Again, Caller, Job, Order, RunError};
 use crate::client::stdio::{Input, Output};
 use crate::client::terminal::Terminal;
+use crate::client::tree::left_there;
 use crate::config::{Config, NodeConfig};
 use crate::node::Link;
 use crate::node::link::Install;
@@ -200,6 +201,13 @@ pub async fn attach(
     match run::attach(link, again, &job, sent, have, &mut caller).await {
         Ok(ran) => {
             kept::ended(paths, record, Some(ran.exit.ending), true);
+            let mut notes = ran.back.notes;
+            notes.extend(
+                record
+                    .workspace
+                    .iter()
+                    .flat_map(|root| left_there(&ran.exit, root)),
+            );
             Outcome {
                 place: record.node.clone(),
                 reason: "attached".into(),
@@ -211,7 +219,7 @@ pub async fn attach(
                 sync_time: Duration::ZERO,
                 local_time: Duration::ZERO,
                 run_time: Duration::from_millis(ran.exit.ran_ms),
-                notes: ran.back.notes,
+                notes,
                 load: None,
             }
         }

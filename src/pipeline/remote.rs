@@ -1,7 +1,6 @@
 //! Tries the nodes in order until one has run the command.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -436,20 +435,8 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
     let mut notes = ran.back.notes;
     notes.extend(set_up);
     notes.extend(case.fit.setup.untrusted.clone());
-    let (stayed, n) = &ran.exit.stayed;
-    let here: Vec<_> = stayed
-        .iter()
-        .filter(|p| exists(case, p.as_bytes()))
-        .cloned()
-        .collect();
-    if !here.is_empty() && *n > 0 {
-        notes.push(format!("stale here: {} (cx pull {})", tree::list(&here), here[0]));
-    }
-    if !ran.exit.over.is_empty() {
-        notes.push(format!(
-            "left behind, over back_limit: {}",
-            tree::list(&ran.exit.over)
-        ));
+    if let Some(ws) = &case.ws {
+        notes.extend(tree::left_there(&ran.exit, &ws.root));
     }
     if job.shared.is_some() {
         notes.push("in the shared tree".into());
@@ -530,11 +517,4 @@ fn lost(node: &NodeConfig, job: &Job, reason: &str) -> End {
     let mut outcome = Outcome::own(&node.name, reason, LOST);
     outcome.run_id.clone_from(&job.id);
     End::Done(Box::new(outcome))
-}
-
-pub(super) fn exists(case: &Case, path: &[u8]) -> bool {
-    use std::os::unix::ffi::OsStringExt;
-    case.ws
-        .as_ref()
-        .is_some_and(|w| w.root.join(OsString::from_vec(path.to_vec())).exists())
 }

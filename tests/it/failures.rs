@@ -264,6 +264,13 @@ fn what_does_not_come_back_is_named() {
     let out = p.on("n1", "head -c 5000 /dev/zero > big; echo 1 > small").ok();
     assert!(p.has("small") && !p.has("big"));
     assert!(out.line().contains("over back_limit: big"), "{out:?}");
+    // Also where another cx takes it home.
+    let script = "head -c 6000 /dev/zero > bigger; head -c 5000 /dev/zero > a";
+    let id = p
+        .cx(&["run", "--on", "n1", "--detach", "--", "sh", "-c", script])
+        .ok();
+    let out = p.cx(&["attach", id.stdout().trim()]).ok();
+    assert!(out.line().contains("over back_limit: a, bigger"), "{out:?}");
 }
 
 #[test]

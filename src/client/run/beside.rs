@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Again, Applied, Caller, Job, RunError, Running, START_WINDOW, Terms, Way, early, send_run};
-use crate::client::tree::{Tree, list};
+use crate::client::tree::{Tree, left_there};
 use crate::node::link::Greeting;
 use crate::node::printable;
 use crate::proto::{Down, Errand, PathsWish, Up};
@@ -123,10 +123,7 @@ impl Running<'_> {
             let applied = incoming.apply(tree.clone(), node, &exit, sent, &errand.id, clock);
             taken = applied.await?;
         }
-        if !exit.over.is_empty() {
-            let over = format!("left behind, over back_limit: {}", list(&exit.over));
-            taken.notes.push(over);
-        }
+        taken.notes.extend(left_there(&exit, &tree.ws.root));
         let _ = channel.send(&Up::Done).await;
         Ok(taken)
     }
