@@ -14,7 +14,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::proto::{self, CHUNK, Down, Up};
 use crate::squeeze::{MOST, Squeezer};
@@ -321,24 +321,6 @@ impl Log {
             exit: proto::encode(1, exit),
         });
         self.0.changed.notify_all();
-    }
-
-    /// Waits up to `limit` until a stream has got everything; whether one has.
-    pub fn wait_delivered(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        let mut s = self.state();
-        while !s.delivered && s.stream.is_some() {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                break;
-            };
-            s = self
-                .0
-                .changed
-                .wait_timeout(s, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        s.delivered
     }
 
     /// Waits until all control messages are sent (or nobody listens), for a supervisor that is about to end.

@@ -22,6 +22,9 @@ const SILENT: Duration = Duration::from_secs(15);
 /// The client beats every second; four missed beats are a link in trouble.
 const FRESH: Duration = Duration::from_secs(5);
 
+/// How long the session's own process may take to end after the connection has.
+const PARTING: Duration = Duration::from_millis(300);
+
 type Out = Arc<Mutex<File>>;
 type Runs = Arc<Mutex<HashMap<u32, UnixStream>>>;
 
@@ -30,6 +33,7 @@ type Runs = Arc<Mutex<HashMap<u32, UnixStream>>>;
 /// # Errors
 /// When the node's own directories can't be made or the greeting can't be written.
 pub fn serve() -> anyhow::Result<()> {
+    let session = std::env::var_os("SSH_CONNECTION").map(|_| std::os::unix::process::parent_id());
     let base = super::base_dir()?;
     super::private_dir(&base)?;
     // Not through the standard library's buffer, which looks for the ends of lines in it.
@@ -116,13 +120,28 @@ pub fn serve() -> anyhow::Result<()> {
     let silence = start
         .elapsed()
         .saturating_sub(Duration::from_millis(heard.load(Ordering::Relaxed)));
-    if silence < FRESH {
+    if silence < FRESH && !session.is_some_and(has_ended) {
         let gone = proto::encode(1, &Up::Gone);
         for s in lock(&runs).values_mut() {
             let _ = s.write_all(&gone);
         }
     }
     Ok(())
+}
+
+/// Whether sshd's process for the whole connection, `parent`, ends as well: then the link broke (somebody's ssh was killed, a network
+/// changed), and the caller may come back by another one. One that was killed itself leaves the connection, which others share.
+fn has_ended(parent: u32) -> bool {
+    let until = Instant::now() + PARTING;
+    loop {
+        if std::os::unix::process::parent_id() != parent {
+            return true;
+        }
+        if Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -203,17 +203,30 @@ fn a_connection_that_is_closed_outright_is_no_status_of_the_command() {
     let ssh = masters(&env);
     assert!(!ssh.is_empty(), "{:?}", env.processes());
     p.sh(&format!("kill -KILL {}", ssh.join(" "))).ok();
-    // The node can't tell that from a caller that was killed, unless it hears from the caller before it hears of the end: either
-    // the whole result arrives, or it is known that it is not known.
+    // Whoever is told that the connection broke does not take the caller for dead.
     fs::write(home.join("end"), "").unwrap();
-    let out = running.wait();
-    if out.status() == 5 {
-        counted(&out, &p.read("made"));
-    } else {
-        let out = out.exits(75);
-        assert!(out.said().iter().any(|l| l.contains("is not known")), "{out:?}");
-        assert!(!p.has("made"));
-    }
+    let out = running.wait().exits(5);
+    counted(&out, &p.read("made"));
+    env.node("n1").assert_empty_within(GONE);
+}
+
+#[test]
+fn what_a_frozen_caller_did_not_get_any_more_waits_for_it() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a", "")]);
+    let home = env.node("n1").home();
+    let running = p.start_cx(&on("n1", COUNTER));
+    let running = running.until_exists(&home.join("ready"));
+    let ssh = masters(&env).join(" ");
+    p.sh(&format!("kill -STOP {} {ssh}", running.pid())).ok();
+    fs::write(home.join("end"), "").unwrap();
+    // All of the result is on its way, into a connection that ends before anybody has read it.
+    std::thread::sleep(Duration::from_secs(2));
+    p.sh(&format!("kill -KILL {ssh}")).ok();
+    std::thread::sleep(Duration::from_secs(1));
+    p.sh(&format!("kill -CONT {}", running.pid())).ok();
+    let out = running.wait().exits(5);
+    counted(&out, &p.read("made"));
     env.node("n1").assert_empty_within(GONE);
 }
 

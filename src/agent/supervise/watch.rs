@@ -260,8 +260,7 @@ impl Supervisor {
         let grace = Duration::from_secs(u64::from(self.run.link_grace));
         let since = Instant::now();
         loop {
-            // `Done`, or the end of a stream that has everything.
-            let delivered = self.log.wait_delivered(Duration::from_millis(1));
+            // What was written has not arrived yet: a caller that stands still (a laptop asleep) comes back for it. Only `Done` is an end.
             match self.events.recv_timeout(Duration::from_millis(500)) {
                 Ok(Event::Up(Up::Detach)) => {
                     self.run.detached = true;
@@ -271,7 +270,6 @@ impl Supervisor {
                 Ok(Event::Up(Up::Done)) if self.run.detached => return Ok(Keep::Log),
                 Ok(Event::Up(Up::Done)) => return Ok(Keep::Nothing),
                 Ok(Event::Up(Up::Gone)) if !self.run.detached => return Ok(Keep::Note),
-                Ok(Event::Lost) if delivered && !self.run.detached => return Ok(Keep::Note),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Ok(if self.run.detached { Keep::All } else { Keep::Note });
                 }
