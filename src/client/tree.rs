@@ -187,6 +187,9 @@ impl Tree {
                 (have, d)
             }
         };
+        let (files, dirs) = record.touched(&self.scan, &have);
+        d.touches = files;
+        d.upserts.extend(dirs);
         let spared = self.spare_the_young(&mut d, &have, &mut want);
         d.deletions
             .extend(vanished.into_iter().filter(|p| !have.contains_key(p)));
@@ -309,7 +312,7 @@ impl Tree {
                     manifest: &p.manifest,
                     only: pack.shared.then_some(&pack.delta),
                     spared: &pack.spared,
-                    began_ns: self.scan.began_ns,
+                    scan: &self.scan,
                     sequence,
                 });
                 r.unsent = self.scan.unsent.clone();
@@ -435,7 +438,7 @@ impl Tree {
         let report = sync::commit_local(&self.ws.root, staged, &context).map_err(|e| e.to_string())?;
         if !ops.is_empty() {
             let _ = self.records.update(&self.ws.key, node, |r| {
-                r.brought(&ops, &superseded, sequence);
+                r.brought(&ops, &report.times, &superseded, sequence);
                 r.delivered.extend(report.delivered.iter().cloned());
             });
         }

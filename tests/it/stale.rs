@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::harness::{Output, Project, TestEnv};
 
 /// A world in which cargo, too, is found here and on the nodes: the one that builds these tests.
-fn with_cargo(names: &[&str]) -> TestEnv {
+pub(crate) fn with_cargo(names: &[&str]) -> TestEnv {
     let mut env = TestEnv::with_nodes(names);
     let tools = Path::new(env!("CARGO")).parent().unwrap().display().to_string();
     for name in names {
@@ -18,7 +18,7 @@ fn with_cargo(names: &[&str]) -> TestEnv {
 }
 
 /// Whether the tools are here; where one is missing the test says so and shows nothing.
-fn has(env: &TestEnv, tools: &[&str]) -> bool {
+pub(crate) fn has(env: &TestEnv, tools: &[&str]) -> bool {
     let missing = |tool: &&&str| {
         let mut ask = env.command("sh", &env.home());
         env.run(ask.args(["-c", &format!("command -v {tool}")]), b"")
@@ -33,7 +33,7 @@ fn has(env: &TestEnv, tools: &[&str]) -> bool {
     gone.is_empty()
 }
 
-fn on(project: &Project, node: &str, command: &str) -> Output {
+pub(crate) fn on(project: &Project, node: &str, command: &str) -> Output {
     let mut args = vec!["run", "--on", node, "--"];
     args.extend(command.split(' '));
     project.cx(&args)
