@@ -443,23 +443,35 @@ impl Tree {
             });
         }
         let mut notes = Vec::new();
+        let head_moved = context.head.0 != context.head.1;
         if !report.conflicts.is_empty() {
-            notes.push(format!(
-                "{} changed here meanwhile: the node's version is in {} (cx conflicts show {id})",
-                list(&report.conflicts),
-                conflicts.display()
-            ));
+            let (paths, at) = (list(&report.conflicts), conflicts.display());
+            notes.push(if head_moved {
+                format!(
+                    "HEAD moved here meanwhile: {paths} as made there are in {at} (cx conflicts show {id})"
+                )
+            } else {
+                format!(
+                    "{paths} changed here meanwhile: the node's version is in {at} (cx conflicts show {id})"
+                )
+            });
             // Without the note it is still where the line says.
             let _ = crate::conflicts::note(&self.paths, id, &self.ws.root, node);
         }
         if !report.kept_deletions.is_empty() {
-            notes.push(format!(
-                "{} deleted there but changed here: kept",
-                list(&report.kept_deletions)
-            ));
+            let paths = list(&report.kept_deletions);
+            notes.push(if head_moved {
+                format!("{paths} deleted there: kept, as HEAD moved here")
+            } else {
+                format!("{paths} deleted there but changed here: kept")
+            });
         }
-        for (path, why) in report.refused.iter().take(3) {
-            notes.push(format!("{path} not taken: {why}"));
+        let mut refused: BTreeMap<&str, Vec<RelPath>> = BTreeMap::new();
+        for (path, why) in &report.refused {
+            refused.entry(why).or_default().push(path.clone());
+        }
+        for (why, paths) in refused {
+            notes.push(format!("{} not taken: {why}", list(&paths)));
         }
         Ok(Applied {
             files: (report.files, report.bytes),

@@ -12,7 +12,7 @@ use crate::client::run::{self, Again, Caller, Job, Ran, RunError, Terms, Way};
 use crate::client::stdio::Input;
 use crate::client::tree::{self, Tree};
 use crate::client::{differs, fails_there, forward, shared};
-use crate::config::{NodeConfig, WhenFull};
+use crate::config::{NodeConfig, WhenFull, WriteBack};
 use crate::inflight::Inflight;
 use crate::learned;
 use crate::plan::Class;
@@ -436,14 +436,16 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
     let mut notes = ran.back.notes;
     notes.extend(set_up);
     notes.extend(case.fit.setup.untrusted.clone());
-    let (stayed, n) = &ran.exit.stayed;
-    let here: Vec<_> = stayed
-        .iter()
-        .filter(|p| exists(case, p.as_bytes()))
-        .cloned()
-        .collect();
-    if !here.is_empty() && *n > 0 {
-        notes.push(format!("stale here: {} (cx pull {})", tree::list(&here), here[0]));
+    let stayed = ran.exit.stayed.0.iter().cloned();
+    let (here, there): (Vec<_>, Vec<_>) = stayed.partition(|p| exists(case, p.as_bytes()));
+    if let Some(first) = here.first() {
+        notes.push(format!("stale here: {} (cx pull {first})", tree::list(&here)));
+    }
+    // Where all comes back, what does not is nobody's loss.
+    if let Some(first) = there.first()
+        && node.write_back != WriteBack::All
+    {
+        notes.push(format!("stays there: {} (cx pull {first})", tree::list(&there)));
     }
     if !ran.exit.over.is_empty() {
         notes.push(format!(

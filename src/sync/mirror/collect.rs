@@ -302,7 +302,10 @@ impl Mirror {
                 },
             );
             if !wanted {
-                plan.stayed.insert(path.clone());
+                // With a narrower scope, what would have come but for that.
+                if back.scope >= 2 || is_here || named.wants(path, true) {
+                    plan.stayed.insert(path.clone());
+                }
                 continue;
             }
             let origin = if is_here { Origin::Apart } else { Origin::Joined };
