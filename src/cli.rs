@@ -567,13 +567,11 @@ fn request(argv: Vec<OsString>, demands: Demands) -> anyhow::Result<Request> {
         ))
         .into());
     }
-    let cwd = std::env::current_dir()
-        .map_err(|e| anyhow::anyhow!("the current directory is gone ({e}); change to one that exists"))?;
     Ok(Request {
         origin: origin(),
         argv,
         script: None,
-        cwd,
+        cwd: std::env::current_dir().unwrap_or_default(),
         demands,
     })
 }

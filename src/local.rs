@@ -11,7 +11,12 @@ use crate::request::{Ending, Request};
 
 /// Replaces this process by the command. Returns only if that fails, with the exit status a shell would show.
 pub fn run(request: &Request) -> i32 {
-    exec(&request.argv, Some(&request.cwd))
+    exec(&request.argv, directory(request))
+}
+
+/// Where it runs; one that is gone is this process's own still.
+fn directory(request: &Request) -> Option<&Path> {
+    Some(request.cwd.as_path()).filter(|cwd| !cwd.as_os_str().is_empty())
 }
 
 /// The process that signals to this one are passed on to.
@@ -31,7 +36,12 @@ pub fn run_and_see(request: &Request) -> Ending {
     let Some((program, args)) = request.argv.split_first() else {
         return Ending::Code(0);
     };
-    let started = Command::new(program).args(args).current_dir(&request.cwd).spawn();
+    let mut command = Command::new(program);
+    command.args(args);
+    if let Some(cwd) = directory(request) {
+        command.current_dir(cwd);
+    }
+    let started = command.spawn();
     let Ok(mut child) = started else {
         // It says so in the usual way.
         return Ending::Code(run(request));

@@ -165,6 +165,8 @@ pub struct RunStart {
     pub needs: Vec<NeedSpec>,
     /// Directories, relative to the run's directory, that must exist in the mirror after the sync.
     pub needs_dirs: Vec<Vec<u8>>,
+    /// What must stand there outside of the mirror.
+    pub needs_paths: Vec<NeedPath>,
     /// Slots of this node, if configured; otherwise the node takes half its cores.
     pub slots: Option<u32>,
     /// Load does not refuse this run.
@@ -279,6 +281,15 @@ pub struct NeedSpec {
     /// What.
     pub need: Need,
     /// The local major.minor that must be met, if any.
+    pub version: Option<String>,
+}
+
+/// An absolute path that must stand on the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeedPath {
+    /// The path.
+    pub path: Vec<u8>,
+    /// The local major.minor of the program there that must be met, if any.
     pub version: Option<String>,
 }
 

@@ -67,7 +67,7 @@ pub struct Request {
     pub argv: Vec<OsString>,
     /// The text, where `argv` is a shell that runs one.
     pub script: Option<String>,
-    /// The working directory here.
+    /// The working directory here; empty where that is gone.
     pub cwd: PathBuf,
     /// What the caller demands.
     pub demands: Demands,

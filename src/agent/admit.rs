@@ -11,7 +11,7 @@ use rustix::fs::FlockOperation;
 
 use super::place::Place;
 use crate::probe;
-use crate::proto::{Facts, Load, NeedSpec, Refusal};
+use crate::proto::{Facts, Load, NeedPath, NeedSpec, Refusal};
 use crate::table;
 
 /// Free disk below which a run is refused: a sync into a full disk helps nobody.
@@ -157,6 +157,19 @@ pub fn lacks(base: &Path, needs: &[NeedSpec], path: &OsStr) -> Option<Refusal> {
         }
     }
     None
+}
+
+/// Whether what a run needs by its absolute path stands here, in the right version.
+pub fn lacks_path(base: &Path, needs: &[NeedPath]) -> Option<Refusal> {
+    needs.iter().find_map(|need| {
+        let path = Path::new(OsStr::from_bytes(&need.path));
+        if !path.exists() {
+            return Some(Refusal::Lacks(format!("no {}", path.display())));
+        }
+        let wanted = need.version.as_ref()?;
+        let found = probe::version_of(path, &base.join("versions"))?;
+        (found != *wanted).then(|| Refusal::Lacks(format!("{} is {found}, here {wanted}", path.display())))
+    })
 }
 
 /// Whether the Pythons that the run needs have their modules: in the run's environment and directory, where the command will see its

@@ -1,6 +1,7 @@
 //! What only the caller's machine can tell about a command: whether it reaches for things that a node does not have, and
 //! what a node must have for it.
 
+pub mod configured;
 pub mod owners;
 
 use std::ffi::{OsStr, OsString};
@@ -17,7 +18,7 @@ use crate::plan::shell::Word;
 use crate::plan::{Brings, Workload};
 use crate::probe;
 use crate::project::{self, Project};
-use crate::proto::NeedSpec;
+use crate::proto::{NeedPath, NeedSpec};
 use crate::provision::{self, Setup};
 use crate::sync::Workspace;
 
@@ -39,6 +40,8 @@ pub struct Fit {
     pub needs: Vec<NeedSpec>,
     /// Directories that must be in the mirror, relative to the run's directory.
     pub needs_dirs: Vec<Vec<u8>>,
+    /// What must stand on the node outside of the mirror.
+    pub needs_paths: Vec<NeedPath>,
     /// Directories of the workspace that are in PATH here, relative to its root.
     pub path_prefix: Vec<Vec<u8>>,
     /// What a node does before the first such command.
@@ -176,6 +179,13 @@ pub fn look(
         let Ok(rel) = full.strip_prefix(&ws.root).map(Path::to_owned) else {
             continue;
         };
+        let named = configured::names(&full, &ws.root, &paths.cache.join("versions"));
+        let configured = named.is_some() && !fit.shared;
+        if let Some(needs) = named.filter(|_| !fit.shared) {
+            let why = || format!("{} was configured for its path here", rel.display());
+            fit.identity.get_or_insert_with(why);
+            fit.needs_paths.extend(needs);
+        }
         match owners::of(paths, &ws.key, &ws.root, &rel) {
             Some(node) => {
                 if !fit.shared {
@@ -184,6 +194,7 @@ pub fn look(
             }
             // What git does not ignore is synced like any source.
             None if is_source(&ws.root, &rel) => {}
+            None if configured => {}
             None => {
                 let dir = if dir.is_empty() { "what lies here" } else { &dir };
                 let how = hint.iter().find(|(d, _)| *d == full);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::config::WriteBack;
 use crate::paths::Paths;
 use crate::plan::delta::Delta;
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
@@ -192,6 +193,9 @@ impl Tree {
                 (have, d)
             }
         };
+        let (files, dirs) = record.touched(&self.scan, &have);
+        d.touches = files;
+        d.upserts.extend(dirs);
         let spared = self.spare_the_young(&mut d, &have, &mut want);
         d.deletions
             .extend(vanished.into_iter().filter(|p| !have.contains_key(p)));
@@ -314,7 +318,7 @@ impl Tree {
                     manifest: &p.manifest,
                     only: pack.shared.then_some(&pack.delta),
                     spared: &pack.spared,
-                    began_ns: self.scan.began_ns,
+                    scan: &self.scan,
                     sequence,
                 });
                 r.unsent = self.scan.unsent.clone();
@@ -440,37 +444,46 @@ impl Tree {
         let report = sync::commit_local(&self.ws.root, staged, &context).map_err(|e| e.to_string())?;
         if !ops.is_empty() {
             let _ = self.records.update(&self.ws.key, node, |r| {
-                r.brought(&ops, &superseded, sequence);
+                r.brought(&ops, &report.times, &superseded, sequence);
                 r.delivered.extend(report.delivered.iter().cloned());
             });
         }
         let mut notes = Vec::new();
-        let kept = format!(
-            "the node's version is in {} (cx conflicts show {id})",
-            conflicts.display()
-        );
+        let head_moved = context.head.0 != context.head.1;
+        let kept = format!("in {} (cx conflicts show {id})", conflicts.display());
         if conflicts.exists() {
             // Without the note it is still where the line says.
             let _ = crate::conflicts::note(&self.paths, id, &self.ws.root, node);
         }
         if !report.conflicts.is_empty() {
-            notes.push(format!(
-                "{} changed here meanwhile: {kept}",
-                list(&report.conflicts)
-            ));
+            let paths = list(&report.conflicts);
+            notes.push(if head_moved {
+                format!("HEAD moved here meanwhile: {paths} as made there are {kept}")
+            } else {
+                format!("{paths} changed here meanwhile: the node's version is {kept}")
+            });
         }
         if !report.kept_deletions.is_empty() {
-            notes.push(format!(
-                "{} deleted there but changed here: kept",
-                list(&report.kept_deletions)
-            ));
+            let paths = list(&report.kept_deletions);
+            notes.push(if head_moved {
+                format!("{paths} deleted there: kept, as HEAD moved here")
+            } else {
+                format!("{paths} deleted there but changed here: kept")
+            });
         }
-        for (path, why) in report.refused.iter().take(3) {
-            notes.push(format!("{path} not taken: {why}"));
+        let mut refused: BTreeMap<&str, Vec<RelPath>> = BTreeMap::new();
+        for (path, why) in &report.refused {
+            refused.entry(why).or_default().push(path.clone());
+        }
+        for (why, paths) in refused {
+            notes.push(format!("{} not taken: {why}", list(&paths)));
         }
         let failed = report.failed.first().map(|(_, why)| {
             let paths: Vec<RelPath> = report.failed.iter().map(|f| f.0.clone()).collect();
-            format!("{} can't be written here ({why}); {kept}", list(&paths))
+            format!(
+                "{} can't be written here ({why}); the node's version is {kept}",
+                list(&paths)
+            )
         });
         Ok(Applied {
             failed,
@@ -481,15 +494,23 @@ impl Tree {
     }
 }
 
-/// What a run left on the node, in words: what is stale here by that, and what was too large to come.
-pub fn left_there(exit: &Exit, root: &Path) -> Vec<String> {
-    let (stayed, n) = &exit.stayed;
-    let is_here = |p: &&RelPath| root.join(OsStr::from_bytes(p.as_bytes())).exists();
-    let here: Vec<RelPath> = stayed.iter().filter(is_here).cloned().collect();
-    let stale =
-        (!here.is_empty() && *n > 0).then(|| format!("stale here: {} (cx pull {})", list(&here), here[0]));
+/// What a run left on the node, in words: what is stale here by that, what is new there (where not all comes back in any case, nobody's
+/// loss else), and what was too large to come.
+pub fn left_there(exit: &Exit, root: &Path, write_back: WriteBack) -> Vec<String> {
+    let is_here = |p: &RelPath| root.join(OsStr::from_bytes(p.as_bytes())).exists();
+    let (here, there): (Vec<_>, Vec<_>) = exit.stayed.0.iter().cloned().partition(is_here);
+    let there = if write_back == WriteBack::All {
+        Vec::new()
+    } else {
+        there
+    };
+    let named = [("stale here", here), ("stays there", there)];
+    let pull = named.iter().filter_map(|(what, paths)| {
+        let first = paths.first()?;
+        Some(format!("{what}: {} (cx pull {first})", list(paths)))
+    });
     let over = (!exit.over.is_empty()).then(|| format!("left behind, over back_limit: {}", list(&exit.over)));
-    stale.into_iter().chain(over).collect()
+    pull.chain(over).collect()
 }
 
 /// Names a few paths.

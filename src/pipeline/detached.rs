@@ -206,7 +206,7 @@ pub async fn attach(
                 record
                     .workspace
                     .iter()
-                    .flat_map(|root| left_there(&ran.exit, root)),
+                    .flat_map(|root| left_there(&ran.exit, root, node.write_back)),
             );
             Outcome {
                 place: record.node.clone(),

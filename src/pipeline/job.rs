@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::client::eligible::configured;
 use crate::client::run::Job;
 use crate::client::tree::{self, Tree};
 use crate::client::{cross, eligible, named};
@@ -142,6 +143,20 @@ fn stays(tree: &Tree, dirs: &[RelPath], cwd: &Path, verdict: &Verdict, config: &
             "{dir} does not go to nodes: it is ignored, and large or a cache"
         ));
     }
+    let path = |p: &RelPath| PathBuf::from(OsStr::from_bytes(p.as_bytes()));
+    let made_here: Vec<PathBuf> = known
+        .iter()
+        .map(path)
+        .filter(|d| eligible::owners::of(&tree.paths, &ws.key, &ws.root, d).is_none())
+        .collect();
+    let unsent: Vec<PathBuf> = scan.unsent.iter().map(path).collect();
+    let dirs = made_here.iter().map(PathBuf::as_path);
+    if let Some(dir) = configured::too_large(&ws.root, dirs, &unsent) {
+        return Some(format!(
+            "{} was made on this machine and is too large to go along (ignored_limit)",
+            dir.display()
+        ));
+    }
     known.iter().filter(|d| !goes(d)).find_map(|dir| {
         let path = Path::new(OsStr::from_bytes(dir.as_bytes()));
         let node = eligible::owners::of(&tree.paths, &ws.key, &ws.root, path)?;
@@ -207,6 +222,7 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         one_pipe: door.one_pipe,
         needs: case.fit.needs.clone(),
         needs_dirs: case.fit.needs_dirs.clone(),
+        needs_paths: case.fit.needs_paths.clone(),
         // Who names a node gets it for a variable's sake, too.
         identity: case.fit.identity.is_some() || (names_tree && !request.demands.is_pinned()),
         tree: tree.map(Arc::new),

@@ -35,6 +35,9 @@ pub(super) struct Case {
 
 /// Classifies and routes.
 pub(super) fn judge(request: &Request) -> anyhow::Result<Case> {
+    if request.cwd.as_os_str().is_empty() {
+        anyhow::bail!("the current directory is gone");
+    }
     let paths = Arc::new(Paths::from_env()?);
     let ws = sync::find(&request.cwd, &paths.home);
     let config = Config::load(&paths)?;

@@ -27,7 +27,7 @@ use crate::plan::Class;
 use crate::plan::manifest::{Generation, generation};
 use crate::plan::route::Route;
 use crate::report::{NO_NODE, Told};
-use crate::request::{Ending, Outcome, Request};
+use crate::request::{Detach, Ending, Outcome, Request};
 use crate::table;
 
 pub use self::detached::State;
@@ -228,7 +228,11 @@ fn before(request: &Request, judged: anyhow::Result<Case>, told: &mut dyn Told) 
     }
     let end = match &case.route {
         Route::Local { reason, .. } if request.demands.require_remote => {
-            let reason = format!("it would run here ({reason}), which --require-remote forbids");
+            let forbids = match request.demands.detach {
+                Some(Detach::AtOnce) => "and only a run on a node can be detached",
+                _ => "which --require-remote forbids",
+            };
+            let reason = format!("it would run here ({reason}), {forbids}");
             told.line(&format!("not run: {reason}"));
             not_run(&reason)
         }

@@ -436,7 +436,7 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
     notes.extend(set_up);
     notes.extend(case.fit.setup.untrusted.clone());
     if let Some(ws) = &case.ws {
-        notes.extend(tree::left_there(&ran.exit, &ws.root));
+        notes.extend(tree::left_there(&ran.exit, &ws.root, node.write_back));
     }
     if job.shared.is_some() {
         notes.push("in the shared tree".into());

@@ -85,6 +85,7 @@ pub(super) fn look(
                 all.needs.push(need);
             }
         }
+        all.needs_paths.extend(fit.needs_paths);
         if still {
             all.needs_dirs.extend(fit.needs_dirs);
         }

@@ -1,6 +1,6 @@
 //! What a mirror lacks: the difference of two manifests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::manifest::{Manifest, RelPath, differences};
 
@@ -13,12 +13,26 @@ pub struct Delta {
     pub forgets: Vec<RelPath>,
     /// Paths that are new or changed, parents first; their entries are in the wanted manifest.
     pub upserts: BTreeSet<RelPath>,
+    /// Files with the same content on both sides that got another modification time here.
+    pub touches: BTreeMap<RelPath, Touched>,
+}
+
+/// The new time of a file whose content is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// Nanoseconds since the epoch, by the clock of where it was touched.
+    pub mtime_ns: i64,
+    /// It is older than the one before.
+    pub back: bool,
 }
 
 impl Delta {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.deletions.is_empty() && self.forgets.is_empty() && self.upserts.is_empty()
+        self.deletions.is_empty()
+            && self.forgets.is_empty()
+            && self.upserts.is_empty()
+            && self.touches.is_empty()
     }
 }
 
@@ -43,6 +57,7 @@ pub fn delta_keeping(have: &Manifest, want: &Manifest, keep: impl Fn(&RelPath) -
         deletions,
         forgets,
         upserts,
+        touches: BTreeMap::new(),
     }
 }
 

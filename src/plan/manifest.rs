@@ -209,6 +209,16 @@ impl Manifest {
         self.0.entries.binary_search_by(|(p, _)| p.cmp(path))
     }
 
+    /// Where `path` stands in the order of the paths.
+    pub fn position(&self, path: &RelPath) -> Option<usize> {
+        self.find(path).ok()
+    }
+
+    /// Whether the two are of the same paths, as far as that is seen without looking at each: clones are.
+    pub fn has_same_paths(&self, other: &Manifest) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// What stands at `path`.
     pub fn get(&self, path: &RelPath) -> Option<&Entry> {
         self.find(path).ok().map(|i| &self.0.entries[i].1)

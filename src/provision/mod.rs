@@ -212,7 +212,13 @@ fn judged(steps: Vec<Step>, project: &Project, ws: &Workspace, state: &Path) -> 
         let names: Vec<String> = steps.iter().take(3).map(|s| format!("`{}`", s.name)).collect();
         let mut whats = Vec::new();
         if !names.is_empty() {
-            whats.push(format!("{} is not set up on nodes", names.join(", ")));
+            let more = steps.len() - names.len();
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            whats.push(format!("{}{more} is not set up on nodes", names.join(", ")));
         }
         if let Some(first) = project.include.iter().chain(&project.also).next() {
             whats.push(format!("{} does not go along", printable(first, 60)));

@@ -66,6 +66,8 @@ pub struct BackReport {
     pub failed: Vec<(RelPath, String)>,
     /// Outputs that stand here now as they are there.
     pub(crate) delivered: Vec<(RelPath, Stat)>,
+    /// The times that what changed, and the directories above it, have here now.
+    pub(crate) times: Vec<(RelPath, i64)>,
 }
 
 /// The journal: all that the commit needs, so that another process can finish it.
@@ -124,6 +126,10 @@ pub fn commit_local(
     for op in staged.ops() {
         let path = op.path();
         if context.superseded.contains(path) {
+            continue;
+        }
+        // Only a time: not worth a word.
+        if matches!(op, Op::Touch { .. }) && (is_protected(path.as_bytes()) || withheld.contains(path)) {
             continue;
         }
         let refusal = if is_protected(path.as_bytes()) {
@@ -250,9 +256,17 @@ fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, Sync
         modes: Vec::new(),
         opened: Opened::default(),
         keep: BTreeSet::new(),
+        young: BTreeSet::new(),
         times: times(&journal.ops, journal.clock_offset_ms, journal.began_ns),
         now: now_ns(),
     };
+    for op in journal.ops.iter().filter(|op| is_dir(op)) {
+        let path = op.path();
+        let stands = commit.tree.stat(path).ok().flatten();
+        if stands.is_some_and(|s| s.is_dir() && s.mtime_ns > journal.began_ns) {
+            commit.young.insert(path.clone());
+        }
+    }
     commit.see_what_stays();
     if again {
         commit.see_what_was_opened();
@@ -273,12 +287,17 @@ fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, Sync
             if is_full(&e) {
                 return Err(SyncError::Full(root.to_path_buf()));
             }
+            // The file itself is as it should be.
+            if matches!(op, Op::Touch { .. }) {
+                continue;
+            }
             if commit.failed(op, &e).is_err_and(|e| is_full(&e)) {
                 return Err(SyncError::Full(path_of(&journal.conflicts_dir).to_path_buf()));
             }
         }
     }
     commit.set_modes();
+    commit.note_times();
     let report = commit.report;
     fs::remove_dir_all(dir).map_err(|e| SyncError::io("failed to remove", dir, e))?;
     Ok(report)
@@ -294,15 +313,25 @@ struct Commit<'a> {
     dir: &'a Path,
     journal: &'a Journal,
     report: BackReport,
-    /// Modes that directories get at the end.
-    modes: Vec<(RelPath, u32)>,
+    /// What directories get at the end.
+    modes: Vec<(RelPath, OfDir)>,
     /// Directories that are made writable for as long as it takes.
     opened: Opened,
     /// Directories that became something else there and hold more here than what was sent: they stay, and all in them.
     keep: BTreeSet<RelPath>,
+    /// Directories in which somebody worked here since the tree was read.
+    young: BTreeSet<RelPath>,
     /// The modification times that files get here, by those there.
     times: BTreeMap<i64, i64>,
     now: i64,
+}
+
+/// What a directory gets once all in it is in place.
+struct OfDir {
+    /// Its mode, where that is to change.
+    mode: Option<u32>,
+    /// Its modification time there; 0 where that is not known.
+    mtime_ns: i64,
 }
 
 /// Translates modification times there into ones here, by the clocks' difference.
@@ -311,11 +340,7 @@ struct Commit<'a> {
 /// not see, is then newer than everything that was made without it, and make builds that again. The order stays.
 fn times(ops: &[Op], clock_offset_ms: i64, began_ns: i64) -> BTreeMap<i64, i64> {
     let theirs = ops.iter().filter_map(|op| match op {
-        Op::Put {
-            entry: Entry::File { .. },
-            mtime_ns,
-            ..
-        } => Some(*mtime_ns),
+        Op::Put { mtime_ns, .. } | Op::Touch { mtime_ns, .. } => Some(*mtime_ns).filter(|t| *t != 0),
         _ => None,
     });
     let offset_ns = clock_offset_ms.saturating_mul(1_000_000);
@@ -324,6 +349,16 @@ fn times(ops: &[Op], clock_offset_ms: i64, began_ns: i64) -> BTreeMap<i64, i64> 
         *time = began_ns.saturating_add(rank as i64 + 1);
     }
     times
+}
+
+fn is_dir(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Put {
+            entry: Entry::Dir { .. },
+            ..
+        }
+    )
 }
 
 /// What may be done with a local path.
@@ -341,6 +376,23 @@ impl Commit<'_> {
         match op {
             Op::Forget { .. } => Ok(()),
             Op::Delete { path } => self.delete(path),
+            Op::Touch {
+                path,
+                entry,
+                origin,
+                mtime_ns,
+                ..
+            } => match self.tree.stat(path)? {
+                // Something else stands here by now: that has its own time.
+                Some(stat)
+                    if !self.journal.head_moved
+                        && self.entry(path, &stat, [Some(entry), None, None])?.as_ref() == Some(entry) =>
+                {
+                    self.touch(path, &stat, *mtime_ns)?;
+                    self.note_delivered(path, *origin)
+                }
+                _ => Ok(()),
+            },
             Op::Put {
                 path,
                 entry,
@@ -368,8 +420,18 @@ impl Commit<'_> {
                 };
                 let is_conflict = matches!(leave, Leave::Conflict);
                 let made = match (leave, entry) {
-                    (Leave::Done, _) => Ok(()),
-                    (Leave::Go, Entry::Dir { mode }) => self.put_dir(path, *mode),
+                    (Leave::Done, _) if self.journal.head_moved => Ok(()),
+                    (Leave::Done, Entry::Dir { .. }) => {
+                        let (mode, mtime_ns) = (None, *mtime_ns);
+                        self.modes.push((path.clone(), OfDir { mode, mtime_ns }));
+                        Ok(())
+                    }
+                    (Leave::Done, Entry::File { .. }) => match self.tree.stat(path)? {
+                        Some(stat) => self.touch(path, &stat, *mtime_ns),
+                        None => Ok(()),
+                    },
+                    (Leave::Done, Entry::Symlink { .. }) => Ok(()),
+                    (Leave::Go, Entry::Dir { mode }) => self.put_dir(path, *mode, *mtime_ns),
                     (Leave::Go, Entry::Symlink { target }) => self.put_link(path, target, number),
                     (Leave::Go, Entry::File { mode, size, .. }) => {
                         self.put_file(path, *mode, *mtime_ns, *blob, number)?;
@@ -385,14 +447,41 @@ impl Commit<'_> {
                         Ok(())
                     }
                 };
-                if *origin != Origin::Synced
-                    && !is_conflict
-                    && matches!(entry, Entry::File { .. })
-                    && let Ok(Some(stat)) = self.tree.stat(path)
-                {
-                    self.report.delivered.push((path.clone(), stat));
+                made?;
+                if !is_conflict && matches!(entry, Entry::File { .. }) {
+                    self.note_delivered(path, *origin)?;
                 }
-                made
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes how an output that is not synced stands here now.
+    fn note_delivered(&mut self, path: &RelPath, origin: Origin) -> io::Result<()> {
+        if origin != Origin::Synced
+            && let Some(stat) = self.tree.stat(path)?
+        {
+            self.report.delivered.push((path.clone(), stat));
+        }
+        Ok(())
+    }
+
+    /// Gives what stands at `path`, as it was before (`stat`), its new time, unless it was touched here since the tree was read.
+    fn touch(&mut self, path: &RelPath, stat: &Stat, mtime_ns: i64) -> io::Result<()> {
+        match self.times.get(&mtime_ns) {
+            Some(time) if stat.mtime_ns <= self.journal.began_ns => self.tree.place(path)?.set_mtime(*time),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes the times of what was put in place, and of the directories around it: they are nobody's touch.
+    fn note_times(&mut self) {
+        self.tree.forget();
+        for path in touched(&self.journal.ops) {
+            if let Ok(Some(stat)) = self.tree.stat(&path)
+                && !stat.is_symlink()
+            {
+                self.report.times.push((path, stat.mtime_ns));
             }
         }
     }
@@ -412,7 +501,7 @@ impl Commit<'_> {
             if was_here {
                 return Ok(false);
             }
-            self.put_dir(dir, 0o755)?;
+            self.put_dir(dir, 0o755, 0)?;
         }
         Ok(true)
     }
@@ -532,7 +621,11 @@ impl Commit<'_> {
                 && mode & 0o700 != 0o700
                 && matches!(self.tree.stat(path), Ok(Some(s)) if s.is_dir() && s.permissions() == mode | 0o700)
             {
-                self.modes.push((path.clone(), *mode));
+                let of = OfDir {
+                    mode: Some(*mode),
+                    mtime_ns: i64::MIN,
+                };
+                self.modes.push((path.clone(), of));
             }
         }
     }
@@ -584,7 +677,7 @@ impl Commit<'_> {
         }
     }
 
-    fn put_dir(&mut self, path: &RelPath, mode: u32) -> io::Result<()> {
+    fn put_dir(&mut self, path: &RelPath, mode: u32, mtime_ns: i64) -> io::Result<()> {
         let place = self.tree.place(path)?;
         match place.stat()? {
             Some(s) if s.is_dir() => {}
@@ -599,15 +692,31 @@ impl Commit<'_> {
             }
         }
         self.tree.forget();
-        self.modes.push((path.clone(), mode));
+        let mode = Some(mode);
+        self.modes.push((path.clone(), OfDir { mode, mtime_ns }));
         Ok(())
     }
 
     fn set_modes(&mut self) {
         self.tree.forget();
         self.opened.close(&mut self.tree);
-        for (path, mode) in std::mem::take(&mut self.modes).into_iter().rev() {
-            let set = self.tree.place(&path).and_then(|place| place.chmod_dir(mode));
+        for (path, of) in std::mem::take(&mut self.modes).into_iter().rev() {
+            let time = self
+                .times
+                .get(&of.mtime_ns)
+                .filter(|_| !self.young.contains(&path));
+            let set = self.tree.place(&path).and_then(|place| {
+                if let Some(mode) = of.mode {
+                    place.chmod_dir(mode)?;
+                }
+                if let Some(time) = time
+                    && place.stat()?.is_some_and(|s| s.is_dir())
+                {
+                    // Somebody else's keeps its own.
+                    let _ = place.set_mtime(*time);
+                }
+                Ok(())
+            });
             if let Err(e) = set {
                 self.report.failed.push((path, e.to_string()));
             }

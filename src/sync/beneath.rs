@@ -239,6 +239,17 @@ impl Place<'_> {
         }
     }
 
+    /// Sets the modification time of the file or directory that stands here, not through a link.
+    pub(crate) fn set_mtime(&self, mtime_ns: i64) -> io::Result<()> {
+        let times = both_times(mtime_ns);
+        Ok(rustix::fs::utimensat(
+            &*self.dir,
+            self.name,
+            &times,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
+    }
+
     pub(crate) fn unlink(&self, name: &[u8]) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&*self.dir, name, AtFlags::empty())?)
     }
@@ -296,17 +307,19 @@ pub(crate) fn copy(from: &mut File, to: &mut File) -> io::Result<()> {
 
 /// Sets the access and modification time of an open file.
 pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> io::Result<()> {
+    Ok(rustix::fs::futimens(file, &both_times(mtime_ns))?)
+}
+
+/// Access and modification time alike.
+fn both_times(mtime_ns: i64) -> Timestamps {
     let t = Timespec {
         tv_sec: mtime_ns.div_euclid(1_000_000_000),
         tv_nsec: mtime_ns.rem_euclid(1_000_000_000),
     };
-    Ok(rustix::fs::futimens(
-        file,
-        &Timestamps {
-            last_access: t,
-            last_modification: t,
-        },
-    )?)
+    Timestamps {
+        last_access: t,
+        last_modification: t,
+    }
 }
 
 /// Sets the permission bits of an open file.

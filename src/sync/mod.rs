@@ -22,6 +22,7 @@ mod stage;
 mod stat;
 #[cfg(test)]
 mod testing;
+mod times;
 mod walk;
 mod watch;
 mod wild;
@@ -42,6 +43,7 @@ pub use pack::{Packed, write_pack, write_pack_with};
 pub use record::{MirrorRecord, Records, Sent};
 pub use scan::{Scan, ScanOptions, scan};
 pub use stage::{Op, Origin, Staged, after, stage, touched};
+pub use times::Times;
 pub use wire::{manifest_bytes, manifest_from_bytes};
 pub use workspace::{Workspace, find};
 

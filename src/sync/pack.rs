@@ -5,10 +5,12 @@
 //! ```text
 //! D path                                   delete, with what lies below
 //! F path                                   forget: leaves the manifest, stays in the tree
-//! d origin path mode:u32                   directory
+//! d origin path mode:u32                   directory, as earlier versions wrote it
+//! n origin path mode:u32 mtime_ns:i64      directory
 //! l origin path target                     symbolic link
 //! f origin path mode:u32 mtime_ns:i64 size:u64 (len:u32 bytes)* 0:u32 size:u64 hash   file; the second size and the
 //!                                          hash are those of what was sent
+//! t origin path mode:u32 mtime_ns:i64 back:u8 size:u64 hash   file with this content on both sides: only its time is new
 //! R len:u32 repository                     the small repository (postcard), once at most
 //! E generation                             end: the generation of the tree after
 //! ```
@@ -25,7 +27,7 @@ use flate2::write::DeflateEncoder;
 use super::beneath::{self, Beneath};
 use super::gitmeta::GitMeta;
 use super::stage::Origin;
-use crate::plan::delta::Delta;
+use crate::plan::delta::{Delta, Touched};
 use crate::plan::manifest::{Entry, Generation, Hash, Manifest, RelPath, generation};
 
 /// First bytes of a pack; the digit is its version.
@@ -92,6 +94,11 @@ pub fn write_pack_with(
             }
         }
     }
+    for (path, touched) in &delta.touches {
+        if let Some(entry @ Entry::File { .. }) = want.get(path) {
+            pack.touch(path, entry, Origin::Synced, *touched)?;
+        }
+    }
     let manifest = want.with(other);
     let (files, bytes) = (pack.files, pack.bytes);
     pack.end(generation(&manifest))?;
@@ -149,8 +156,12 @@ impl<'a> PackWriter<'a> {
     ) -> io::Result<Option<Entry>> {
         match entry {
             Entry::Dir { mode } => {
-                self.head(b'd', origin, path)?;
+                // Where it is gone or hidden by now, its time does not matter.
+                let stat = tree.stat(path).ok().flatten();
+                self.head(b'n', origin, path)?;
                 self.out.write_all(&mode.to_le_bytes())?;
+                self.out
+                    .write_all(&stat.map_or(0, |s| s.mtime_ns).to_le_bytes())?;
                 Ok(Some(entry.clone()))
             }
             Entry::Symlink { .. } => {
@@ -183,6 +194,25 @@ impl<'a> PackWriter<'a> {
                 Ok(Some(Entry::File { mode, size, hash }))
             }
         }
+    }
+
+    /// Writes that the file `entry` at `path` got another time.
+    pub(crate) fn touch(
+        &mut self,
+        path: &RelPath,
+        entry: &Entry,
+        origin: Origin,
+        touched: Touched,
+    ) -> io::Result<()> {
+        let Entry::File { mode, size, hash } = entry else {
+            return Ok(());
+        };
+        self.head(b't', origin, path)?;
+        self.out.write_all(&mode.to_le_bytes())?;
+        self.out.write_all(&touched.mtime_ns.to_le_bytes())?;
+        self.out.write_all(&[u8::from(touched.back)])?;
+        self.out.write_all(&size.to_le_bytes())?;
+        self.out.write_all(hash)
     }
 
     fn content(&mut self, file: &mut impl Read) -> io::Result<(u64, Hash)> {

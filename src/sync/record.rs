@@ -13,11 +13,12 @@ use super::index;
 use super::scan::Scan;
 use super::stage::{Op, Origin, after};
 use super::stat::Stat;
-use crate::plan::delta::Delta;
+use super::times::Times;
+use crate::plan::delta::{Delta, Touched};
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, differences, generation, with_generation};
 
 /// Version of the files; one of another version counts as missing.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// What a mirror holds, as far as known here. A wrong belief costs one more exchange: the node compares generations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub struct MirrorRecord {
     /// What the mirror holds; empty where nothing is known.
     #[serde(with = "with_generation")]
     pub manifest: Manifest,
+    /// The times that its files and directories had here when both agreed on them.
+    pub(crate) times: Times,
     /// Id of the repository that was last installed there, if any.
     pub repository: Option<[u8; 32]>,
     /// Outputs outside of the manifest that came from there, as they stood here then.
@@ -50,8 +53,8 @@ pub struct Sent<'s> {
     pub only: Option<&'s Delta>,
     /// Paths of which nothing new was agreed: they stay there as they are, though the scan did not find them here.
     pub spared: &'s [RelPath],
-    /// When the scan began, [`Scan::began_ns`].
-    pub began_ns: i64,
+    /// The scan that found what went.
+    pub scan: &'s Scan,
     /// Orders it among the syncs and collections of this mirror.
     pub sequence: i64,
 }
@@ -186,6 +189,7 @@ impl MirrorRecord {
         if sequence <= self.sequence {
             return;
         }
+        self.times = self.times.moved(&self.manifest, &manifest);
         let old = std::mem::replace(&mut self.manifest, manifest);
         for (path, before, _) in differences(&old, &self.manifest) {
             self.ahead.entry(path.clone()).or_insert_with(|| before.cloned());
@@ -198,13 +202,18 @@ impl MirrorRecord {
     /// Notes a sync.
     pub fn sent(&mut self, sent: &Sent<'_>) {
         let Sent {
-            manifest, sequence, ..
+            manifest,
+            sequence,
+            scan,
+            ..
         } = *sent;
+        let times = scan.times.moved(&scan.manifest, manifest);
         // What a later collection brought, or one that was put in place after the scan, is not what was found here then.
-        let is_later = |(s, at): &(i64, i64)| *s > sequence || *at >= sent.began_ns;
+        let is_later = |(s, at): &(i64, i64)| *s > sequence || *at >= scan.began_ns;
         let is_plain = sent.only.is_none() && sent.spared.is_empty() && self.ahead.is_empty();
         if is_plain && sequence > self.sequence && !self.recent.values().any(is_later) {
             self.manifest = manifest.clone();
+            self.times = times;
             self.sequence = sequence;
             return;
         }
@@ -219,6 +228,14 @@ impl MirrorRecord {
             }
             None => self.ahead.keys().filter(|p| !is_overtaken(p)).cloned().collect(),
         };
+        let spared_paths: BTreeSet<&RelPath> = sent.spared.iter().collect();
+        let went = |p: &RelPath| match sent.only {
+            Some(d) => d.upserts.contains(p) || d.touches.contains_key(p),
+            None => !spared_paths.contains(p),
+        };
+        let found = manifest.keys().filter(|p| went(p) && !is_overtaken(p));
+        let found = found.filter_map(|p| Some((p, times.get(manifest, p)?)));
+        self.times.set(&self.manifest, found);
         for path in agreed {
             self.agree(&path, manifest.get(&path));
         }
@@ -228,7 +245,15 @@ impl MirrorRecord {
     }
 
     /// Notes that the changes of collection `sequence` were put in place here, but for those that a later one had superseded.
-    pub fn brought(&mut self, ops: &[Op], superseded: &BTreeSet<RelPath>, sequence: i64) {
+    ///
+    /// `times` are those that the changed paths, and the directories above them, have here now.
+    pub fn brought(
+        &mut self,
+        ops: &[Op],
+        times: &[(RelPath, i64)],
+        superseded: &BTreeSet<RelPath>,
+        sequence: i64,
+    ) {
         // Collections overtake each other by the time that applying one takes.
         const LATELY_NS: i64 = 600_000_000_000;
         let now = super::now_ns();
@@ -245,17 +270,41 @@ impl MirrorRecord {
         let mine = after(&Manifest::new(), &ops);
         for op in &ops {
             let path = op.path();
-            if !matches!(
+            let is_apart = matches!(
                 op,
                 Op::Put {
                     origin: Origin::Apart,
                     ..
                 }
-            ) {
+            );
+            if !is_apart && !matches!(op, Op::Touch { .. }) {
                 self.agree(path, mine.get(path));
             }
             self.recent.insert(path.clone(), (sequence, now));
         }
+        let times = times.iter().filter(|(p, _)| !superseded.contains(p));
+        self.times.set(&self.manifest, times.map(|(p, t)| (p, *t)));
+    }
+
+    /// What has the same content in `scan`, in `there` and in what both agreed on, and got another time here since: files.
+    /// Directories as well, in the second.
+    pub fn touched(&self, scan: &Scan, there: &Manifest) -> (BTreeMap<RelPath, Touched>, BTreeSet<RelPath>) {
+        let (mut files, mut dirs) = (BTreeMap::new(), BTreeSet::new());
+        let found = (&scan.times, &scan.manifest);
+        for (path, before, mtime_ns) in self.times.differences(&self.manifest, found) {
+            let entry = scan.manifest.get(path);
+            let is_overtaken = self.recent.get(path).is_some_and(|(_, at)| *at >= scan.began_ns);
+            if is_overtaken || there.get(path) != entry {
+                continue;
+            }
+            if matches!(entry, Some(Entry::Dir { .. })) {
+                dirs.insert(path.clone());
+            } else {
+                let back = mtime_ns < before;
+                files.insert(path.clone(), Touched { mtime_ns, back });
+            }
+        }
+        (files, dirs)
     }
 
     /// What the mirror is to hold where other runs are live in it: what changed here since both agreed goes, everything else
@@ -426,11 +475,15 @@ mod tests {
     }
 
     fn sent(record: &mut MirrorRecord, n: u8, sequence: i64, began_ns: i64, spared: &[RelPath]) {
+        let scan = Scan {
+            began_ns,
+            ..Scan::default()
+        };
         record.sent(&Sent {
             manifest: &tree(n),
             only: None,
             spared,
-            began_ns,
+            scan: &scan,
             sequence,
         });
     }
@@ -444,7 +497,7 @@ mod tests {
             mtime_ns: 0,
             blob: 0,
         };
-        record.brought(&[put], &BTreeSet::new(), sequence);
+        record.brought(&[put], &[], &BTreeSet::new(), sequence);
     }
 
     #[test]
@@ -482,7 +535,7 @@ mod tests {
             manifest: &tree(1),
             only: Some(&Delta::default()),
             spared: &[],
-            began_ns: 0,
+            scan: &Scan::default(),
             sequence: 2,
         });
         sent(&mut record, 0, 1, 0, &[]);

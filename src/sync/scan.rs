@@ -16,6 +16,7 @@ use super::git;
 use super::index::{Index, Writer};
 use super::known;
 use super::stat::Stat;
+use super::times::{Times, UNKNOWN};
 use super::walk::{Class, Found, WalkOptions, Walked, walk};
 use super::wild;
 use crate::plan::delta::Delta;
@@ -61,6 +62,8 @@ impl Default for ScanOptions {
 pub struct Scan {
     /// What goes.
     pub manifest: Manifest,
+    /// The times of its files and directories.
+    pub times: Times,
     /// Untracked secrets, which stay.
     pub withheld: Vec<RelPath>,
     /// Ignored files and directories that did not fit under the limit: they exist here only.
@@ -444,10 +447,16 @@ fn fill(tree: &Beneath, mut goes: Vec<(RelPath, Stat)>, options: &ScanOptions, s
         // Without it the next scan only takes longer.
         let _ = writer.save(path);
     }
+    let mut times = Vec::with_capacity(goes.len());
     let all = goes.into_iter().zip(entries);
     scan.manifest = all
-        .filter_map(|((path, _), entry)| Some((path, entry?)))
+        .filter_map(|((path, stat), entry)| {
+            let entry = entry?;
+            times.push(if stat.is_symlink() { UNKNOWN } else { stat.mtime_ns });
+            Some((path, entry))
+        })
         .collect();
+    scan.times = Times::new(times);
 }
 
 fn file_entry(stat: &Stat, hash: Hash) -> Entry {

@@ -62,10 +62,23 @@ pub enum Op {
         entry: Entry,
         /// How it stands to the manifest.
         origin: Origin,
-        /// For files: modification time in the sender's clock, nanoseconds since the epoch.
+        /// For files and directories: modification time in the sender's clock, nanoseconds since the epoch; 0 where it is not told.
         mtime_ns: i64,
         /// For files: number of the staged content.
         blob: u32,
+    },
+    /// A file whose content is the same on both sides got another time.
+    Touch {
+        /// The path.
+        path: RelPath,
+        /// What stands there.
+        entry: Entry,
+        /// How it stands to the manifest.
+        origin: Origin,
+        /// As for [`Op::Put`].
+        mtime_ns: i64,
+        /// It is older than the one before.
+        back: bool,
     },
 }
 
@@ -73,7 +86,7 @@ impl Op {
     /// The path that changes.
     pub fn path(&self) -> &RelPath {
         match self {
-            Op::Delete { path } | Op::Forget { path } | Op::Put { path, .. } => path,
+            Op::Delete { path } | Op::Forget { path } | Op::Put { path, .. } | Op::Touch { path, .. } => path,
         }
     }
 }
@@ -85,7 +98,8 @@ pub fn after(manifest: &Manifest, ops: &[Op]) -> Manifest {
         Op::Put {
             origin: Origin::Apart,
             ..
-        } => None,
+        }
+        | Op::Touch { .. } => None,
         Op::Put { path, entry, .. } => Some((path.clone(), Some(entry.clone()))),
     }))
 }
@@ -224,7 +238,7 @@ impl Reader<'_> {
             let op = match tag {
                 b'D' => Op::Delete { path: self.path()? },
                 b'F' => Op::Forget { path: self.path()? },
-                b'd' | b'l' | b'f' => self.put(tag, staged, limit)?,
+                b'd' | b'n' | b'l' | b'f' | b't' => self.put(tag, staged, limit)?,
                 b'R' if staged.repository.is_none() => {
                     staged.repository = Some(self.repository(limit)?);
                     continue;
@@ -262,16 +276,32 @@ impl Reader<'_> {
             });
         }
         let mode = u32::from_le_bytes(self.array()?) & 0o777;
-        if tag == b'd' {
+        let mtime_ns = if tag == b'd' {
+            0
+        } else {
+            i64::from_le_bytes(self.array()?)
+        };
+        if tag == b'd' || tag == b'n' {
             return Ok(Op::Put {
                 path,
                 entry: Entry::Dir { mode },
                 origin,
-                mtime_ns: 0,
+                mtime_ns,
                 blob: 0,
             });
         }
-        let mtime_ns = i64::from_le_bytes(self.array()?);
+        if tag == b't' {
+            let [back] = self.array()?;
+            let size = u64::from_le_bytes(self.array()?);
+            let hash = self.array()?;
+            return Ok(Op::Touch {
+                path,
+                entry: Entry::File { mode, size, hash },
+                origin,
+                mtime_ns,
+                back: back != 0,
+            });
+        }
         let announced = u64::from_le_bytes(self.array()?);
         if announced.saturating_add(staged.bytes) > limit {
             return Err(SyncError::TooLarge(limit));

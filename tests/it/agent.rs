@@ -89,6 +89,7 @@ fn run(id: &str, script: &str, start_by: Option<u64>) -> Up {
         one_pipe: false,
         needs: Vec::new(),
         needs_dirs: Vec::new(),
+        needs_paths: Vec::new(),
         slots: Some(4),
         allow_overload: true,
         insist: false,

@@ -114,6 +114,11 @@ fn a_detached_run_needs_a_node_and_a_known_id() {
     let p = env.project(&[("a", "")]);
     p.cx(&["run", "--detach", "--", "touch", "ran"]).exits(76);
     assert!(!p.has("ran"));
+    let out = p.cx(&["run", "--detach", "--", "ls"]).exits(76);
+    assert!(
+        out.line().contains("only a run on a node can be detached") && !out.line().contains("--require"),
+        "{out:?}"
+    );
     for verb in ["logs", "attach", "cancel"] {
         p.cx(&[verb, "abc"]).exits(1).complains("no run");
     }

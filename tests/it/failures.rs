@@ -14,6 +14,26 @@ fn place(project: &Project, env: &TestEnv) -> String {
 }
 
 #[test]
+fn a_command_runs_in_a_directory_that_is_gone_as_a_shell_would_run_it() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a", "")]);
+    let gone = |command: &str| p.sh(&format!("mkdir -p d && cd d && rmdir ../d && {command}"));
+    for command in [
+        "cx echo here",
+        "cx run --local -- echo here",
+        "cx make -s -C /nowhere || echo here",
+    ] {
+        let out = gone(command).ok();
+        assert!(out.stdout().ends_with("here\n"), "{out:?}");
+        out.says("[cx] local: the current directory is gone");
+    }
+    gone("cx sh -c 'exit 7'").exits(7);
+    gone("cx run --on n1 -- true")
+        .exits(76)
+        .says("not run: the current directory is gone");
+}
+
+#[test]
 fn a_node_that_refuses_is_passed_over() {
     let mut env = TestEnv::with_nodes(&["n1", "n2"]);
     env.node_mut("n1").stop();

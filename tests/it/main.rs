@@ -46,3 +46,4 @@ mod signals;
 mod stale;
 mod sync;
 mod terminal;
+mod times;

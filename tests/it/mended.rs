@@ -211,13 +211,20 @@ fn a_branch_switched_during_a_run_is_left_as_it_is() {
     p.git(&["commit", "-qam", "other"]);
     p.git(&["switch", "-q", "main"]);
     let script =
-        "touch $HOME/began; while test ! -e $HOME/go; do sleep 0.01; done; echo ran >> a; echo new > c";
+        "touch $HOME/began; while test ! -e $HOME/go; do sleep 0.01; done; echo ran >> a; echo new > c; rm b";
     let running = p.start_cx(&on("n1", script));
     let home = env.node("n1").home();
     let running = running.until_exists(&home.join("began"));
     p.git(&["switch", "-q", "other"]);
     fs::write(home.join("go"), "").unwrap();
-    running.wait().ok().says("a, c");
+    let out = running.wait().ok();
+    assert!(
+        out.line()
+            .contains("HEAD moved here meanwhile: a, c as made there are in ")
+            && out.line().contains("b deleted there: kept, as HEAD moved here")
+            && !out.line().contains("changed here"),
+        "{out:?}"
+    );
     assert_eq!(p.git(&["status", "--porcelain"]), "");
     assert_eq!(p.on("n1", "cat a; ls").ok().stdout(), "other\na\nb\n");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::harness::{Output, Project, TestEnv};
 
 /// A world in which cargo, too, is found here and on the nodes: the one that builds these tests.
-fn with_cargo(names: &[&str]) -> TestEnv {
+pub(crate) fn with_cargo(names: &[&str]) -> TestEnv {
     let mut env = TestEnv::with_nodes(names);
     let tools = Path::new(env!("CARGO")).parent().unwrap().display().to_string();
     for name in names {
@@ -18,7 +18,7 @@ fn with_cargo(names: &[&str]) -> TestEnv {
 }
 
 /// Whether the tools are here; where one is missing the test says so and shows nothing.
-fn has(env: &TestEnv, tools: &[&str]) -> bool {
+pub(crate) fn has(env: &TestEnv, tools: &[&str]) -> bool {
     let missing = |tool: &&&str| {
         let mut ask = env.command("sh", &env.home());
         env.run(ask.args(["-c", &format!("command -v {tool}")]), b"")
@@ -33,7 +33,7 @@ fn has(env: &TestEnv, tools: &[&str]) -> bool {
     gone.is_empty()
 }
 
-fn on(project: &Project, node: &str, command: &str) -> Output {
+pub(crate) fn on(project: &Project, node: &str, command: &str) -> Output {
     let mut args = vec!["run", "--on", node, "--"];
     args.extend(command.split(' '));
     project.cx(&args)
@@ -213,6 +213,69 @@ fn what_cmake_built_is_tested_as_it_was_built_last() {
             "tested here, {limit}"
         );
     }
+}
+
+#[test]
+fn what_cmake_configured_here_is_built_and_tested_where_it_has_the_same_path() {
+    let env = TestEnv::with_nodes(&["n1", "n2"]);
+    if !has(&env, &["cmake", "ctest", "make", "cc"]) {
+        return;
+    }
+    env.append_config("[node.n2]\npaths = \"rewrite\"\n");
+    let p = env.project(&[
+        ("main.c", C),
+        ("version.h", &version(1)),
+        (
+            "CMakeLists.txt",
+            "cmake_minimum_required(VERSION 3.10)\nproject(x C)\nenable_testing()\nadd_executable(app main.c)\nadd_test(NAME t COMMAND app)\n",
+        ),
+        (".gitignore", "build/\n"),
+    ]);
+    p.sh("cmake -S . -B build && cmake --build build").ok();
+    // Where the paths differ it does not go, whoever says so.
+    let refused = p
+        .cx(&["run", "--on", "n2", "--", "cmake", "--build", "build"])
+        .exits(76);
+    assert!(
+        refused.line().contains("it can't show the tree at its own path"),
+        "{refused:?}"
+    );
+    p.cx(&["run", "--on", "n1", "--", "true"]).ok();
+    if !env
+        .cx(&["nodes", "list"])
+        .ok()
+        .stdout()
+        .contains("paths namespace")
+    {
+        return;
+    }
+    let build = ["cmake", "--build", "build"];
+    let out = p.cx(&build).ok().says("[cx] n1 ");
+    assert!(!out.stdout().contains("Building"), "built already: {out:?}");
+    // It is n1's now, and still bound to the path.
+    p.cx(&["run", "--on", "n2", "--", "cmake", "--build", "build"])
+        .exits(76)
+        .says("it can't show the tree at its own path");
+    p.write("version.h", &version(2));
+    assert!(p.cx(&build).ok().stdout().contains("Building"));
+    assert!(p.sh("./build/app").ok().stdout().starts_with("v2 here"));
+    let again = p.sh("cmake --build build").ok().stdout();
+    assert!(!again.contains("Building"), "built there: {again}");
+    let out = p
+        .cx(&["ctest", "--test-dir", "build", "-V"])
+        .ok()
+        .says("[cx] n1 ");
+    assert!(out.stdout().contains(": v2 n1"), "{out:?}");
+
+    // What its cache names must be there, too.
+    p.sh("rm -r build; mkdir -p ../pkg; cmake -S . -B build -DPKG_DIR:PATH=$(cd ../pkg; pwd)")
+        .ok();
+    p.cx(&build).ok().says("[cx] n1 ");
+    p.sh("rm -r build; cmake -S . -B build").ok();
+    env.append_config("[policy]\nignored_limit = \"1KB\"\n");
+    p.cx(&build)
+        .ok()
+        .says("[cx] local: build was made on this machine and is too large to go along (ignored_limit)");
 }
 
 #[test]

@@ -306,9 +306,32 @@ fn what_comes_back_is_as_wide_as_the_node_is_trusted() {
         assert_eq!(changed, comes, "{write_back}: {out:?}");
         // What stayed there is no change here: the next run meets the tree as it is here, and this one says what is old.
         assert_eq!(out.line().contains("stale here"), write_back != "all", "{out:?}");
+        let stays = match write_back {
+            "all" => "",
+            "outputs" => "stays there: new (cx pull new)",
+            _ => "stays there: dist/app, new (cx pull dist/app)",
+        };
+        assert_eq!(
+            (out.line().contains(stays), out.line().contains("stays there")),
+            (true, !stays.is_empty()),
+            "{out:?}"
+        );
         let seen = p.cx(&["run", "--on", "n1", "--", "cat", "src"]).ok().stdout();
         assert_eq!(seen, p.read("src"), "{write_back}");
     }
+}
+
+#[test]
+fn what_is_not_taken_is_counted_where_it_is_not_named() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a", "")]);
+    let out = p.on(
+        "n1",
+        "mkdir .vscode; for i in 1 2 3 4 5; do echo $i > .vscode/$i; done; echo x > .envrc",
+    );
+    out.ok()
+        .says(".envrc, .vscode, .vscode/1 and 4 more not taken: nothing from a node is put there");
+    assert!(!p.has(".vscode") && !p.has(".envrc"));
 }
 
 #[test]

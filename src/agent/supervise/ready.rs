@@ -94,6 +94,9 @@ impl Supervisor {
         if !brings && let Some(why) = admit::lacks(&self.base, &self.run.needs, &path) {
             return Err(Stop::Refuse(why));
         }
+        if let Some(why) = admit::lacks_path(&self.base, &self.run.needs_paths) {
+            return Err(Stop::Refuse(why));
+        }
         let mut share = None;
         if let (Some(m), Some(spec)) = (&mut mirror, &spec) {
             share = Some(self.sync_and_set_up(m, spec, &place, &env, &path, false)?);

@@ -123,7 +123,9 @@ impl Running<'_> {
             let applied = incoming.apply(tree.clone(), node, &exit, sent, &errand.id, clock);
             taken = applied.await?;
         }
-        taken.notes.extend(left_there(&exit, &tree.ws.root));
+        taken
+            .notes
+            .extend(left_there(&exit, &tree.ws.root, self.again.node.write_back));
         let _ = channel.send(&Up::Done).await;
         Ok(taken)
     }

@@ -31,7 +31,8 @@ use crate::node::Link;
 use crate::node::link::{Opening, RunChannel};
 use crate::paths::Paths;
 use crate::proto::{
-    Down, Errand, Exit, Load, MirrorKey, NeedSpec, PathMode, PathsWish, STDIN_WINDOW, SetupStep, Shared, Up,
+    Down, Errand, Exit, Load, MirrorKey, NeedPath, NeedSpec, PathMode, PathsWish, STDIN_WINDOW, SetupStep,
+    Shared, Up,
 };
 use crate::report::Told;
 use crate::request::{Detach, Ending};
@@ -68,6 +69,8 @@ pub struct Job {
     pub needs: Vec<NeedSpec>,
     /// Directories that must exist in the mirror.
     pub needs_dirs: Vec<Vec<u8>>,
+    /// What must stand there outside of the mirror.
+    pub needs_paths: Vec<NeedPath>,
     /// It only works where its paths are the same.
     pub identity: bool,
     /// The tree that goes along; none for a command outside any workspace.
@@ -103,6 +106,7 @@ impl Job {
             one_pipe: false,
             needs: Vec::new(),
             needs_dirs: Vec::new(),
+            needs_paths: Vec::new(),
             identity: false,
             tree,
             also: Vec::new(),

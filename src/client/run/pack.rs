@@ -67,6 +67,7 @@ pub(super) async fn send_run(
         one_pipe: job.one_pipe,
         needs: job.needs.clone(),
         needs_dirs: job.needs_dirs.clone(),
+        needs_paths: job.needs_paths.clone(),
         slots: terms.slots,
         allow_overload: terms.allow_overload,
         insist: terms.insist,

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::survey::Watched;
 use super::{Mirror, RunGuard, Seen, VERSION};
-use crate::plan::manifest::{Entry, Generation, Manifest, generation};
+use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::sync::beneath::{self, Beneath, Opened, Place};
-use crate::sync::stage::{Op, Staged, after};
+use crate::sync::stage::{Op, Staged, after, touched};
 use crate::sync::stat::Stat;
 use crate::sync::{SyncError, TMP_PREFIX, crash_point, gitmeta, index, now_ns};
 
@@ -137,7 +137,11 @@ impl Mirror {
     /// Makes the journal's changes, the whole or the rest of them.
     fn finish(&mut self, journal: &Journal) -> Result<(), SyncError> {
         let stage = self.meta.join("stage").join(&journal.stage);
-        if generation(&self.state.manifest) != journal.generation {
+        let is_put = generation(&self.state.manifest) == journal.generation;
+        let touches = |op: &Op| matches!(op, Op::Touch { .. });
+        // Times are no part of the state: they are set once more.
+        let only_times = journal.ops.iter().any(|op| touches(op) || is_dir(op));
+        if !is_put || only_times {
             let want = after(&self.state.manifest, &journal.ops);
             let mut work = Work {
                 tree: self.tree()?,
@@ -145,17 +149,33 @@ impl Mirror {
             };
             let mut known = BTreeMap::new();
             for (i, (op, time)) in journal.ops.iter().zip(&journal.times).enumerate() {
+                if is_put && !touches(op) {
+                    continue;
+                }
                 // Another's pack brought it as well: what stands there by now may be what a live run made of it.
                 if matches!(op, Op::Put { path, entry, .. } if self.state.manifest.get(path) == Some(entry)) {
                     continue;
                 }
-                let stat = crash_point().and_then(|()| work.make(op, *time, &stage, i));
+                let path = op.path();
+                let trusted = self.state.known.get(path).copied();
+                let stat = crash_point().and_then(|()| match op {
+                    Op::Touch { .. } => work.touch(path, *time, trusted),
+                    _ => work.make(op, *time, &stage, i),
+                });
                 let stat =
-                    stat.map_err(|e| SyncError::io("failed to change", &work.tree.display(op.path()), e))?;
-                known.insert(op.path().clone(), stat);
+                    stat.map_err(|e| SyncError::io("failed to change", &work.tree.display(path), e))?;
+                known.insert(path.clone(), stat);
             }
-            work.close(&journal.ops, &want)
+            work.close(&journal.ops, &journal.times, &want)
                 .map_err(|e| self.failed("failed to set modes in", e))?;
+            // What a run changes in them from now on is told by their times.
+            for path in touched(&journal.ops) {
+                if matches!(want.get(&path), Some(Entry::Dir { .. }))
+                    && let Ok(Some(stat)) = work.tree.stat(&path)
+                {
+                    known.insert(path, Some(stat));
+                }
+            }
             let forgets = journal.ops.iter().any(|op| matches!(op, Op::Forget { .. }));
             let sees = |w: &Watched| w.sees(journal.ops.iter().map(Op::path));
             // What is forgotten counts otherwise from now on, though nothing happens to it; in a cache nobody watches.
@@ -215,12 +235,9 @@ fn check_tree(manifest: &Manifest) -> Result<(), SyncError> {
 
 /// The modification times that files get. `floor` is a time before which everything in the mirror was made.
 fn times(have: &Manifest, ops: &[Op], fresh: bool, now: i64, floor: i64) -> Vec<i64> {
-    let theirs = |op: &Op| {
-        if let Op::Put { mtime_ns, .. } = op {
-            *mtime_ns
-        } else {
-            0
-        }
+    let theirs = |op: &Op| match op {
+        Op::Put { mtime_ns, .. } | Op::Touch { mtime_ns, .. } => *mtime_ns,
+        _ => 0,
     };
     if fresh {
         // A sender whose clock is ahead: all move back alike, so that their order and distances stay.
@@ -244,6 +261,9 @@ fn times(have: &Manifest, ops: &[Op], fresh: bool, now: i64, floor: i64) -> Vec<
         .map(|op| {
             if is_changed(have, op) {
                 from + rank(theirs(op)) * step
+            } else if let Op::Touch { mtime_ns, .. } = op {
+                // Into the past, where what was synced first has the sender's times.
+                (*mtime_ns).min(now)
             } else {
                 KEEP
             }
@@ -257,16 +277,32 @@ const SPREAD_NS: i64 = 2_000_000;
 /// Only the mode changes: the node's own time stays.
 const KEEP: i64 = i64::MIN;
 
+fn is_dir(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Put {
+            entry: Entry::Dir { .. },
+            ..
+        }
+    )
+}
+
+/// Whether make is to see it as new.
 fn is_changed(have: &Manifest, op: &Op) -> bool {
-    let Op::Put {
-        path,
-        entry: Entry::File { size, hash, .. },
-        ..
-    } = op
-    else {
-        return false;
-    };
-    !matches!(have.get(path), Some(Entry::File { size: s, hash: h, .. }) if s == size && h == hash)
+    match op {
+        Op::Put {
+            path,
+            entry: Entry::File { size, hash, .. },
+            ..
+        } => !matches!(have.get(path), Some(Entry::File { size: s, hash: h, .. }) if s == size && h == hash),
+        Op::Put {
+            entry: Entry::Dir { .. },
+            mtime_ns,
+            ..
+        } => *mtime_ns != 0,
+        Op::Touch { back, .. } => !back,
+        _ => false,
+    }
 }
 
 struct Work {
@@ -309,8 +345,21 @@ impl Work {
         }
     }
 
-    /// Gives directories the modes that they are to have, deepest first.
-    fn close(&mut self, ops: &[Op], want: &Manifest) -> io::Result<()> {
+    /// Gives a file another time. The stat under which it is known from now on, if it was known as it stood (`trusted`).
+    fn touch(&mut self, path: &RelPath, time: i64, trusted: Option<Stat>) -> io::Result<Option<Stat>> {
+        // It may have gone, or become something else, behind our back.
+        let Some(before) = self.tree.stat(path)?.filter(Stat::is_file) else {
+            return Ok(None);
+        };
+        let place = self.tree.place(path)?;
+        set_mtime(&place, time)?;
+        let now = place.stat()?.filter(|s| s.mtime_ns == time);
+        let is_known = trusted == Some(before);
+        Ok(now.map(|s| if is_known { s } else { s.untrusted() }))
+    }
+
+    /// Gives directories the modes and times that they are to have, deepest first.
+    fn close(&mut self, ops: &[Op], times: &[i64], want: &Manifest) -> io::Result<()> {
         self.opened.close(&mut self.tree);
         let mut modes = BTreeMap::new();
         for op in ops {
@@ -336,7 +385,31 @@ impl Work {
                 place.chmod_dir(mode)?;
             }
         }
+        for (op, time) in ops.iter().zip(times) {
+            if let Op::Put {
+                path,
+                entry: Entry::Dir { .. },
+                mtime_ns,
+                ..
+            } = op
+                && *mtime_ns != 0
+                && *time != KEEP
+            {
+                let place = self.tree.place(path)?;
+                if place.stat()?.is_some_and(|s| s.is_dir()) {
+                    set_mtime(&place, *time)?;
+                }
+            }
+        }
         Ok(())
+    }
+}
+
+/// Sets a time, which only the owner may: what a container left there as another user's keeps its own.
+fn set_mtime(place: &Place<'_>, time: i64) -> io::Result<()> {
+    match place.set_mtime(time) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        other => other,
     }
 }
 

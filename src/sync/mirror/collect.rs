@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use super::survey::Survey;
 use super::{Mirror, Seen};
 use crate::plan::Brings;
+use crate::plan::delta::Touched;
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::BackSpec;
 use crate::sync::beneath::{self, Beneath};
@@ -64,6 +65,7 @@ impl Mirror {
         let named = Outputs::new(&back.brings, run_dir);
         let mut plan = Plan::default();
         self.plan_synced(&survey, back, &named, &mut plan);
+        self.plan_touched(&survey, back, &named, &mut plan);
         let mut seen = self.plan_ignored(&survey, back, &named, &mut tree, &mut plan);
         self.plan_outputs(&named, &survey, &mut tree, back, &mut plan, &mut seen);
         plan.keep_within(back.limit);
@@ -110,6 +112,10 @@ impl Mirror {
                 }
             }
         }
+        for (path, touched) in &plan.touches {
+            pack.touch(path, &touched.entry, touched.origin, touched.touched)
+                .map_err(|e| self.failed("failed to send what changed in", e))?;
+        }
         let manifest = manifest.with(went);
         let (files, bytes) = (pack.files, pack.bytes);
         let generation = generation(&manifest);
@@ -131,7 +137,7 @@ impl Mirror {
             files,
             bytes,
             deleted: plan.deletions.len() as u64,
-            is_empty: plan.deletions.is_empty() && plan.puts.is_empty(),
+            is_empty: plan.deletions.is_empty() && plan.puts.is_empty() && plan.touches.is_empty(),
             generation,
             sequence,
             over: plan.over.into_iter().take(NAMED).collect(),
@@ -238,6 +244,28 @@ impl Mirror {
         }
     }
 
+    /// What is synced and only got another time.
+    fn plan_touched(&self, survey: &Survey, back: &BackSpec, named: &Outputs, plan: &mut Plan) {
+        for (path, touched) in &survey.touches {
+            let wanted = match back.scope {
+                0 => false,
+                1 => named.wants(path, survey.ignored_changes.contains(path)),
+                _ => true,
+            };
+            if !wanted || plan.puts.contains_key(path) {
+                continue;
+            }
+            match self.state.manifest.get(path) {
+                Some(entry @ Entry::Dir { .. }) => {
+                    let (entry, origin) = (entry.clone(), Origin::Synced);
+                    plan.puts.insert(path.clone(), Item { entry, origin });
+                }
+                Some(entry) => plan.touch(path, entry.clone(), Origin::Synced, *touched),
+                None => {}
+            }
+        }
+    }
+
     /// Ignored files outside of the manifest and of caches. What was seen of them.
     fn plan_ignored(
         &self,
@@ -253,7 +281,16 @@ impl Mirror {
         for (path, stat) in &survey.ignored {
             let before = self.state.seen.get(path).copied();
             let before = before.filter(|_| !(named.wants(path, true) && again.contains(path)));
+            let is_here = is_at_or_below(&here, path.as_bytes());
+            let wanted = match back.scope {
+                0 => false,
+                1 => named.wants(path, true),
+                _ => is_here || named.wants(path, true),
+            };
             if let Some(now) = unchanged(before, stat, tree, path) {
+                if wanted {
+                    plan.touch_seen(path, before, &now);
+                }
                 seen.insert(path.clone(), now);
                 continue;
             }
@@ -264,14 +301,11 @@ impl Mirror {
                     hash: None,
                 },
             );
-            let is_here = is_at_or_below(&here, path.as_bytes());
-            let wanted = match back.scope {
-                0 => false,
-                1 => named.wants(path, true),
-                _ => is_here || named.wants(path, true),
-            };
             if !wanted {
-                plan.stayed.insert(path.clone());
+                // With a narrower scope, what would have come but for that.
+                if back.scope >= 2 || is_here || named.wants(path, true) {
+                    plan.stayed.insert(path.clone());
+                }
                 continue;
             }
             let origin = if is_here { Origin::Apart } else { Origin::Joined };
@@ -311,6 +345,9 @@ impl Mirror {
             let before = self.state.seen.get(&path).copied();
             let before = before.filter(|_| !again.contains(&path));
             if let Some(now) = unchanged(before, &stat, tree, &path) {
+                if back.scope >= 1 {
+                    plan.touch_seen(&path, before, &now);
+                }
                 seen.insert(path, now);
                 continue;
             }
@@ -344,9 +381,18 @@ fn unchanged(before: Option<Seen>, stat: &Stat, tree: &mut Beneath, path: &RelPa
 struct Plan {
     deletions: BTreeSet<RelPath>,
     puts: BTreeMap<RelPath, Item>,
+    /// What is as it was but for its time.
+    touches: BTreeMap<RelPath, TouchedItem>,
     stayed: BTreeSet<RelPath>,
     /// What would come back but for the limit.
     over: BTreeSet<RelPath>,
+}
+
+#[derive(Debug)]
+struct TouchedItem {
+    entry: Entry,
+    origin: Origin,
+    touched: Touched,
 }
 
 #[derive(Debug)]
@@ -371,6 +417,35 @@ impl Plan {
             }
         };
         self.puts.insert(path.clone(), Item { entry, origin });
+    }
+
+    fn touch(&mut self, path: &RelPath, entry: Entry, origin: Origin, touched: Touched) {
+        let item = TouchedItem {
+            entry,
+            origin,
+            touched,
+        };
+        self.touches.insert(path.clone(), item);
+    }
+
+    /// The same for an output that came back before.
+    fn touch_seen(&mut self, path: &RelPath, before: Option<Seen>, now: &Seen) {
+        let Seen { stat, hash } = now;
+        if let Some(before) = before
+            && before.stat.mtime_ns != stat.mtime_ns
+            && let Some(hash) = *hash
+        {
+            let entry = Entry::File {
+                mode: stat.permissions(),
+                size: stat.size,
+                hash,
+            };
+            let touched = Touched {
+                mtime_ns: stat.mtime_ns,
+                back: stat.mtime_ns < before.stat.mtime_ns,
+            };
+            self.touch(path, entry, Origin::Apart, touched);
+        }
     }
 
     /// Lets the largest files stay, ignored ones first, until the rest fits.

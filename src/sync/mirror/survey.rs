@@ -1,9 +1,10 @@
 //! What the tree holds now, against what it held when cx last looked.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::iter::Peekable;
 
 use super::{Mirror, Seen, State, stats};
+use crate::plan::delta::Touched;
 use crate::plan::manifest::{Entry, Hash, RelPath};
 use crate::proto::BackSpec;
 use crate::sync::beneath::Beneath;
@@ -19,13 +20,16 @@ pub(super) struct Survey {
     /// What changed among what is synced: what stands there now, `None` where it is gone.
     pub changes: BTreeMap<RelPath, Option<Entry>>,
     /// Which of the changed paths are ignored.
-    pub ignored_changes: std::collections::BTreeSet<RelPath>,
+    pub ignored_changes: BTreeSet<RelPath>,
     /// Ignored files and links outside of the manifest (and of caches), all of them.
     pub ignored: BTreeMap<RelPath, Stat>,
     /// Ignored directories outside of the manifest (and of caches).
     pub ignored_dirs: BTreeMap<RelPath, Stat>,
     /// Files that are not ignored but were forgotten, and are as they were then.
     pub forgotten: BTreeMap<RelPath, Seen>,
+    /// Of what is synced, the files and directories that are as they were but for their modification time: the new one, and
+    /// whether it is older.
+    pub touches: BTreeMap<RelPath, Touched>,
     /// Stats to trust from now on; `None`: do not trust any.
     pub known: BTreeMap<RelPath, Option<Stat>>,
 }
@@ -177,15 +181,18 @@ impl Mirror {
         let Some(touched) = watched.watch.touched(&watched.dirs) else {
             return Ok(None);
         };
+        // What lies in them has changed, and so have their times.
+        let around: BTreeSet<RelPath> = touched.iter().filter_map(RelPath::parent).collect();
         // One of them may have got another name meanwhile, or may be told of no more than this once.
         watched.aside.extend(touched);
         watched.aside.sort_unstable();
         watched.aside.dedup();
+        let paths: BTreeSet<&RelPath> = watched.aside.iter().chain(&around).collect();
         let dirs: HashMap<Option<&RelPath>, &Listed> =
             watched.dirs.values().map(|d| (d.path.as_ref(), d)).collect();
         let mut tree = self.tree()?;
         let mut look = Look::new(&self.state, &tree, watched.before.clone());
-        for path in watched.aside.iter().cloned() {
+        for path in paths.into_iter().cloned() {
             look.survey.ignored.remove(&path);
             look.survey.forgotten.remove(&path);
             let entry = self.state.manifest.get(&path);
@@ -198,6 +205,17 @@ impl Mirror {
                 continue;
             };
             match (tree.stat(&path).map_err(failed)?, entry) {
+                (Some(stat), entry) if stat.is_dir() && around.contains(&path) => match entry {
+                    Some(entry @ Entry::Dir { .. }) => {
+                        look.compare(&path, entry, &stat, false).map_err(failed)?;
+                    }
+                    Some(_) => return Ok(None),
+                    None => {
+                        if let Some(known) = look.survey.ignored_dirs.get_mut(&path) {
+                            *known = stat;
+                        }
+                    }
+                },
                 (Some(stat), _) if stat.is_dir() => return Ok(None),
                 (Some(stat), _) => {
                     let class = dir.classify(&path);
@@ -314,6 +332,10 @@ impl<'a> Look<'a> {
     fn compare(&mut self, path: &RelPath, entry: &Entry, stat: &Stat, ignored: bool) -> std::io::Result<()> {
         match entry {
             Entry::Dir { mode } if stat.is_dir() => {
+                if !self.is_known(path, stat) {
+                    self.touch(path, stat);
+                    self.survey.known.insert(path.clone(), Some(*stat));
+                }
                 if *mode != stat.permissions() {
                     self.change(
                         path,
@@ -372,6 +394,17 @@ impl<'a> Look<'a> {
         Ok(true)
     }
 
+    /// Notes that it is not as old as it was, if that is known.
+    fn touch(&mut self, path: &RelPath, stat: &Stat) {
+        if let Some(before) = self.state.known.get(path)
+            && before.mtime_ns != stat.mtime_ns
+        {
+            let (mtime_ns, back) = (stat.mtime_ns, stat.mtime_ns < before.mtime_ns);
+            let touched = Touched { mtime_ns, back };
+            self.survey.touches.insert(path.clone(), touched);
+        }
+    }
+
     fn change(&mut self, path: &RelPath, now: Option<Entry>, ignored: bool) {
         if self.state.manifest.get(path) != now.as_ref() {
             if ignored {
@@ -387,14 +420,17 @@ impl<'a> Look<'a> {
         for (path, (read_ns, read)) in unread.into_iter().zip(read) {
             match read {
                 Ok((stat, hash)) => {
-                    self.survey
-                        .known
-                        .insert(path.clone(), stat.is_settled(read_ns).then_some(stat));
+                    let is_settled = stat.is_settled(read_ns);
+                    let known = if is_settled { stat } else { stat.untrusted() };
+                    self.survey.known.insert(path.clone(), Some(known));
                     let entry = Entry::File {
                         mode: stat.permissions(),
                         size: stat.size,
                         hash,
                     };
+                    if self.state.manifest.get(&path) == Some(&entry) {
+                        self.touch(&path, &stat);
+                    }
                     self.change(&path, Some(entry), false);
                 }
                 Err(e) if beneath::is_absent(&e) => self.change(&path, None, false),
