@@ -10,6 +10,7 @@ mod batch;
 mod capture;
 mod exec;
 mod keeper;
+mod open;
 mod ran;
 mod result;
 mod server;
