@@ -22,6 +22,7 @@ use super::{allowed, status};
 use crate::config::Config;
 use crate::paths::Paths;
 use crate::pipeline::detached;
+use crate::room::Rooms;
 
 /// Calls that are carried out at once; more wait. Each may hold a few descriptors.
 const AT_ONCE: usize = 64;
@@ -60,6 +61,8 @@ struct Inner {
     /// The roots that the client declared, once it was asked.
     roots: tokio::sync::OnceCell<Option<Vec<PathBuf>>>,
     slots: Semaphore,
+    /// This machine's own, for what was to go to a node.
+    rooms: Arc<Rooms>,
     stop: watch::Receiver<bool>,
     /// Calls that are under way, or went on without their caller.
     runs: Mutex<Vec<Arc<Live>>>,
@@ -83,6 +86,7 @@ impl Server {
                 home: home.canonicalize()?,
                 roots: tokio::sync::OnceCell::new(),
                 slots: Semaphore::new(AT_ONCE),
+                rooms: Arc::new(Rooms::here()),
                 stop,
                 runs: Mutex::default(),
             }),
@@ -177,7 +181,7 @@ impl Server {
             async move {
                 let _slot = server.inner.slots.acquire().await;
                 let ended = exec::Ended { cancelled, stop };
-                exec::carry_out(&call, cwd, &live, ended).await;
+                exec::carry_out(&call, cwd, &live, ended, &server.inner.rooms).await;
             }
         });
         self.wait(work, &live, cancel, context).await;

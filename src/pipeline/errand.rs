@@ -144,6 +144,7 @@ impl Place {
             orders: &mut door.orders,
             terminal: &mut door.terminal,
             told: &mut *door.told,
+            rooms: None,
         };
         match run::run(Way::Greeted(link), again, &job, &terms, &mut caller).await {
             Ok(ran) => Ok(ran),
@@ -154,7 +155,7 @@ impl Place {
                 | RunError::Back { why, .. },
             ) => Err(why),
             Err(RunError::NoAgent) => Err("the agent is not installed there".into()),
-            Err(RunError::Interrupted(_)) => Err("interrupted".into()),
+            Err(RunError::Interrupted(_) | RunError::Room(_)) => Err("interrupted".into()),
             Err(RunError::Detached) => Err("it goes on there without this process".into()),
         }
     }
