@@ -13,6 +13,7 @@ mod keeper;
 mod open;
 mod ran;
 mod result;
+mod roots;
 mod server;
 mod shell;
 mod status;

@@ -18,7 +18,7 @@ use super::exec::{self, Live};
 use super::ran::State;
 use super::result::{self, refused};
 use super::tools::{self, Bad, Call, Common};
-use super::{allowed, status};
+use super::{allowed, roots, status};
 use crate::config::Config;
 use crate::paths::Paths;
 use crate::pipeline::detached;
@@ -114,11 +114,12 @@ impl Server {
         common: &Common,
         context: &RequestContext<RoleServer>,
     ) -> Result<PathBuf, String> {
-        let declared = self.inner.roots.get_or_init(|| roots(context)).await;
+        // Where none will do it is asked again: the client may have others the next time.
+        let declared = self.inner.roots.get_or_try_init(|| roots::of(context)).await?;
         let own = vec![self.inner.home.clone()];
         let roots = declared.as_ref().unwrap_or(&own);
         // A client that works elsewhere would be refused the directory of this server.
-        let home = match roots.iter().find(|r| r.is_dir()) {
+        let home = match roots.first() {
             Some(first) if !roots.iter().any(|r| self.inner.home.starts_with(r)) => first,
             _ => &self.inner.home,
         };
@@ -293,47 +294,6 @@ async fn progress(live: &Live, context: &RequestContext<RoleServer>) {
     }
 }
 
-/// The directories that the client works in, if it says so.
-#[expect(
-    deprecated,
-    reason = "clients of the revisions before 2026-07-28 know of roots"
-)]
-async fn roots(context: &RequestContext<RoleServer>) -> Option<Vec<PathBuf>> {
-    context.peer.peer_info()?.capabilities.roots.as_ref()?;
-    let asked = tokio::time::timeout(Duration::from_secs(2), context.peer.list_roots()).await;
-    let list = asked.ok()?.ok()?.roots;
-    let dirs = list.iter().filter_map(|r| {
-        let path = r.uri.strip_prefix("file://")?;
-        PathBuf::from(unescaped(path)).canonicalize().ok()
-    });
-    let dirs: Vec<PathBuf> = dirs.collect();
-    (!dirs.is_empty()).then_some(dirs)
-}
-
-/// Resolves `%20` and its like.
-fn unescaped(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let hex = text
-            .get(i + 1..i + 3)
-            .filter(|_| bytes[i] == b'%')
-            .and_then(|h| u8::from_str_radix(h, 16).ok());
-        match hex {
-            Some(b) => {
-                out.push(b);
-                i += 3;
-            }
-            None => {
-                out.push(bytes[i]);
-                i += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let mut info = ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
@@ -363,23 +323,6 @@ impl ServerHandler for Server {
                 format!("there is no tool {:?}", crate::node::printable(&request.name, 60)),
                 None,
             )),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn uris_are_unescaped() {
-        for (uri, path) in [
-            ("/a%20b", "/a b"),
-            ("/%", "/%"),
-            ("/%zz", "/%zz"),
-            ("/%C3%A9", "/é"),
-        ] {
-            assert_eq!(unescaped(uri), path);
         }
     }
 }

@@ -627,6 +627,52 @@ fn a_client_that_works_elsewhere_has_its_commands_there() {
 }
 
 #[test]
+fn where_no_root_is_here_nothing_runs_elsewhere() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    let other = env.home().join("other");
+    let mut client = Client::of(&env, &dir, &[]);
+    client.ask(
+        "initialize",
+        json!({"protocolVersion": "2025-06-18", "capabilities": {"roots": {}}, "clientInfo": {"name": "test", "version": "1"}}),
+    );
+    client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    let mut answers = Vec::new();
+    for arguments in [
+        json!({"command": "touch ran"}),
+        json!({"command": "touch ran", "cwd": dir}),
+        json!({"command": "pwd -P"}),
+        json!({"command": "pwd -P"}),
+    ] {
+        if answers.len() == 2 {
+            std::fs::create_dir(&other).unwrap();
+        }
+        let id = client.start_call("cluster_bash", arguments);
+        // Where they were known they are not asked for again.
+        if answers.len() < 3 {
+            let asked = client.receive();
+            assert_eq!(asked["method"], "roots/list", "{asked}");
+            let roots =
+                json!([{"uri": "file:///nosuch"}, {"uri": format!("file://localhost{}", other.display())}]);
+            client.send(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"roots": roots}}));
+        }
+        answers.push(Said(client.answer(id)["result"].clone()));
+    }
+    for said in &answers[..2] {
+        assert!(
+            said.is_error() && said.text().contains("`file:///nosuch`, `file://localhost/"),
+            "{said:?}"
+        );
+    }
+    let inside = other.canonicalize().unwrap();
+    for said in &answers[2..] {
+        assert_eq!(said.text().lines().next(), inside.to_str(), "{said:?}");
+    }
+    assert!(!dir.join("ran").exists());
+    client.end();
+}
+
+#[test]
 fn what_was_never_started_names_the_node_it_was_for() {
     let mut env = TestEnv::with_nodes(&["n1"]);
     env.end_clients();
