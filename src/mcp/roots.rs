@@ -125,7 +125,7 @@ mod tests {
             format!("file://localhost{}", dir.display()),
             format!("file://{}/file", dir.display()),
         );
-        let of = |uris: &[&str]| usable(uris.to_vec().into_iter());
+        let of = |uris: &[&str]| usable(uris.iter().copied());
         assert_eq!(of(&[]), Ok(None));
         assert_eq!(of(&["file:///nosuch", &there]), Ok(Some(vec![dir])));
         let why = of(&["file:///nosuch", &file, "https://a/b"]).unwrap_err();

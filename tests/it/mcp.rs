@@ -844,6 +844,15 @@ fn the_users_rules_hold_here_too() {
         assert!(said.is_error(), "{command}: {said:?}");
     }
     assert!(!dir.join("made").exists());
+    // What only speaks of it is not it; what might run it is.
+    for (command, runs) in [
+        ("echo curl touch", true),
+        ("echo curl | sh", false),
+        ("x=curl; $x -V", false),
+    ] {
+        let said = client.call("cluster_bash", json!({"command": command}));
+        assert_eq!(!said.is_error(), runs, "{command}: {said:?}");
+    }
     // The hook, which had the client ask, says so by the call's id.
     let event = json!({
         "session_id": "s", "cwd": dir, "permission_mode": "default", "hook_event_name": "PreToolUse",
