@@ -821,6 +821,56 @@ fn programs_get_fields() {
     assert_eq!(said.0["structuredContent"]["runs"][0]["output"], "x\n");
 }
 
+/// Whatever is asked for, in either form.
+#[test]
+fn no_result_is_longer_than_a_client_shows() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    let mut client = Client::hello(&env, &dir, &["--structured"]);
+    // Half of it must be escaped in JSON.
+    let much = r#"yes '""""""""""""""""""""' | head -n 100000"#;
+    let long = "x".repeat(100_000);
+    for (tool, arguments) in [
+        ("cluster_bash", json!({"command": much})),
+        ("parallel_execute", json!({"commands": vec![much; 32]})),
+        (
+            "parallel_execute",
+            json!({"commands": [much, "echo short", "yes | head -c 9000"]}),
+        ),
+        ("offload_to", json!({"node_id": long, "command": "true"})),
+        (
+            "offload_to",
+            json!({"node_id": "x".repeat(255), "command": "true"}),
+        ),
+        ("cluster_bash", json!({"command": "true", "cwd": long})),
+        ("cluster_bash", json!({"command": "true", "requires_os": long})),
+        ("cluster_bash", json!({"command": "true", long.as_str(): 1})),
+        ("cluster_status", json!({})),
+    ] {
+        let said = client.call(tool, arguments);
+        let content = &said.0["structuredContent"];
+        assert!(said.text().len() <= 30_000, "{tool}: {}", said.text().len());
+        assert!(
+            content.to_string().len() <= 30_000,
+            "{tool}: {}",
+            content.to_string().len()
+        );
+        assert!(!said.text().is_empty() && (said.is_error() || content.is_object()));
+    }
+    // What is left is for the long ones.
+    let commands = json!([much, "yes short | head -n 500; echo end"]);
+    let said = client.call("parallel_execute", json!({"commands": commands}));
+    let runs = said.0["structuredContent"]["runs"].as_array().unwrap();
+    let output = |n: usize| runs[n]["output"].as_str().unwrap();
+    assert!(output(1).starts_with("short\n") && output(1).ends_with("short\nend\n"));
+    assert_eq!(
+        (&runs[0]["truncated"], &runs[1]["truncated"]),
+        (&json!(true), &json!(false))
+    );
+    assert!(said.0["structuredContent"].to_string().len() > 29_000);
+    client.end();
+}
+
 #[test]
 fn the_users_rules_hold_here_too() {
     let env = TestEnv::new();
