@@ -12,6 +12,7 @@ mod exec;
 mod keeper;
 mod open;
 mod ran;
+mod refusal;
 mod result;
 mod roots;
 mod server;

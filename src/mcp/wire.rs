@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use rmcp::RoleServer;
 use rmcp::model::{
-    CallToolRequestParams, ClientJsonRpcMessage, ClientNotification, ClientRequest, InitializeRequestParams,
-    JsonRpcMessage, PaginatedRequestParams, ProtocolVersion, ServerResult,
+    ClientJsonRpcMessage, ClientNotification, ClientRequest, JsonRpcMessage, ProtocolVersion, ServerResult,
 };
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
@@ -24,6 +23,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use tokio::sync::{Semaphore, watch};
 
 use super::open::{Batch, Open, Out};
+use super::refusal::{self, error};
 
 /// The longest message, bytes. 32 commands of the longest kind, escaped, stay below it.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -206,10 +206,7 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
         if let Ok(message) = serde_json::from_slice(text) {
             return self.admit(message);
         }
-        match serde_json::from_slice(text) {
-            Ok(value) => refusal(&value).map_or(Ok(None), Err),
-            Err(_) => Err(error(Value::Null, -32700, "this line is no JSON")),
-        }
+        refusal::of(text).map_or(Ok(None), Err)
     }
 
     fn admit(&mut self, message: ClientJsonRpcMessage) -> Result<Option<ClientJsonRpcMessage>, Value> {
@@ -217,7 +214,7 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
             JsonRpcMessage::Request(r) => {
                 // The SDK takes what it can't read as a method that nobody knows.
                 if let ClientRequest::CustomRequest(c) = &r.request
-                    && let Some(why) = wrong_params(&c.method, c.params.clone().unwrap_or_default())
+                    && let Some(why) = refusal::wrong_params(&c.method, c.params.clone())
                 {
                     return Err(error(json!(r.id), -32602, &why));
                 }
@@ -246,50 +243,6 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
         }
         Ok(Some(message))
     }
-}
-
-/// An answer that says what is wrong.
-fn error(id: Value, code: i32, message: &str) -> Value {
-    json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
-}
-
-/// The answer to a value that is no message; none to what may have been an answer or a notification.
-fn refusal(value: &Value) -> Option<Value> {
-    let is_answer =
-        value.get("method").is_none() && (value.get("result").is_some() || value.get("error").is_some());
-    let is_notification = value.get("method").is_some_and(Value::is_string) && value.get("id").is_none();
-    if is_answer || is_notification {
-        return None;
-    }
-    let id = value
-        .get("id")
-        .filter(|id| id.is_string() || id.is_i64())
-        .cloned();
-    let method = value.get("method").and_then(Value::as_str).unwrap_or_default();
-    let params = value.get("params").cloned().unwrap_or_default();
-    // Said first: whatever else there is to say of it would be by rules that its sender does not follow.
-    let is_ours = !value.is_object() || value.get("jsonrpc").is_some_and(|v| v == "2.0");
-    let wrong = wrong_params(method, params).filter(|_| is_ours && id.is_some());
-    let id = id.unwrap_or_default();
-    Some(match wrong {
-        Some(why) => error(id, -32602, &why),
-        None if !is_ours => error(id, -32600, "`jsonrpc` must be \"2.0\""),
-        None => error(id, -32600, "this is no valid request"),
-    })
-}
-
-/// Says what is wrong with the params of a request whose method is one of ours, but which could not be read as such.
-fn wrong_params(method: &str, params: Value) -> Option<String> {
-    let read = match method {
-        "tools/call" => serde_json::from_value::<CallToolRequestParams>(params).map(drop),
-        "initialize" => serde_json::from_value::<InitializeRequestParams>(params).map(drop),
-        "tools/list" => serde_json::from_value::<Option<PaginatedRequestParams>>(params).map(drop),
-        "ping" | "server/discover" => Ok(()),
-        _ => return None,
-    };
-    let why = read.map_or_else(|e| e.to_string(), |()| "they must be an object".to_owned());
-    let why = crate::node::printable(&why, 200);
-    Some(format!("the params of {method} are not as they must be: {why}"))
 }
 
 /// Whether whoever writes to this process's stdin has closed it.
@@ -470,6 +423,77 @@ mod tests {
     }
 
     #[test]
+    fn what_can_not_be_read_is_answered_with_its_id() {
+        let call = |id: &str, argument: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"cluster_bash","arguments":{argument}}}}}"#
+            )
+        };
+        for (message, id, code, why) in [
+            (
+                call("4", r#"{"command":"\ud800"}"#),
+                json!(4),
+                -32700,
+                "surrogate",
+            ),
+            (
+                call("\"a\"", r#"{"timeout":1e400}"#),
+                json!("a"),
+                -32700,
+                "number out of range",
+            ),
+            (call(r#""\ud800""#, "{}"), Value::Null, -32700, "surrogate"),
+            (ping("18446744073709551615"), json!(u64::MAX), -32600, "64 bits"),
+            (ping("1.5"), json!(1.5), -32600, "64 bits"),
+            (ping("184467440737095516150"), Value::Null, -32600, "64 bits"),
+            (ping("null"), Value::Null, -32600, "64 bits"),
+            (ping("[1]"), Value::Null, -32600, "64 bits"),
+            (
+                ping(r#"1,"id":2"#),
+                Value::Null,
+                -32600,
+                "`id` is there more than once",
+            ),
+            (
+                ping(r#"3,"method":"x""#),
+                json!(3),
+                -32600,
+                "`method` is there more than once",
+            ),
+            (
+                ping(r#"3,"i\u0064":3"#),
+                Value::Null,
+                -32600,
+                "`id` is there more than once",
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":6,"method":"server/discover"}"#.to_owned(),
+                json!(6),
+                -32602,
+                "the params of server/discover are missing",
+            ),
+        ] {
+            let (passed, answers) = talk(format!("{message}\n").as_bytes());
+            assert_eq!((passed.len(), answers.len()), (0, 1), "{message}: {passed:?}");
+            assert_eq!(answers[0]["id"], id, "{message}: {answers:?}");
+            assert_eq!(answers[0]["error"]["code"], code, "{message}: {answers:?}");
+            let told = answers[0]["error"]["message"].as_str().unwrap();
+            assert!(told.contains(why), "{message}: {told}");
+        }
+        // Neither is answered.
+        for message in [
+            r#"{"jsonrpc":"2.0","method":"notifications/x","params":{"a":"\ud800"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"a":1e400}}"#,
+        ] {
+            assert_eq!(
+                talk(format!("{message}\n").as_bytes()),
+                (vec![], vec![]),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
     fn another_jsonrpc_is_told_as_such() {
         for (message, id) in [
             (r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, json!(1)),
@@ -500,7 +524,7 @@ mod tests {
         assert_eq!(answers.len(), 1, "the same id twice: {answers:?}");
     }
 
-    fn ping(id: i64) -> String {
+    fn ping(id: impl std::fmt::Display) -> String {
         format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#)
     }
 
