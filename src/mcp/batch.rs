@@ -172,8 +172,9 @@ pub fn summary(ran: &[Ran], took: Duration) -> String {
         }
     }
     let places: Vec<String> = places.iter().map(|(p, n)| format!("{p} {n}")).collect();
+    let s = if ran.len() == 1 { "" } else { "s" };
     let mut summary = format!(
-        "{} commands: {}; {}",
+        "{} command{s}: {}; {}",
         ran.len(),
         counts.join(", "),
         text::seconds(took)
@@ -217,6 +218,10 @@ mod tests {
         assert_eq!(
             summary(&ran, Duration::from_secs(5)),
             "6 commands: 1 ok, 1 failed, 2 timed out, 1 lost, 1 not run; 5.0s; none 6"
+        );
+        assert_eq!(
+            summary(&ran[..1], Duration::from_secs(5)),
+            "1 command: 1 ok; 5.0s; none 1"
         );
     }
 }

@@ -129,16 +129,16 @@ impl Server {
         let full = home
             .join(given)
             .canonicalize()
-            .map_err(|e| format!("`cwd`: {}: {e}", crate::node::printable(given, 200)))?;
+            .map_err(|e| format!("`cwd`: `{}`: {e}", crate::node::printable(given, 200)))?;
         if !full.is_dir() {
-            return Err(format!("`cwd`: {} is no directory", full.display()));
+            return Err(format!("`cwd`: `{}` is no directory", full.display()));
         }
         if roots.iter().any(|r| full.starts_with(r)) {
             return Ok(full);
         }
-        let list: Vec<String> = roots.iter().map(|r| r.display().to_string()).collect();
+        let list: Vec<String> = roots.iter().map(|r| format!("`{}`", r.display())).collect();
         Err(format!(
-            "`cwd`: {} lies outside of {}",
+            "`cwd`: `{}` lies outside of {}",
             full.display(),
             list.join(", ")
         ))

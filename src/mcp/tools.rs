@@ -221,7 +221,10 @@ impl Args {
     }
 
     fn command(&mut self, name: &'static str) -> Result<String, Bad> {
-        checked(self.string(name)?.ok_or_else(|| missing(name))?, name)
+        checked(
+            self.string(name)?.ok_or_else(|| missing(name))?,
+            &format!("`{name}`"),
+        )
     }
 
     fn commands(&mut self) -> Result<Vec<String>, Bad> {

@@ -56,7 +56,9 @@ impl Place {
     fn named(&self, names: &[String]) -> anyhow::Result<Vec<NodeConfig>> {
         let find = |name: &String| {
             let node = self.config.nodes.iter().find(|n| n.name == *name).cloned();
-            node.ok_or_else(|| anyhow::anyhow!("{name} is not a configured node; `cx nodes list` shows them"))
+            node.ok_or_else(|| {
+                anyhow::anyhow!("`{name}` is not a configured node; `cx nodes list` shows them")
+            })
         };
         names.iter().map(find).collect()
     }

@@ -272,12 +272,12 @@ fn what_is_not_as_declared_is_an_error_with_a_reason() {
         (
             "offload_to",
             json!({"node_id": "nowhere", "command": "ls"}),
-            "nowhere is not a configured node (there are none; `cx nodes add nowhere` adds it)",
+            "`nowhere` is not a configured node (there are none; `cx nodes add nowhere` adds it)",
         ),
         (
             "offload_to",
             json!({"node_id": "-oProxyCommand=id", "command": "ls"}),
-            "-oProxyCommand=id is not a configured node (there are none)",
+            "`-oProxyCommand=id` is not a configured node (there are none)",
         ),
         (
             "cluster_bash",
