@@ -508,7 +508,13 @@ pub async fn here(
         _ if !auto_route => ("auto_route is false".into(), true),
         _ => {
             let (text, cwd) = (text.to_owned(), cwd.to_owned());
-            let judging = tokio::task::spawn_blocking(move || pipeline::why_here(&text, &cwd));
+            let judging = tokio::task::spawn_blocking(move || {
+                let (reason, is_heavy) = pipeline::why_here(&text, &cwd)?;
+                let rule = is_heavy.then(|| hook::rule_about(&text, &cwd)).flatten();
+                let by_rule = rule
+                    .map(|r| format!("your rule {r} may concern it, and what one may concern stays here"));
+                anyhow::Ok((by_rule.unwrap_or(reason), is_heavy))
+            });
             match judging.await {
                 Ok(Ok((reason, is_heavy))) => (reason, !is_heavy),
                 Ok(Err(e)) => (crate::node::printable(&format!("{e:#}"), 400), false),
