@@ -111,7 +111,7 @@ pub fn run(node: Option<&str>, as_json: bool, out: &mut dyn Write) -> anyhow::Re
             config.nodes.retain(|n| n.name == name);
             anyhow::ensure!(
                 !config.nodes.is_empty(),
-                "{name} is not a configured node; `cx nodes list` shows them"
+                "`{name}` is not a configured node; `cx nodes list` shows them"
             );
         }
         check_nodes(config, &paths, &cwd, &mut found)?;

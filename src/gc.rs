@@ -68,7 +68,7 @@ pub fn run(args: &GcArgs, out: &mut dyn Write) -> anyhow::Result<i32> {
         .iter()
         .find(|n| !config.nodes.iter().any(|c| c.name == **n))
     {
-        anyhow::bail!("{bad} is not a configured node; `cx nodes list` shows them");
+        anyhow::bail!("`{bad}` is not a configured node; `cx nodes list` shows them");
     }
     let wanted = |name: &str| args.nodes.is_empty() || args.nodes.iter().any(|n| n == name);
     let nodes: Vec<_> = config.nodes.iter().filter(|n| wanted(&n.name)).cloned().collect();

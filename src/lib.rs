@@ -31,6 +31,7 @@ pub mod proto;
 pub mod provision;
 pub mod report;
 pub mod request;
+pub mod room;
 pub mod runs;
 pub mod setup;
 pub mod shims;

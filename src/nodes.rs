@@ -138,7 +138,7 @@ pub fn remove(alias: &str, purge: bool, out: &mut dyn Write) -> anyhow::Result<i
     let paths = Paths::from_env()?;
     let config = Config::load(&paths)?;
     let Some(node) = config.nodes.iter().find(|n| n.name == alias).cloned() else {
-        anyhow::bail!("{alias} is not a configured node; `cx nodes list` shows them")
+        anyhow::bail!("`{alias}` is not a configured node; `cx nodes list` shows them")
     };
     let runtime = crate::pipeline::runtime()?;
     runtime.block_on(async {

@@ -20,6 +20,7 @@ const MIN_DISK: u64 = 256 << 20;
 pub use crate::paths::now_ms;
 
 /// A slot of this node; freed when dropped, by the kernel if need be.
+#[derive(Debug)]
 pub struct Slot(#[expect(dead_code, reason = "holds the lock")] File);
 
 fn slot_file(base: &Path, n: u32) -> std::io::Result<File> {
@@ -48,7 +49,7 @@ pub fn take_slot(base: &Path, slots: u32) -> std::io::Result<Result<Slot, u32>> 
 }
 
 /// How many slots are held, looking at no more than the files that exist.
-fn held_slots(base: &Path) -> u32 {
+pub fn held_slots(base: &Path) -> u32 {
     let Ok(dir) = std::fs::read_dir(base.join("slots")) else {
         return 0;
     };

@@ -5,7 +5,7 @@
 //! collects what changed. So a run outlives the stream it was started on, and one run's end touches no other.
 
 mod admit;
-pub use admit::{default_slots, now_ms};
+pub use admit::{Slot, default_slots, held_slots, now_ms, take_slot};
 mod child;
 mod feed;
 mod gc;

@@ -123,6 +123,11 @@ impl World<'_> {
         })
     }
 
+    /// The user's rule for the sake of which a text is left as it is: one that may concern it.
+    pub fn rule_about(&self, text: &str, cwd: &Path) -> Option<String> {
+        self.guard(cwd).rules.might_restrict(text).map(str::to_owned)
+    }
+
     /// Whether everything is to stay local for now: `CX_LOCAL`, `cx off`, or a sandbox without network.
     fn switched_off(&self) -> bool {
         self.text("CX_LOCAL").is_some_and(|v| v != "0")

@@ -70,6 +70,12 @@ pub fn judge(text: &str, cwd: &Path) -> permissions::Judgement {
     decide::World::of_process(&|name| env::var_os(name)).judge(text, cwd)
 }
 
+/// The user's rule, if there is one, for the sake of which the heavy commands of a text are left where they are: it denies or asks
+/// about something that may be in it.
+pub fn rule_about(text: &str, cwd: &Path) -> Option<String> {
+    decide::World::of_process(&|name| env::var_os(name)).rule_about(text, cwd)
+}
+
 /// The user's permission rules for commands in `cwd`, for telling of them: `client_dir` is the client's own directory. Those of
 /// the client's arguments are among them where a client started this process.
 pub fn rules(client_dir: &Path, cwd: &Path) -> permissions::Rules {

@@ -2,7 +2,8 @@
 //!
 //! Where each of them goes is for the pipeline to say, as for any command; here they are only given to it one after the other, so that
 //! each is placed with the ones before it known, and as many at once as there are slots. Those that took longest before go first, so
-//! that none of them starts alone at the end. A run that was left takes its slot on its node until it ends, and so it does here.
+//! that none of them starts alone at the end. What comes back to this machine waits for a slot of it. A run that was left takes its slot on
+//! its node until it ends, and so it does here.
 
 use std::cmp::Reverse;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::paths::Paths;
 use crate::pipeline::{self, detached};
 use crate::request::{Demands, Ending, Request};
+use crate::room::Rooms;
 
 /// How long asking the nodes for their load may take, where what is known of it is old.
 const ASK: Duration = Duration::from_secs(2);
@@ -75,7 +77,7 @@ impl Slots {
 }
 
 /// Runs all commands of a call.
-pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended) {
+pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended, rooms: &Arc<Rooms>) {
     // Old knowledge would send several of them to the same machine; those that are down hold up nobody.
     let _ = tokio::task::spawn_blocking(|| pipeline::refresh_promising(ASK)).await;
     let mut tasks = JoinSet::new();
@@ -106,8 +108,7 @@ pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended) {
         let (slots, slot) = match &slots {
             Some(slots) => (slots.clone(), slot),
             None => {
-                let here = std::thread::available_parallelism().map_or(1, usize::from);
-                let at_once = placed.slots().map_or(here, |n| n as usize);
+                let at_once = placed.slots().unwrap_or(rooms.count()) as usize;
                 let all = slots.insert(Arc::new(Slots {
                     all: Arc::new(Semaphore::new(at_once)),
                     left: Mutex::default(),
@@ -115,10 +116,10 @@ pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended) {
                 (all.clone(), all.one().await)
             }
         };
-        let (live, ended) = (live.clone(), ended.clone());
+        let (live, ended, rooms) = (live.clone(), ended.clone(), rooms.clone());
         tasks.spawn(async move {
             let command = &live.commands[i];
-            let ran = on_node(&request, placed, command, live.limits(), ended).await;
+            let ran = on_node(&request, placed, command, live.limits(), ended, Some(rooms)).await;
             if ran.state == State::Detached {
                 slots.left().extend(slot.map(|slot| (ran.id.clone(), slot)));
             }
@@ -171,8 +172,9 @@ pub fn summary(ran: &[Ran], took: Duration) -> String {
         }
     }
     let places: Vec<String> = places.iter().map(|(p, n)| format!("{p} {n}")).collect();
+    let s = if ran.len() == 1 { "" } else { "s" };
     let mut summary = format!(
-        "{} commands: {}; {}",
+        "{} command{s}: {}; {}",
         ran.len(),
         counts.join(", "),
         text::seconds(took)
@@ -216,6 +218,10 @@ mod tests {
         assert_eq!(
             summary(&ran, Duration::from_secs(5)),
             "6 commands: 1 ok, 1 failed, 2 timed out, 1 lost, 1 not run; 5.0s; none 6"
+        );
+        assert_eq!(
+            summary(&ran[..1], Duration::from_secs(5)),
+            "1 command: 1 ok; 5.0s; none 1"
         );
     }
 }

@@ -20,6 +20,7 @@ use crate::pipeline::{self, Door, End, Placed};
 use crate::progress::Step;
 use crate::report::Told;
 use crate::request::{Demands, Detach, Request};
+use crate::room::Rooms;
 
 /// After the wish to end it, a run may take so long: TERM, KILL after two seconds, and what it changed on its way back.
 const GRACE: Duration = Duration::from_secs(6);
@@ -240,9 +241,9 @@ pub async fn raised(flag: &mut watch::Receiver<bool>) {
 }
 
 /// Carries out a call: when this returns, each of its commands has its result.
-pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended) {
+pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended, rooms: &Arc<Rooms>) {
     let demands = match call {
-        Call::Parallel { .. } => return batch::carry_out(cwd, live, ended).await,
+        Call::Parallel { .. } => return batch::carry_out(cwd, live, ended, rooms).await,
         Call::Offload { node, .. } => Demands {
             on: Some(node.clone()),
             detach: live.detach(),
@@ -262,7 +263,7 @@ pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended
     let ran = if demands.is_pinned() {
         let request = Arc::new(Request::script(&command.text, cwd, demands));
         let placed = pipeline::place(request.clone()).await;
-        on_node(&request, placed, command, live.limits(), ended).await
+        on_node(&request, placed, command, live.limits(), ended, None).await
     } else {
         let auto_route = !matches!(
             call,
@@ -340,13 +341,14 @@ impl Told for Listener {
 }
 
 /// Runs a text in one shell on a node, for so long and left alone from that moment on; where the pipeline has it run here, in one
-/// here.
+/// here, as soon as one of `rooms` is free.
 pub async fn on_node(
     request: &Request,
     placed: Placed,
     command: &Command,
     (timeout, leave_at): (Duration, Option<Instant>),
-    ended: Ended,
+    mut ended: Ended,
+    rooms: Option<Arc<Rooms>>,
 ) -> Ran {
     let begun = Instant::now();
     let (orders, receiver) = mpsc::channel(4);
@@ -366,6 +368,7 @@ pub async fn on_node(
             notes: notes.clone(),
             step: step.clone(),
         }),
+        rooms: rooms.clone(),
     };
     let run = pipeline::execute_placed(request, placed, door);
     let (end, why) = until(run, orders, timeout, ended.clone()).await;
@@ -374,9 +377,24 @@ pub async fn on_node(
     // A node that does not answer may have started what it was told to.
     let may_run = command.is_placed() || end.is_none() && matches!(step, Some(Step::Starting(_)));
     let (id, capture) = (command.id.clone(), command.capture.clone());
+    let not_begun = |state, reason: String| Ran {
+        state,
+        place: command.place(),
+        took: begun.elapsed(),
+        ..Ran::not_run(reason, command.id.clone(), command.capture.clone())
+    };
     match end {
-        Some(End::Here(reason)) if matches!(why, Why::Itself) => {
+        Some(End::Here(reason, room)) if matches!(why, Why::Itself) => {
             let left = timeout.saturating_sub(begun.elapsed());
+            // That others are before it here is not its time.
+            let room = match (room, rooms) {
+                (None, Some(rooms)) => tokio::select! {
+                    room = rooms.free() => Some(room),
+                    () = raised(&mut ended.cancelled) => return not_begun(State::Cancelled, reason),
+                    () = raised(&mut ended.stop) => return not_begun(State::Cancelled, reason),
+                },
+                (room, _) => room,
+            };
             let mut ran = here(
                 &request.script.clone().unwrap_or_default(),
                 &request.cwd,
@@ -386,6 +404,7 @@ pub async fn on_node(
                 ended,
             )
             .await;
+            drop(room);
             (ran.reason, ran.is_plain) = (reason, false);
             ran.took = begun.elapsed();
             ran
@@ -399,14 +418,10 @@ pub async fn on_node(
         }
         // Nobody would know from its place alone that it never ran.
         _ if matches!(why, Why::TimedOut) && !may_run => Ran {
-            state: State::NotStarted(timeout.as_secs()),
-            place: command.place(),
-            took: begun.elapsed(),
             notes,
-            ..Ran::not_run(
+            ..not_begun(
+                State::NotStarted(timeout.as_secs()),
                 step.map_or("not started".into(), |s| format!("not started: {s}")),
-                id,
-                capture,
             )
         },
         // It was ended before it started, or did not end in time.
@@ -493,7 +508,13 @@ pub async fn here(
         _ if !auto_route => ("auto_route is false".into(), true),
         _ => {
             let (text, cwd) = (text.to_owned(), cwd.to_owned());
-            let judging = tokio::task::spawn_blocking(move || pipeline::why_here(&text, &cwd));
+            let judging = tokio::task::spawn_blocking(move || {
+                let (reason, is_heavy) = pipeline::why_here(&text, &cwd)?;
+                let rule = is_heavy.then(|| hook::rule_about(&text, &cwd)).flatten();
+                let by_rule = rule
+                    .map(|r| format!("your rule {r} may concern it, and what one may concern stays here"));
+                anyhow::Ok((by_rule.unwrap_or(reason), is_heavy))
+            });
             match judging.await {
                 Ok(Ok((reason, is_heavy))) => (reason, !is_heavy),
                 Ok(Err(e)) => (crate::node::printable(&format!("{e:#}"), 400), false),

@@ -14,6 +14,9 @@ use crate::request::{Ending, Outcome};
 /// The longest text of a result, bytes.
 pub const LIMIT: usize = 30_000;
 
+/// The longest reason among the fields, bytes: those of all commands of a call fit a result.
+const MAX_REASON: usize = 400;
+
 /// How it stands with a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
@@ -214,7 +217,7 @@ impl Ran {
             "truncated": truncated,
             "log_path": self.capture.path().map(|p| text::clean(p.display().to_string().as_bytes())),
             "auto_routed": self.auto_routed,
-            "reason": text::line(&self.reason),
+            "reason": text::clip(&text::line(&self.reason), MAX_REASON),
             "run_id": self.id,
         })
     }
@@ -260,10 +263,29 @@ impl Block {
         (text, cut)
     }
 
-    /// Only the output, within `limit` bytes.
-    pub fn output(&self, limit: usize) -> String {
-        self.text.fit(limit, self.log.as_deref()).0.into_owned()
+    /// How many bytes all of its output is in JSON.
+    pub fn in_json(&self) -> usize {
+        json_len(&self.text.fit(usize::MAX, None).0)
     }
+
+    /// Only the output, within `limit` bytes of JSON, and whether some was left out.
+    pub fn output(&self, limit: usize) -> (String, bool) {
+        let mut room = limit;
+        loop {
+            let (output, cut) = self.text.fit(room, self.log.as_deref());
+            let len = json_len(&output);
+            if len <= limit || room == 0 {
+                return (output.into_owned(), cut);
+            }
+            // What has to be escaped is spread evenly, or nearly.
+            room = (room.min(output.len()) * limit / len).min(room - 1);
+        }
+    }
+}
+
+/// Bytes of a text in a JSON string, without the quotes.
+fn json_len(text: &str) -> usize {
+    serde_json::to_string(text).map_or(0, |s| s.len() - 2)
 }
 
 /// Shares `room` among texts of these sizes, so that short ones leave what they do not need to long ones.

@@ -18,7 +18,7 @@ pub fn of(call: &Call, ran: &[Ran], took: Duration, structured: bool) -> CallToo
         (_, [one]) => {
             let block = Block::of(one);
             let (text, cut) = block.text(LIMIT);
-            let content = structured.then(|| with_output(one.fields(cut), &block, LIMIT));
+            let content = structured.then(|| with_outputs(ran, &[block], 0).remove(0));
             (text, one.fields(cut), content)
         }
         _ => return refused("the call ended without a result"),
@@ -34,13 +34,28 @@ pub fn of(call: &Call, ran: &[Ran], took: Duration, structured: bool) -> CallToo
 
 /// The answer to a call that is not carried out.
 pub fn refused(why: &str) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(why.to_owned())])
+    CallToolResult::error(vec![ContentBlock::text(text::clip(why, LIMIT))])
 }
 
-/// The fields with the output among them, for programs that take nothing else.
-fn with_output(mut fields: Value, block: &Block, limit: usize) -> Value {
-    fields["output"] = block.output(limit).into();
-    fields
+/// The fields of each with its output among them, for programs that take nothing else: all of them within the limit, of which `taken`
+/// bytes are spoken for.
+fn with_outputs(ran: &[Ran], blocks: &[Block], taken: usize) -> Vec<Value> {
+    let fields: Vec<Value> = ran.iter().map(|r| r.fields(false)).collect();
+    // The names that come to it, and a comma.
+    let rest: usize = fields.iter().map(|f| f.to_string().len() + 13).sum();
+    let sizes: Vec<usize> = blocks.iter().map(Block::in_json).collect();
+    let shares = shares(&sizes, LIMIT.saturating_sub(taken + rest));
+    let full = fields
+        .into_iter()
+        .zip(blocks)
+        .zip(shares)
+        .map(|((mut fields, block), share)| {
+            let (output, cut) = block.output(share);
+            fields["output"] = output.into();
+            fields["truncated"] = cut.into();
+            fields
+        });
+    full.collect()
 }
 
 /// The text, `_meta` and structured content of several results: one line of summary, then a block each, in the order given.
@@ -64,16 +79,16 @@ fn several(
     let sizes: Vec<usize> = blocks.iter().map(Block::size).collect();
     let shares = shares(&sizes, LIMIT.saturating_sub(fixed));
     let mut text = summary.clone();
-    let (mut fields, mut contents) = (Vec::new(), Vec::new());
+    let mut fields = Vec::new();
     for (((one, block), head), share) in ran.iter().zip(&blocks).zip(&heads).zip(shares) {
         let (shown, cut) = block.text(share);
         text.push_str(head);
         text.push_str(&shown);
         fields.push(one.fields(cut));
-        if structured {
-            contents.push(with_output(one.fields(cut), block, share));
-        }
     }
-    let content = structured.then(|| json!({ "summary": summary, "runs": contents }));
+    let content = structured.then(|| {
+        let empty = json!({ "summary": &summary, "runs": [] }).to_string().len();
+        json!({ "summary": &summary, "runs": with_outputs(ran, &blocks, empty) })
+    });
     (text, json!({ "runs": fields }), content)
 }

@@ -18,10 +18,11 @@ use super::exec::{self, Live};
 use super::ran::State;
 use super::result::{self, refused};
 use super::tools::{self, Bad, Call, Common};
-use super::{allowed, status};
+use super::{allowed, roots, status};
 use crate::config::Config;
 use crate::paths::Paths;
 use crate::pipeline::detached;
+use crate::room::Rooms;
 
 /// Calls that are carried out at once; more wait. Each may hold a few descriptors.
 const AT_ONCE: usize = 64;
@@ -60,6 +61,8 @@ struct Inner {
     /// The roots that the client declared, once it was asked.
     roots: tokio::sync::OnceCell<Option<Vec<PathBuf>>>,
     slots: Semaphore,
+    /// This machine's own, for what was to go to a node.
+    rooms: Arc<Rooms>,
     stop: watch::Receiver<bool>,
     /// Calls that are under way, or went on without their caller.
     runs: Mutex<Vec<Arc<Live>>>,
@@ -83,6 +86,7 @@ impl Server {
                 home: home.canonicalize()?,
                 roots: tokio::sync::OnceCell::new(),
                 slots: Semaphore::new(AT_ONCE),
+                rooms: Arc::new(Rooms::here()),
                 stop,
                 runs: Mutex::default(),
             }),
@@ -110,11 +114,12 @@ impl Server {
         common: &Common,
         context: &RequestContext<RoleServer>,
     ) -> Result<PathBuf, String> {
-        let declared = self.inner.roots.get_or_init(|| roots(context)).await;
+        // Where none will do it is asked again: the client may have others the next time.
+        let declared = self.inner.roots.get_or_try_init(|| roots::of(context)).await?;
         let own = vec![self.inner.home.clone()];
         let roots = declared.as_ref().unwrap_or(&own);
         // A client that works elsewhere would be refused the directory of this server.
-        let home = match roots.iter().find(|r| r.is_dir()) {
+        let home = match roots.first() {
             Some(first) if !roots.iter().any(|r| self.inner.home.starts_with(r)) => first,
             _ => &self.inner.home,
         };
@@ -124,16 +129,16 @@ impl Server {
         let full = home
             .join(given)
             .canonicalize()
-            .map_err(|e| format!("`cwd`: {}: {e}", crate::node::printable(given, 200)))?;
+            .map_err(|e| format!("`cwd`: `{}`: {e}", crate::node::printable(given, 200)))?;
         if !full.is_dir() {
-            return Err(format!("`cwd`: {} is no directory", full.display()));
+            return Err(format!("`cwd`: `{}` is no directory", full.display()));
         }
         if roots.iter().any(|r| full.starts_with(r)) {
             return Ok(full);
         }
-        let list: Vec<String> = roots.iter().map(|r| r.display().to_string()).collect();
+        let list: Vec<String> = roots.iter().map(|r| format!("`{}`", r.display())).collect();
         Err(format!(
-            "`cwd`: {} lies outside of {}",
+            "`cwd`: `{}` lies outside of {}",
             full.display(),
             list.join(", ")
         ))
@@ -177,7 +182,7 @@ impl Server {
             async move {
                 let _slot = server.inner.slots.acquire().await;
                 let ended = exec::Ended { cancelled, stop };
-                exec::carry_out(&call, cwd, &live, ended).await;
+                exec::carry_out(&call, cwd, &live, ended, &server.inner.rooms).await;
             }
         });
         self.wait(work, &live, cancel, context).await;
@@ -289,47 +294,6 @@ async fn progress(live: &Live, context: &RequestContext<RoleServer>) {
     }
 }
 
-/// The directories that the client works in, if it says so.
-#[expect(
-    deprecated,
-    reason = "clients of the revisions before 2026-07-28 know of roots"
-)]
-async fn roots(context: &RequestContext<RoleServer>) -> Option<Vec<PathBuf>> {
-    context.peer.peer_info()?.capabilities.roots.as_ref()?;
-    let asked = tokio::time::timeout(Duration::from_secs(2), context.peer.list_roots()).await;
-    let list = asked.ok()?.ok()?.roots;
-    let dirs = list.iter().filter_map(|r| {
-        let path = r.uri.strip_prefix("file://")?;
-        PathBuf::from(unescaped(path)).canonicalize().ok()
-    });
-    let dirs: Vec<PathBuf> = dirs.collect();
-    (!dirs.is_empty()).then_some(dirs)
-}
-
-/// Resolves `%20` and its like.
-fn unescaped(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let hex = text
-            .get(i + 1..i + 3)
-            .filter(|_| bytes[i] == b'%')
-            .and_then(|h| u8::from_str_radix(h, 16).ok());
-        match hex {
-            Some(b) => {
-                out.push(b);
-                i += 3;
-            }
-            None => {
-                out.push(bytes[i]);
-                i += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let mut info = ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
@@ -359,23 +323,6 @@ impl ServerHandler for Server {
                 format!("there is no tool {:?}", crate::node::printable(&request.name, 60)),
                 None,
             )),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn uris_are_unescaped() {
-        for (uri, path) in [
-            ("/a%20b", "/a b"),
-            ("/%", "/%"),
-            ("/%zz", "/%zz"),
-            ("/%C3%A9", "/é"),
-        ] {
-            assert_eq!(unescaped(uri), path);
         }
     }
 }

@@ -37,17 +37,55 @@ pub fn program() -> PathBuf {
     crate::probe::find_program(OsStr::new("bash"), &path).unwrap_or_else(|| "/bin/sh".into())
 }
 
+/// Agents, and those that sell models to them: what of theirs looks like a secret by its name is what an agent logs in with.
+const AGENTS: [&str; 29] = [
+    "AI_GATEWAY_",
+    "AIDER_",
+    "AMP_",
+    "AZURE_OPENAI_",
+    "CEREBRAS_",
+    "CLAUDE",
+    "CODEX_",
+    "COHERE_",
+    "COPILOT_",
+    "CURSOR_",
+    "DASHSCOPE_",
+    "DEEPSEEK_",
+    "FIREWORKS_",
+    "GEMINI_",
+    "GOOSE_",
+    "GROQ_",
+    "LITELLM_",
+    "MCP_",
+    "MISTRAL_",
+    "MOONSHOT_",
+    "OPENAI_",
+    "OPENCODE_",
+    "OPENROUTER_",
+    "PERPLEXITY_",
+    "QWEN_",
+    "TOGETHER_",
+    "VERTEX_",
+    "XAI_",
+    "ZAI_",
+];
+
+/// The same among the names of clouds, whose other secrets are the project's: Claude Code's for Bedrock, Gemini CLI's for Vertex, and
+/// the one of the AI SDK that others are built on.
+const OF_CLOUDS: [&str; 3] = [
+    "AWS_BEARER_TOKEN_BEDROCK",
+    "GOOGLE_API_KEY",
+    "GOOGLE_GENERATIVE_AI_API_KEY",
+];
+
 /// Whether a variable is the agent's own secret, which its commands have no use for.
 fn is_agents_secret(name: &str, value: &str) -> bool {
-    const AGENTS: [&str; 7] = [
-        "CLAUDE", "CODEX_", "OPENAI_", "GEMINI_", "CURSOR_", "COPILOT_", "MCP_",
-    ];
+    const WORDS: [&str; 6] = ["TOKEN", "KEY", "SECRET", "AUTH", "CREDENTIAL", "PASSWORD"];
     let upper = name.to_ascii_uppercase();
+    let is_agents = AGENTS.iter().any(|a| upper.starts_with(a));
     upper.starts_with("ANTHROPIC_")
-        || (AGENTS.iter().any(|a| upper.starts_with(a))
-            && ["TOKEN", "KEY", "SECRET", "AUTH", "CREDENTIAL", "PASSWORD"]
-                .iter()
-                .any(|w| upper.contains(w)))
+        || is_agents && WORDS.iter().any(|w| upper.contains(w))
+        || OF_CLOUDS.contains(&upper.as_str())
         || value.starts_with("sk-ant-")
 }
 
@@ -234,6 +272,22 @@ mod tests {
             ("CLAUDE_CODE_OAUTH_TOKEN", "x", true),
             ("OPENAI_API_KEY", "x", true),
             ("X", "sk-ant-api03-x", true),
+            ("AWS_BEARER_TOKEN_BEDROCK", "x", true),
+            ("GOOGLE_API_KEY", "x", true),
+            ("GOOGLE_GENERATIVE_AI_API_KEY", "x", true),
+            ("GEMINI_API_KEY", "x", true),
+            ("VERTEX_API_KEY", "x", true),
+            ("OPENROUTER_API_KEY", "x", true),
+            ("AZURE_OPENAI_API_KEY", "x", true),
+            ("CLAUDE_CODE_CLIENT_KEY_PASSPHRASE", "x", true),
+            ("AWS_ACCESS_KEY_ID", "x", false),
+            ("AWS_SECRET_ACCESS_KEY", "x", false),
+            ("AWS_SESSION_TOKEN", "x", false),
+            ("GOOGLE_APPLICATION_CREDENTIALS", "/x", false),
+            ("AZURE_CLIENT_SECRET", "x", false),
+            ("OPENAI_BASE_URL", "x", false),
+            ("HF_TOKEN", "x", false),
+            ("STRIPE_API_KEY", "x", false),
             ("CLAUDECODE", "1", false),
             ("CLAUDE_PROJECT_DIR", "/p", false),
             ("GITHUB_TOKEN", "ghp_x", false),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::exec::{Live, shown};
-use super::ran::State;
+use super::ran::{LIMIT, State, shares};
 use super::text;
 use crate::client::kept::Record;
 use crate::client::kept::here::HERE;
@@ -119,7 +119,43 @@ pub fn look(home: &Path, runs: &[Arc<Live>], kept: &[(Record, Stands)]) -> anyho
         lines.push_str(&text);
         list.push(fields);
     }
-    Ok((lines, json!({ "nodes": nodes, "runs": list })))
+    Ok((whole_lines(lines), within_limit(nodes, list)))
+}
+
+/// A text within the limit of a result.
+fn whole_lines(mut text: String) -> String {
+    const NOTE: &str = "[cx: the rest is left out; `cx status` and `cx runs` show all]\n";
+    if text.len() > LIMIT {
+        let end = text.floor_char_boundary(LIMIT - NOTE.len());
+        text.truncate(text[..end].rfind('\n').map_or(end, |n| n + 1));
+        text.push_str(NOTE);
+    }
+    text
+}
+
+/// The fields of machines and runs within the limit of a result; where some are left out, how many.
+fn within_limit(nodes: Vec<Value>, mut runs: Vec<Value>) -> Value {
+    // What goes on is what one asks for.
+    runs.sort_by_key(|r| !matches!(r["state"].as_str(), Some("running" | "waiting")));
+    let mut all =
+        json!({ "nodes": [], "runs": [], "nodes_left_out": nodes.len(), "runs_left_out": runs.len() });
+    let size = |list: &[Value]| list.iter().map(|v| v.to_string().len() + 1).sum();
+    let shares = shares(&[size(&nodes), size(&runs)], LIMIT - all.to_string().len());
+    for ((name, list), share) in [("nodes", nodes), ("runs", runs)].into_iter().zip(shares) {
+        let mut used = 0;
+        let fits = |v: &&Value| {
+            used += v.to_string().len() + 1;
+            used <= share
+        };
+        let shown: Vec<Value> = list.iter().take_while(fits).cloned().collect();
+        let left = format!("{name}_left_out");
+        match list.len() - shown.len() {
+            0 => _ = all.as_object_mut().and_then(|all| all.remove(&left)),
+            n => all[left] = n.into(),
+        }
+        all[name] = shown.into();
+    }
+    all
 }
 
 /// A run that goes on, or went on, by itself.
@@ -159,4 +195,44 @@ fn detached(record: &Record, state: &Stands) -> (String, Value) {
         "fetched": record.fetched,
     });
     (text, fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let list = |n: usize, state: &str| -> Vec<Value> {
+            let one = |i| json!({ "name": format!("n{i}"), "state": state, "reason": "x".repeat(300) });
+            (0..n).map(one).collect()
+        };
+        let few = within_limit(list(3, "healthy"), list(2, "exited"));
+        assert_eq!(
+            (
+                few["nodes"].as_array().map(Vec::len),
+                few["runs"].as_array().map(Vec::len)
+            ),
+            (Some(3), Some(2))
+        );
+        assert!(few.get("nodes_left_out").is_none() && few.get("runs_left_out").is_none());
+        let runs = [list(100, "exited"), list(5, "running")].concat();
+        let many = within_limit(list(500, "healthy"), runs);
+        assert!(many.to_string().len() <= LIMIT);
+        let shown = |name: &str| many[name].as_array().unwrap().len();
+        assert_eq!(many["nodes_left_out"], 500 - shown("nodes"));
+        assert_eq!(many["runs_left_out"], 105 - shown("runs"));
+        assert!(shown("nodes") > 30 && shown("runs") > 30);
+        assert!(
+            many["runs"].as_array().unwrap()[..5]
+                .iter()
+                .all(|r| r["state"] == "running")
+        );
+        let text = whole_lines("a line\n".repeat(10_000));
+        assert!(
+            text.len() <= LIMIT && text.contains("a line\n[cx: the rest"),
+            "{}",
+            text.len()
+        );
+    }
 }

@@ -227,7 +227,9 @@ fn cut(head: &str, tail: &str, total: u64, limit: usize, log: Option<&Path>) -> 
         |p| format!("full log: {}", p.display()),
     );
     let note = |left: u64| format!("\n[cx: {left} of {total} bytes left out; {at}]\n");
-    let room = limit.saturating_sub(note(total).len());
+    let Some(room) = limit.checked_sub(note(total).len()) else {
+        return tail[tail.ceil_char_boundary(tail.len().saturating_sub(limit))..].to_owned();
+    };
     let (first, last) = (room / 3, room - room / 3);
     // Whole lines where there are any near.
     let mut end = head.floor_char_boundary(first.min(head.len()));
@@ -249,6 +251,16 @@ fn cut(head: &str, tail: &str, total: u64, limit: usize, log: Option<&Path>) -> 
         note(total.saturating_sub(shown)),
         &tail[start..]
     )
+}
+
+/// The beginning of a text, where it is longer than `limit` bytes.
+pub fn clip(text: &str, limit: usize) -> Cow<'_, str> {
+    const MORE: &str = "…";
+    if text.len() <= limit {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(limit.saturating_sub(MORE.len()));
+    format!("{}{MORE}", &text[..end]).into()
 }
 
 /// A text from elsewhere as part of one line: cleaned, and without what looks like a secret.
@@ -357,7 +369,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_too_long_and_never_a_control_character(bytes in proptest::collection::vec(any::<u8>(), 0..3000),
-                                                       gap in 0u64..2, limit in 200usize..2000) {
+                                                       gap in 0u64..2, limit in 0usize..2000) {
             let made = Text::of(Raw { head: bytes.clone(), gap, tail: bytes });
             let (text, _) = made.fit(limit, Some(Path::new("/log")));
             prop_assert!(text.len() <= limit);

@@ -20,6 +20,10 @@ const TIMEOUT: u64 = 600;
 /// The longest command, bytes.
 const MAX_COMMAND: usize = 65536;
 
+/// The longest name of a node, and the longest path, characters: what a host's name and Linux's `PATH_MAX` come to.
+const MAX_NAME: usize = 255;
+const MAX_PATH: usize = 4096;
+
 /// The tools; with output schemas for programs that want structured content.
 pub fn declared(structured: bool) -> Vec<Tool> {
     let mut tools: Vec<Tool> = serde_json::from_str(DECLARED).unwrap_or_default();
@@ -54,7 +58,9 @@ fn output_schema(tool: &str) -> Value {
             "type": "object",
             "properties": {
                 "nodes": {"type": "array", "items": {"type": "object"}},
-                "runs": {"type": "array", "items": {"type": "object"}}
+                "runs": {"type": "array", "items": {"type": "object"}},
+                "nodes_left_out": {"type": "integer"},
+                "runs_left_out": {"type": "integer"}
             },
             "required": ["nodes", "runs"]
         }),
@@ -149,8 +155,7 @@ impl Call {
             "cluster_status" => Call::Status,
             "offload_to" => Call::Offload {
                 node: args
-                    .string("node_id")?
-                    .filter(|n| !n.is_empty())
+                    .text("node_id", MAX_NAME)?
                     .ok_or_else(|| missing("node_id"))?,
                 command: args.command("command")?,
                 common: args.common()?,
@@ -203,8 +208,23 @@ impl Args {
         }
     }
 
+    /// A string of one to `max` characters.
+    fn text(&mut self, name: &'static str, max: usize) -> Result<Option<String>, Bad> {
+        let text = self.string(name)?;
+        match text.as_ref().map(|t| t.chars().count()) {
+            Some(0) => Err(bad(format!("`{name}` must not be empty"))),
+            Some(n) if n > max => Err(bad(format!(
+                "`{name}` must have at most {max} characters, not {n}"
+            ))),
+            _ => Ok(text),
+        }
+    }
+
     fn command(&mut self, name: &'static str) -> Result<String, Bad> {
-        checked(self.string(name)?.ok_or_else(|| missing(name))?, name)
+        checked(
+            self.string(name)?.ok_or_else(|| missing(name))?,
+            &format!("`{name}`"),
+        )
     }
 
     fn commands(&mut self) -> Result<Vec<String>, Bad> {
@@ -266,7 +286,7 @@ impl Args {
     }
 
     fn common(&mut self) -> Result<Common, Bad> {
-        let cwd = self.string("cwd")?;
+        let cwd = self.text("cwd", MAX_PATH)?;
         let timeout = match self.take("timeout") {
             None => TIMEOUT,
             // JSON has one kind of number: 60.0 is 60.
@@ -373,6 +393,15 @@ mod tests {
             ("offload_to", json!({"command": "ls"})),
             ("offload_to", json!({"node_id": "", "command": "ls"})),
             ("offload_to", json!({"node_id": "a"})),
+            (
+                "offload_to",
+                json!({"node_id": "a".repeat(MAX_NAME + 1), "command": "ls"}),
+            ),
+            ("cluster_bash", json!({"command": "ls", "cwd": ""})),
+            (
+                "cluster_bash",
+                json!({"command": "ls", "cwd": "a".repeat(MAX_PATH + 1)}),
+            ),
             ("parallel_execute", json!({"commands": []})),
             ("parallel_execute", json!({"commands": vec!["ls"; 33]})),
             ("parallel_execute", json!({"commands": "ls"})),

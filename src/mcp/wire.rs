@@ -3,17 +3,16 @@
 //! In the place of the SDK's own transport, which is silent about what it cannot read, takes any first message but a request for
 //! the end of everything, and reads on however far its answers are behind.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rmcp::RoleServer;
 use rmcp::model::{
-    CallToolRequestParams, ClientJsonRpcMessage, ClientNotification, ClientRequest, InitializeRequestParams,
-    JsonRpcMessage, PaginatedRequestParams, ProtocolVersion, RequestId, ServerResult,
+    ClientJsonRpcMessage, ClientNotification, ClientRequest, JsonRpcMessage, ProtocolVersion, ServerResult,
 };
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
@@ -21,7 +20,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Semaphore, watch};
+
+use super::open::{Batch, Open, Out};
+use super::refusal::{self, error};
 
 /// The longest message, bytes. 32 commands of the longest kind, escaped, stay below it.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -54,121 +56,11 @@ pub struct Wire<R, W> {
     skipping: bool,
     write: Arc<tokio::sync::Mutex<W>>,
     open: Arc<Open>,
+    /// Room for answers to what can't be read.
+    complaints: Arc<Semaphore>,
     /// A request has said which kind of session this is.
     begun: bool,
     ended: watch::Sender<bool>,
-}
-
-/// Requests whose answers are not written yet.
-#[derive(Default)]
-struct Open {
-    /// Those whose answers are yet to be given, or wait for others of their batch. Who cancels a request wants no answer to it.
-    ids: Mutex<HashSet<RequestId>>,
-    /// How many more have answers on their way out. Cancelled, they are there all the same.
-    writing: AtomicUsize,
-    /// In the order in which they came: the last may be one that is being read.
-    batches: Mutex<Vec<Batch>>,
-    /// Both sides have agreed on the revision that has batches.
-    has_batches: AtomicBool,
-    complaints: Mutex<usize>,
-    fewer: Notify,
-}
-
-/// Messages that came as one, and whose answers go out as one.
-#[derive(Default)]
-struct Batch {
-    /// Its requests that have no answer yet.
-    waiting: HashSet<RequestId>,
-    /// The answers so far, each with the request that it closes.
-    answers: Vec<(Option<RequestId>, Value)>,
-    /// All of it was read.
-    is_read: bool,
-}
-
-impl Batch {
-    /// Whether nothing more is to come.
-    fn is_whole(&self) -> bool {
-        self.is_read && self.waiting.is_empty()
-    }
-}
-
-/// What becomes of an answer.
-enum Out {
-    /// It is written as it is.
-    Alone,
-    /// It waits for others of its batch.
-    Later,
-    /// It was the last of its batch, whose answers are written: so many, as this array.
-    All(usize, Value),
-    /// Its request was cancelled.
-    Nowhere,
-}
-
-impl Open {
-    fn ids(&self) -> std::sync::MutexGuard<'_, HashSet<RequestId>> {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn close(&self, id: &RequestId) {
-        self.ids().remove(id);
-        self.fewer.notify_one();
-    }
-
-    /// How many there are.
-    fn count(&self) -> usize {
-        self.ids().len() + self.writing.load(Ordering::Relaxed)
-    }
-
-    /// So many answers are out.
-    fn written(&self, n: usize) {
-        self.writing.fetch_sub(n, Ordering::Relaxed);
-        self.fewer.notify_one();
-    }
-
-    fn batches(&self) -> std::sync::MutexGuard<'_, Vec<Batch>> {
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The array of a batch's answers, and to how many requests those are. They are on their way out from here.
-    fn out(&self, batch: Batch) -> (usize, Value) {
-        let (of, answers): (Vec<_>, Vec<_>) = batch.answers.into_iter().unzip();
-        let mut ids = self.ids();
-        let n = of.iter().flatten().filter(|id| ids.remove(*id)).count();
-        self.writing.fetch_add(n, Ordering::Relaxed);
-        (n, answers.into())
-    }
-
-    /// Puts an answer to the others of its request's batch, if it came in one.
-    fn answered(&self, id: &RequestId, answer: impl FnOnce() -> Value) -> Out {
-        let mut batches = self.batches();
-        let Some(i) = batches.iter().position(|b| b.waiting.contains(id)) else {
-            let mut ids = self.ids();
-            if !ids.remove(id) {
-                return Out::Nowhere;
-            }
-            self.writing.fetch_add(1, Ordering::Relaxed);
-            return Out::Alone;
-        };
-        batches[i].waiting.remove(id);
-        batches[i].answers.push((Some(id.clone()), answer()));
-        if !batches[i].is_whole() {
-            return Out::Later;
-        }
-        let (n, answers) = self.out(batches.remove(i));
-        Out::All(n, answers)
-    }
-
-    /// Nobody wants the answer to this request any more; its batch, if nothing else of that is to come.
-    fn cancelled(&self, id: &RequestId) -> Option<Batch> {
-        let mut batches = self.batches();
-        self.close(id);
-        let is_its =
-            |b: &Batch| b.waiting.contains(id) || b.answers.iter().any(|(of, _)| of.as_ref() == Some(id));
-        let i = batches.iter().position(is_its)?;
-        batches[i].waiting.remove(id);
-        batches[i].answers.retain(|(of, _)| of.as_ref() != Some(id));
-        batches[i].is_whole().then(|| batches.remove(i))
-    }
 }
 
 impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R, W> {
@@ -182,6 +74,7 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
             skipping: false,
             write: Arc::new(tokio::sync::Mutex::new(write)),
             open: Arc::default(),
+            complaints: Arc::new(Semaphore::new(MAX_COMPLAINTS)),
             begun: false,
             ended,
         }
@@ -225,32 +118,24 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
     /// Writes what the protocol's library knows nothing of: the answers to so many requests. Where it is to none, nothing else keeps a
     /// peer that reads nothing from asking for more of it: of that only so much waits.
     fn say(&self, answer: Value, requests: usize) {
-        if requests == 0 {
-            let mut waiting = self
-                .open
-                .complaints
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if *waiting >= MAX_COMPLAINTS {
-                return;
-            }
-            *waiting += 1;
-        }
+        let complaint = match requests {
+            0 => match self.complaints.clone().try_acquire_owned() {
+                Ok(room) => Some(room),
+                Err(_) => return,
+            },
+            _ => None,
+        };
         let (write, open) = (self.write.clone(), self.open.clone());
         tokio::spawn(async move {
             let _ = write_line(&write, answer.to_string().into_bytes()).await;
-            if requests == 0 {
-                *open.complaints.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-            } else {
-                open.written(requests);
-            }
+            open.written(requests);
+            drop(complaint);
         });
     }
 
     /// Writes what there is of a batch that is whole without another answer.
     fn finish(&self, batch: Batch) {
-        if !batch.answers.is_empty() {
-            let (n, answers) = self.open.out(batch);
+        if let Some((n, answers)) = self.open.out(batch) {
             self.say(answers, n);
         }
     }
@@ -288,7 +173,7 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
             return self.complain(Value::Null, -32600, &why);
         }
         // Where it is found by a member that takes back one before it.
-        self.open.batches().push(Batch::default());
+        self.open.begin_batch();
         for member in members {
             let mut taken = self.parse_one(member.get().as_bytes());
             if let Ok(Some(JsonRpcMessage::Request(r))) = &taken
@@ -301,22 +186,14 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
                     "initialize must not be part of a batch",
                 ));
             }
-            let mut batches = self.open.batches();
-            let Some(batch) = batches.last_mut() else { return };
             match &taken {
-                Ok(Some(JsonRpcMessage::Request(r))) => _ = batch.waiting.insert(r.id.clone()),
-                Err(error) => batch.answers.push((None, error.clone())),
+                Ok(Some(JsonRpcMessage::Request(r))) => self.open.put(Ok(&r.id)),
+                Err(error) => self.open.put(Err(error)),
                 Ok(_) => {}
             }
             self.queue.extend(taken.ok().flatten());
         }
-        let mut batches = self.open.batches();
-        if let Some(batch) = batches.last_mut() {
-            batch.is_read = true;
-        }
-        let whole = batches.pop_if(|b| b.is_whole());
-        drop(batches);
-        if let Some(batch) = whole {
+        if let Some(batch) = self.open.end_batch() {
             self.finish(batch);
         }
     }
@@ -329,10 +206,7 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
         if let Ok(message) = serde_json::from_slice(text) {
             return self.admit(message);
         }
-        match serde_json::from_slice(text) {
-            Ok(value) => refusal(&value).map_or(Ok(None), Err),
-            Err(_) => Err(error(Value::Null, -32700, "this line is no JSON")),
-        }
+        refusal::of(text).map_or(Ok(None), Err)
     }
 
     fn admit(&mut self, message: ClientJsonRpcMessage) -> Result<Option<ClientJsonRpcMessage>, Value> {
@@ -340,7 +214,7 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
             JsonRpcMessage::Request(r) => {
                 // The SDK takes what it can't read as a method that nobody knows.
                 if let ClientRequest::CustomRequest(c) = &r.request
-                    && let Some(why) = wrong_params(&c.method, c.params.clone().unwrap_or_default())
+                    && let Some(why) = refusal::wrong_params(&c.method, c.params.clone())
                 {
                     return Err(error(json!(r.id), -32602, &why));
                 }
@@ -348,7 +222,7 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
                     r.request,
                     ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_)
                 );
-                if !self.open.ids().insert(r.id.clone()) {
+                if !self.open.add(&r.id) {
                     // The first of the two would lose its way to be cancelled.
                     return Err(error(json!(r.id), -32600, "a request of this id is still open"));
                 }
@@ -369,50 +243,6 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
         }
         Ok(Some(message))
     }
-}
-
-/// An answer that says what is wrong.
-fn error(id: Value, code: i32, message: &str) -> Value {
-    json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
-}
-
-/// The answer to a value that is no message; none to what may have been an answer or a notification.
-fn refusal(value: &Value) -> Option<Value> {
-    let is_answer =
-        value.get("method").is_none() && (value.get("result").is_some() || value.get("error").is_some());
-    let is_notification = value.get("method").is_some_and(Value::is_string) && value.get("id").is_none();
-    if is_answer || is_notification {
-        return None;
-    }
-    let id = value
-        .get("id")
-        .filter(|id| id.is_string() || id.is_i64())
-        .cloned();
-    let method = value.get("method").and_then(Value::as_str).unwrap_or_default();
-    let params = value.get("params").cloned().unwrap_or_default();
-    // Said first: whatever else there is to say of it would be by rules that its sender does not follow.
-    let is_ours = !value.is_object() || value.get("jsonrpc").is_some_and(|v| v == "2.0");
-    let wrong = wrong_params(method, params).filter(|_| is_ours && id.is_some());
-    let id = id.unwrap_or_default();
-    Some(match wrong {
-        Some(why) => error(id, -32602, &why),
-        None if !is_ours => error(id, -32600, "`jsonrpc` must be \"2.0\""),
-        None => error(id, -32600, "this is no valid request"),
-    })
-}
-
-/// Says what is wrong with the params of a request whose method is one of ours, but which could not be read as such.
-fn wrong_params(method: &str, params: Value) -> Option<String> {
-    let read = match method {
-        "tools/call" => serde_json::from_value::<CallToolRequestParams>(params).map(drop),
-        "initialize" => serde_json::from_value::<InitializeRequestParams>(params).map(drop),
-        "tools/list" => serde_json::from_value::<Option<PaginatedRequestParams>>(params).map(drop),
-        "ping" | "server/discover" => Ok(()),
-        _ => return None,
-    };
-    let why = read.map_or_else(|e| e.to_string(), |()| "they must be an object".to_owned());
-    let why = crate::node::printable(&why, 200);
-    Some(format!("the params of {method} are not as they must be: {why}"))
 }
 
 /// Whether whoever writes to this process's stdin has closed it.
@@ -503,6 +333,7 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Transp
 
 #[cfg(test)]
 mod tests {
+    use rmcp::model::RequestId;
     use tokio::io::AsyncReadExt;
 
     use super::*;
@@ -592,6 +423,77 @@ mod tests {
     }
 
     #[test]
+    fn what_can_not_be_read_is_answered_with_its_id() {
+        let call = |id: &str, argument: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"cluster_bash","arguments":{argument}}}}}"#
+            )
+        };
+        for (message, id, code, why) in [
+            (
+                call("4", r#"{"command":"\ud800"}"#),
+                json!(4),
+                -32700,
+                "surrogate",
+            ),
+            (
+                call("\"a\"", r#"{"timeout":1e400}"#),
+                json!("a"),
+                -32700,
+                "number out of range",
+            ),
+            (call(r#""\ud800""#, "{}"), Value::Null, -32700, "surrogate"),
+            (ping("18446744073709551615"), json!(u64::MAX), -32600, "64 bits"),
+            (ping("1.5"), json!(1.5), -32600, "64 bits"),
+            (ping("184467440737095516150"), Value::Null, -32600, "64 bits"),
+            (ping("null"), Value::Null, -32600, "64 bits"),
+            (ping("[1]"), Value::Null, -32600, "64 bits"),
+            (
+                ping(r#"1,"id":2"#),
+                Value::Null,
+                -32600,
+                "`id` is there more than once",
+            ),
+            (
+                ping(r#"3,"method":"x""#),
+                json!(3),
+                -32600,
+                "`method` is there more than once",
+            ),
+            (
+                ping(r#"3,"i\u0064":3"#),
+                Value::Null,
+                -32600,
+                "`id` is there more than once",
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":6,"method":"server/discover"}"#.to_owned(),
+                json!(6),
+                -32602,
+                "the params of server/discover are missing",
+            ),
+        ] {
+            let (passed, answers) = talk(format!("{message}\n").as_bytes());
+            assert_eq!((passed.len(), answers.len()), (0, 1), "{message}: {passed:?}");
+            assert_eq!(answers[0]["id"], id, "{message}: {answers:?}");
+            assert_eq!(answers[0]["error"]["code"], code, "{message}: {answers:?}");
+            let told = answers[0]["error"]["message"].as_str().unwrap();
+            assert!(told.contains(why), "{message}: {told}");
+        }
+        // Neither is answered.
+        for message in [
+            r#"{"jsonrpc":"2.0","method":"notifications/x","params":{"a":"\ud800"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"a":1e400}}"#,
+        ] {
+            assert_eq!(
+                talk(format!("{message}\n").as_bytes()),
+                (vec![], vec![]),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
     fn another_jsonrpc_is_told_as_such() {
         for (message, id) in [
             (r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, json!(1)),
@@ -622,7 +524,7 @@ mod tests {
         assert_eq!(answers.len(), 1, "the same id twice: {answers:?}");
     }
 
-    fn ping(id: i64) -> String {
+    fn ping(id: impl std::fmt::Display) -> String {
         format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#)
     }
 

@@ -196,6 +196,7 @@ pub async fn attach(
         orders,
         terminal: &mut Terminal::look(false),
         told,
+        rooms: None,
     };
     let have = if quietly.is_some() { u64::MAX } else { 0 };
     match run::attach(link, again, &job, sent, have, &mut caller).await {
@@ -227,7 +228,7 @@ pub async fn attach(
             ending: Some(Ending::Signal(n)),
             ..failed("interrupted")
         },
-        Err(RunError::Detached) => failed("it goes on"),
+        Err(RunError::Detached | RunError::Room(_)) => failed("it goes on"),
         Err(RunError::Back { ending, why }) => {
             kept::ended(paths, record, Some(ending), false);
             failed(&format!(

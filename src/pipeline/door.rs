@@ -1,5 +1,7 @@
 //! What a front end brings along for a run: where output goes, where input comes from, what may end it, who is told.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use crate::client::run::Order;
@@ -10,6 +12,7 @@ use crate::paths::Paths;
 use crate::progress::{Live, Step};
 use crate::report::{self, Told};
 use crate::request::{Origin, Request};
+use crate::room::Rooms;
 
 /// One front end's side of one run.
 pub struct Door {
@@ -25,6 +28,8 @@ pub struct Door {
     pub terminal: terminal::Terminal,
     /// Who is told.
     pub told: Box<dyn Told>,
+    /// Where the command needs a slot of this machine to run here.
+    pub rooms: Option<Arc<Rooms>>,
 }
 
 impl Door {
@@ -46,6 +51,7 @@ impl Door {
             orders: signals()?,
             terminal: terminal::Terminal::look(request.origin == Origin::Shell),
             told: Box::new(told),
+            rooms: None,
         })
     }
 

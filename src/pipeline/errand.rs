@@ -56,7 +56,9 @@ impl Place {
     fn named(&self, names: &[String]) -> anyhow::Result<Vec<NodeConfig>> {
         let find = |name: &String| {
             let node = self.config.nodes.iter().find(|n| n.name == *name).cloned();
-            node.ok_or_else(|| anyhow::anyhow!("{name} is not a configured node; `cx nodes list` shows them"))
+            node.ok_or_else(|| {
+                anyhow::anyhow!("`{name}` is not a configured node; `cx nodes list` shows them")
+            })
         };
         names.iter().map(find).collect()
     }
@@ -144,6 +146,7 @@ impl Place {
             orders: &mut door.orders,
             terminal: &mut door.terminal,
             told: &mut *door.told,
+            rooms: None,
         };
         match run::run(Way::Greeted(link), again, &job, &terms, &mut caller).await {
             Ok(ran) => Ok(ran),
@@ -154,7 +157,7 @@ impl Place {
                 | RunError::Back { why, .. },
             ) => Err(why),
             Err(RunError::NoAgent) => Err("the agent is not installed there".into()),
-            Err(RunError::Interrupted(_)) => Err("interrupted".into()),
+            Err(RunError::Interrupted(_) | RunError::Room(_)) => Err("interrupted".into()),
             Err(RunError::Detached) => Err("it goes on there without this process".into()),
         }
     }

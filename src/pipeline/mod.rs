@@ -28,6 +28,7 @@ use crate::plan::manifest::{Generation, generation};
 use crate::plan::route::Route;
 use crate::report::{NO_NODE, Told};
 use crate::request::{Detach, Ending, Outcome, Request};
+use crate::room::Room;
 use crate::table;
 
 pub use self::detached::State;
@@ -47,8 +48,8 @@ pub enum End {
     Done(Box<Outcome>),
     /// This signal, or the caller's wish, ended it before its command started.
     Interrupted(i32),
-    /// It is to run here now, for this reason, which was told already.
-    Here(String),
+    /// It is to run here, for this reason, which was told already; in this room, where it waited for one besides a node.
+    Here(String, Option<Room>),
 }
 
 /// Runs a request to its end at the terminal, or wherever this process was started from. Returns the exit status, or does not
@@ -65,7 +66,7 @@ pub fn run(request: Request) -> anyhow::Result<i32> {
             let end = runtime.block_on(async {
                 match Door::terminal(&request) {
                     Ok(mut door) => remote(&request, &case, &names, &mut door, None).await,
-                    Err(e) => End::Here(format!("signals can't be handled: {e}")),
+                    Err(e) => End::Here(format!("signals can't be handled: {e}"), None),
                 }
             });
             // Threads that read a terminal or write to a reader that has stopped must not hold the exit.
@@ -86,7 +87,7 @@ pub fn run(request: Request) -> anyhow::Result<i32> {
             None => outcome.own_status,
         },
         End::Interrupted(n) => local::die_by(n),
-        End::Here(reason) => {
+        End::Here(reason, _) => {
             comes_here(&request, case.as_deref(), &reason, &mut *told);
             if let Some(case) = &case
                 && case.verdict.class == Class::Heavy
@@ -196,7 +197,7 @@ pub async fn execute_placed(request: &Request, placed: Placed, mut door: Door) -
             Some(case),
         ),
     };
-    if let End::Here(reason) = &end {
+    if let End::Here(reason, _) = &end {
         comes_here(request, case.as_deref(), reason, &mut *door.told);
     }
     end
@@ -217,7 +218,7 @@ fn before(request: &Request, judged: anyhow::Result<Case>, told: &mut dyn Told) 
                 told.line(&format!("not run: {reason}"));
                 return Step::End(not_run(&reason), None);
             }
-            return Step::End(End::Here(reason), None);
+            return Step::End(End::Here(reason, None), None);
         }
     };
     if case.verdict.class == Class::Unknown {
@@ -236,7 +237,7 @@ fn before(request: &Request, judged: anyhow::Result<Case>, told: &mut dyn Told) 
             told.line(&format!("not run: {reason}"));
             not_run(&reason)
         }
-        Route::Local { reason, .. } => End::Here(reason.clone()),
+        Route::Local { reason, .. } => End::Here(reason.clone(), None),
         Route::Impossible { reason, .. } => {
             told.line(&format!("not run: {reason}"));
             tell_history(request, Some(&case), "none", reason, Some(NO_NODE), None);

@@ -79,9 +79,16 @@ pub(super) async fn remote(
             .saturating_duration_since(Instant::now())
             .max(Duration::from_millis(800));
         let waiting = open.is_empty() && !full.is_empty();
+        let mut rooms = None;
         if waiting {
             if !pinned && !may_wait(case) {
-                return End::Here(away(&why));
+                rooms = door.rooms.clone();
+                match rooms.as_ref().map(|r| r.take()) {
+                    None => return End::Here(away(&why), None),
+                    Some(Some(room)) => return End::Here(away(&why), Some(room)),
+                    // Whatever comes free first: a slot of a node, or one here.
+                    Some(None) => {}
+                }
             }
             open = std::mem::take(&mut full);
         }
@@ -154,7 +161,7 @@ pub(super) async fn remote(
                             door.told.line(&format!("not run: {reason}"));
                             return not_run(&reason);
                         }
-                        return End::Here(reason);
+                        return End::Here(reason, None);
                     }
                     let mut j = make_job(request, case, tree, door);
                     j.also = match beside(case).await {
@@ -163,7 +170,7 @@ pub(super) async fn remote(
                             door.told.line(&format!("not run: {e}"));
                             return not_run(&e);
                         }
-                        Err(e) => return End::Here(e),
+                        Err(e) => return End::Here(e, None),
                     };
                     if job.is_none() {
                         input = door.input(j.stdin);
@@ -175,7 +182,7 @@ pub(super) async fn remote(
                     door.told.line(&format!("not run: {reason}"));
                     return not_run(&reason);
                 }
-                Err(e) => return End::Here(format!("the workspace can't be read: {e}")),
+                Err(e) => return End::Here(format!("the workspace can't be read: {e}"), None),
             }
         }
         let Some(job) = &mut job else { break };
@@ -220,6 +227,7 @@ pub(super) async fn remote(
             orders: &mut door.orders,
             terminal: &mut door.terminal,
             told: &mut *door.told,
+            rooms: rooms.as_deref(),
         };
         let again = Again {
             node: &node,
@@ -278,6 +286,7 @@ pub(super) async fn remote(
                 open.insert(0, node);
             }
             Err(RunError::Interrupted(n)) => return End::Interrupted(n),
+            Err(RunError::Room(room)) => return End::Here(away(&why), Some(room)),
             Err(RunError::Detached) => return goes_on(request, case, &node, job, &mut *door.told),
             Err(RunError::Lost { why: reason }) => {
                 let mut text = format!(
@@ -310,7 +319,7 @@ pub(super) async fn remote(
         tell_history(request, Some(case), "none", &reason, Some(NO_NODE), None);
         return not_run(&reason);
     }
-    End::Here(reason)
+    End::Here(reason, None)
 }
 
 /// Reads the other trees that go along.

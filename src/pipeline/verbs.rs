@@ -102,7 +102,9 @@ pub fn refresh_promising(limit: Duration) -> anyhow::Result<()> {
 /// Fills in what this machine is and how busy it is.
 pub fn look_at_local(paths: &Paths, table: &mut Table) {
     table.local.facts = Some(probe::own_facts(&paths.cache.join("libc")));
-    table.local.load = Some(probe::load_kept(&paths.cache.join("cpu"), &paths.cache));
+    let mut load = probe::load_kept(&paths.cache.join("cpu"), &paths.cache);
+    load.running = crate::agent::base_dir().map_or(0, |base| crate::agent::held_slots(&base));
+    table.local.load = Some(load);
     table.local.seen_ms = crate::agent::now_ms();
 }
 

@@ -193,7 +193,7 @@ fn no_such_node(name: &str, nodes: &[NodeView]) -> String {
     if valid_node_name(name).is_ok() && name.chars().all(is_word) {
         hints.push_str(&format!("; `cx nodes add {name}` adds it"));
     }
-    format!("{name} is not a configured node ({hints})")
+    format!("`{name}` is not a configured node ({hints})")
 }
 
 /// Decides where a command runs.
@@ -630,7 +630,7 @@ mod tests {
         i.demands.on = Some("a");
         assert_eq!(ask(&i), "a");
         i.demands.on = Some("b");
-        assert!(ask(&i).starts_with("impossible: b is not a configured node"));
+        assert!(ask(&i).starts_with("impossible: `b` is not a configured node"));
         let mut i = input(&heavy, ["tower", "mini", "n1"].map(node).to_vec());
         for (name, told) in [
             ("towr", "(those are tower, mini, n1; `cx nodes add towr` adds it)"),
@@ -644,7 +644,7 @@ mod tests {
             i.demands.on = Some(name);
             assert_eq!(
                 ask(&i),
-                format!("impossible: {name} is not a configured node {told}")
+                format!("impossible: `{name}` is not a configured node {told}")
             );
         }
         let names: Vec<String> = (0..40).map(|n| format!("n{n}")).collect();
@@ -659,7 +659,7 @@ mod tests {
         i.demands.on = Some("b");
         assert_eq!(
             ask(&i),
-            "impossible: b is not a configured node (there are none; `cx nodes add b` adds it)"
+            "impossible: `b` is not a configured node (there are none; `cx nodes add b` adds it)"
         );
         assert!(ask(&input(&heavy, vec![])).starts_with("local: no nodes are configured"));
     }

@@ -272,12 +272,12 @@ fn what_is_not_as_declared_is_an_error_with_a_reason() {
         (
             "offload_to",
             json!({"node_id": "nowhere", "command": "ls"}),
-            "nowhere is not a configured node (there are none; `cx nodes add nowhere` adds it)",
+            "`nowhere` is not a configured node (there are none; `cx nodes add nowhere` adds it)",
         ),
         (
             "offload_to",
             json!({"node_id": "-oProxyCommand=id", "command": "ls"}),
-            "-oProxyCommand=id is not a configured node (there are none)",
+            "`-oProxyCommand=id` is not a configured node (there are none)",
         ),
         (
             "cluster_bash",
@@ -627,6 +627,52 @@ fn a_client_that_works_elsewhere_has_its_commands_there() {
 }
 
 #[test]
+fn where_no_root_is_here_nothing_runs_elsewhere() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    let other = env.home().join("other");
+    let mut client = Client::of(&env, &dir, &[]);
+    client.ask(
+        "initialize",
+        json!({"protocolVersion": "2025-06-18", "capabilities": {"roots": {}}, "clientInfo": {"name": "test", "version": "1"}}),
+    );
+    client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    let mut answers = Vec::new();
+    for arguments in [
+        json!({"command": "touch ran"}),
+        json!({"command": "touch ran", "cwd": dir}),
+        json!({"command": "pwd -P"}),
+        json!({"command": "pwd -P"}),
+    ] {
+        if answers.len() == 2 {
+            std::fs::create_dir(&other).unwrap();
+        }
+        let id = client.start_call("cluster_bash", arguments);
+        // Where they were known they are not asked for again.
+        if answers.len() < 3 {
+            let asked = client.receive();
+            assert_eq!(asked["method"], "roots/list", "{asked}");
+            let roots =
+                json!([{"uri": "file:///nosuch"}, {"uri": format!("file://localhost{}", other.display())}]);
+            client.send(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"roots": roots}}));
+        }
+        answers.push(Said(client.answer(id)["result"].clone()));
+    }
+    for said in &answers[..2] {
+        assert!(
+            said.is_error() && said.text().contains("`file:///nosuch`, `file://localhost/"),
+            "{said:?}"
+        );
+    }
+    let inside = other.canonicalize().unwrap();
+    for said in &answers[2..] {
+        assert_eq!(said.text().lines().next(), inside.to_str(), "{said:?}");
+    }
+    assert!(!dir.join("ran").exists());
+    client.end();
+}
+
+#[test]
 fn what_was_never_started_names_the_node_it_was_for() {
     let mut env = TestEnv::with_nodes(&["n1"]);
     env.end_clients();
@@ -775,6 +821,56 @@ fn programs_get_fields() {
     assert_eq!(said.0["structuredContent"]["runs"][0]["output"], "x\n");
 }
 
+/// Whatever is asked for, in either form.
+#[test]
+fn no_result_is_longer_than_a_client_shows() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    let mut client = Client::hello(&env, &dir, &["--structured"]);
+    // Half of it must be escaped in JSON.
+    let much = r#"yes '""""""""""""""""""""' | head -n 100000"#;
+    let long = "x".repeat(100_000);
+    for (tool, arguments) in [
+        ("cluster_bash", json!({"command": much})),
+        ("parallel_execute", json!({"commands": vec![much; 32]})),
+        (
+            "parallel_execute",
+            json!({"commands": [much, "echo short", "yes | head -c 9000"]}),
+        ),
+        ("offload_to", json!({"node_id": long, "command": "true"})),
+        (
+            "offload_to",
+            json!({"node_id": "x".repeat(255), "command": "true"}),
+        ),
+        ("cluster_bash", json!({"command": "true", "cwd": long})),
+        ("cluster_bash", json!({"command": "true", "requires_os": long})),
+        ("cluster_bash", json!({"command": "true", long.as_str(): 1})),
+        ("cluster_status", json!({})),
+    ] {
+        let said = client.call(tool, arguments);
+        let content = &said.0["structuredContent"];
+        assert!(said.text().len() <= 30_000, "{tool}: {}", said.text().len());
+        assert!(
+            content.to_string().len() <= 30_000,
+            "{tool}: {}",
+            content.to_string().len()
+        );
+        assert!(!said.text().is_empty() && (said.is_error() || content.is_object()));
+    }
+    // What is left is for the long ones.
+    let commands = json!([much, "yes short | head -n 500; echo end"]);
+    let said = client.call("parallel_execute", json!({"commands": commands}));
+    let runs = said.0["structuredContent"]["runs"].as_array().unwrap();
+    let output = |n: usize| runs[n]["output"].as_str().unwrap();
+    assert!(output(1).starts_with("short\n") && output(1).ends_with("short\nend\n"));
+    assert_eq!(
+        (&runs[0]["truncated"], &runs[1]["truncated"]),
+        (&json!(true), &json!(false))
+    );
+    assert!(said.0["structuredContent"].to_string().len() > 29_000);
+    client.end();
+}
+
 #[test]
 fn the_users_rules_hold_here_too() {
     let env = TestEnv::new();
@@ -798,6 +894,15 @@ fn the_users_rules_hold_here_too() {
         assert!(said.is_error(), "{command}: {said:?}");
     }
     assert!(!dir.join("made").exists());
+    // What only speaks of it is not it; what might run it is.
+    for (command, runs) in [
+        ("echo curl touch", true),
+        ("echo curl | sh", false),
+        ("x=curl; $x -V", false),
+    ] {
+        let said = client.call("cluster_bash", json!({"command": command}));
+        assert_eq!(!said.is_error(), runs, "{command}: {said:?}");
+    }
     // The hook, which had the client ask, says so by the call's id.
     let event = json!({
         "session_id": "s", "cwd": dir, "permission_mode": "default", "hook_event_name": "PreToolUse",

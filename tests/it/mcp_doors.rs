@@ -180,6 +180,12 @@ fn rules_of_every_scope_hold_at_every_door() {
                     assert_eq!(!said.is_error(), runs, "{at}: {command}: {said:?}");
                     let place = if runs { "local" } else { "" };
                     assert_eq!(last_at(said.text()), place, "{at}: {command}: {said:?}");
+                    let names_it = said.field("reason").as_str().unwrap_or_default();
+                    assert_eq!(
+                        names_it.contains("your rule Bash(make test:*)"),
+                        runs,
+                        "{at}: {command}: {said:?}"
+                    );
                 }
             }
             let (decision, _) = hook(&env, &project, "cx make test");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{TestEnv, wait_for};
-use crate::mcp::{Client, LIMIT, until_run};
+use crate::mcp::{Client, LIMIT, Said, until_run};
 
 /// Waits until no process of this world but the servers' has `mark` in its command line.
 fn gone(env: &TestEnv, nodes: &[&str], mark: &str) {
@@ -166,27 +166,117 @@ fn what_was_left_keeps_its_slot() {
 fn what_was_left_here_keeps_its_slot() {
     let env = TestEnv::new();
     let dir = env.home().join("work");
-    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut client = Client::hello(&env, &dir, &["--detach-after", "1"]);
+    let status = client.call("cluster_status", json!({}));
+    let slots = status.0["structuredContent"]["nodes"][0]["slots"]
+        .as_u64()
+        .unwrap() as usize;
     // So many are the most of one call.
-    if at_once >= 32 {
+    if slots >= 32 {
         return;
     }
-    let mut client = Client::hello(&env, &dir, &["--detach-after", "1"]);
-    let mut commands = vec!["touch up$$; while [ ! -e go ]; do sleep 0.1; done"; at_once];
+    let mut commands = vec!["touch up$$; while [ ! -e go ]; do sleep 0.1; done"; slots];
     commands.push("touch last");
     let said = client.call("parallel_execute", json!({"commands": commands}));
     let ran = said.field("runs").as_array().unwrap();
-    assert_eq!(ran[at_once]["state"], "waiting", "{said:?}");
-    let waiting = ran[at_once]["run_id"].as_str().unwrap().to_owned();
-    // It looks every two seconds.
-    std::thread::sleep(Duration::from_secs(5));
-    until_run(&mut client, &waiting, "waiting");
-    assert!(!dir.join("last").exists());
+    assert_eq!(ran[slots]["state"], "waiting", "{said:?}");
+    // Whoever comes later waits behind them, also by another server.
+    let mut other = Client::hello(&env, &dir, &["--detach-after", "1"]);
+    let said = other.call("parallel_execute", json!({"commands": ["touch later"]}));
+    let later = &said.field("runs")[0];
+    assert_eq!(later["state"], "waiting", "{said:?}");
     std::fs::write(dir.join("go"), "").unwrap();
-    wait_for(LIMIT, || match dir.join("last").exists() {
-        true => Ok(()),
-        false => Err("it is not started".to_owned()),
+    for name in ["last", "later"] {
+        exists(&dir.join(name));
+    }
+    other.end();
+    client.end();
+}
+
+/// How many commands of a call run here and wait.
+fn stand(client: &mut Client, running: usize, waiting: usize) {
+    wait_for(LIMIT, || {
+        let status = client.call("cluster_status", json!({}));
+        let runs = status.0["structuredContent"]["runs"].clone();
+        let count = |state: &str| {
+            let of = runs.as_array().unwrap().iter();
+            of.filter(|r| r["state"] == state && r["command"].as_str().unwrap().contains("in the batch"))
+                .count()
+        };
+        match (count("running"), count("waiting")) == (running, waiting) {
+            true => Ok(()),
+            false => Err(format!("{running} run, {waiting} wait: {runs}")),
+        }
     });
+}
+
+/// Where others have taken all slots of the nodes, a batch has this machine's slots, and no more; and whatever slot comes free next.
+#[test]
+fn a_batch_that_finds_the_nodes_full_has_the_slots_of_this_machine() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[]);
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    let status = client.call("cluster_status", json!({}));
+    let here = status.0["structuredContent"]["nodes"][0]["slots"]
+        .as_u64()
+        .unwrap() as usize;
+    let slots = here + 2;
+    // So many are the most of one call.
+    if slots > 32 {
+        return;
+    }
+    env.append_config(&format!(
+        "[node.n1]\nslots = {slots}\n\n[policy]\nwhen_full = \"local\"\n"
+    ));
+    for node_first in [true, false] {
+        let held = "touch $HOME/up$$; while [ ! -e $HOME/free ]; do sleep 0.1; done; rm $HOME/up$$";
+        for _ in 0..slots {
+            client.start_call("offload_to", json!({"node_id": "n1", "command": held}));
+        }
+        let ups = || {
+            let there = std::fs::read_dir(env.node("n1").home()).unwrap().flatten();
+            there
+                .filter(|e| e.file_name().to_string_lossy().starts_with("up"))
+                .count()
+        };
+        let until_up = |n: usize| {
+            wait_for(LIMIT, || match ups() == n {
+                true => Ok(()),
+                false => Err(format!("{} of {n} are up", ups())),
+            });
+        };
+        until_up(slots);
+        let one = ": in the batch; while [ ! -e $HOME/go ]; do sleep 0.1; done";
+        let batch = client.start_call("parallel_execute", json!({"commands": vec![one; slots]}));
+        stand(&mut client, here, 2);
+        let status = client.call("cluster_status", json!({}));
+        let local = &status.0["structuredContent"]["nodes"][0];
+        assert_eq!(local["slots_running"], here, "{local}");
+        if node_first {
+            env.node("n1").write("free", "");
+            stand(&mut client, slots, 0);
+        }
+        std::fs::write(env.home().join("go"), "").unwrap();
+        env.node("n1").write("go", "");
+        let said = Said(client.answer(batch)["result"].clone());
+        let places = match node_first {
+            true => [("local", here), ("n1", 2)],
+            false => [("local", slots), ("n1", 0)],
+        };
+        let runs = said.field("runs").as_array().unwrap();
+        for (place, n) in places {
+            let there = runs
+                .iter()
+                .filter(|r| r["node_id"] == place && r["exit_code"] == 0);
+            assert_eq!(there.count(), n, "{place}: {said:?}");
+        }
+        env.node("n1").write("free", "");
+        until_up(0);
+        std::fs::remove_file(env.home().join("go")).unwrap();
+        for left in ["go", "free"] {
+            std::fs::remove_file(env.node("n1").home().join(left)).unwrap();
+        }
+    }
     client.end();
 }
 

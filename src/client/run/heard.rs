@@ -18,6 +18,7 @@ impl Running<'_> {
         told: &mut dyn Told,
         terminal: &mut Terminal,
     ) -> Result<Option<Exit>, RunError> {
+        self.waits = matches!(down, Down::Waiting { .. });
         match down {
             Down::Waiting { running } => {
                 // The node drops the leave to start, which will be too old when a slot is free.

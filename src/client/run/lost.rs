@@ -161,7 +161,7 @@ impl Running<'_> {
             }
             if Instant::now() + pause > until {
                 return Err(lost(&format!(
-                    "not reached again within {} s",
+                    "not reached again within {} s after that",
                     self.job.link_grace
                 )));
             }

@@ -36,6 +36,7 @@ use crate::proto::{
 };
 use crate::report::Told;
 use crate::request::{Detach, Ending};
+use crate::room::{Room, Rooms};
 use crate::sync::Workspace;
 use crate::table::NodeClock;
 use crate::tty;
@@ -194,6 +195,8 @@ pub enum RunError {
         /// One clause.
         why: String,
     },
+    /// While it waited for a slot there, there was room here.
+    Room(Room),
     /// A signal ended the wait before the command started.
     Interrupted(i32),
     /// It goes on without this process, as was wanted; a record of it was written.
@@ -262,6 +265,8 @@ pub struct Caller<'a> {
     pub terminal: &'a mut Terminal,
     /// Who is told.
     pub told: &'a mut dyn Told,
+    /// Where a slot of this machine will do as well as one of the node that it waits for.
+    pub rooms: Option<&'a Rooms>,
 }
 
 /// The way to a node.
@@ -387,6 +392,8 @@ struct Running<'a> {
     /// Until when (here) the node may still start the command; `None` before it was allowed to.
     start_by: Option<Instant>,
     started: bool,
+    /// It waits there for a slot.
+    waits: bool,
     paths: Option<PathMode>,
     /// The end of the output.
     tail: Vec<u8>,
@@ -436,6 +443,7 @@ impl<'a> Running<'a> {
             sync_time: Duration::ZERO,
             start_by: None,
             started: false,
+            waits: false,
             paths: None,
             tail: Vec::new(),
             got: 0,
@@ -467,19 +475,26 @@ impl<'a> Running<'a> {
             orders,
             terminal,
             told,
-            ..
+            rooms,
+            output: _,
         } = caller;
         let deadline = match self.job.detach {
             Some(Detach::At(at)) => Some(Instant::from_std(at)),
             _ => None,
         };
         let mut tick = tokio::time::interval(Duration::from_millis(250));
+        let mut free = None;
         loop {
+            if let Some(rooms) = rooms.filter(|_| self.waits) {
+                free.get_or_insert_with(|| Box::pin(rooms.free()));
+            }
             let room = STDIN_WINDOW.saturating_sub(self.stdin_waiting.iter().map(Vec::len).sum());
             tokio::select! {
                 // A reader that has stopped reading must not keep the caller's signals from the command.
                 down = Self::next(self.output, &mut self.channel) => match down {
                     Some(down) => {
+                        // Others are next while this goes on.
+                        free = None;
                         let waits = !self.started;
                         let heard = self.link.listener();
                         let silence = async {
@@ -505,6 +520,8 @@ impl<'a> Running<'a> {
                     None => self.find_out("the connection ended before the start", orders).await?,
                 },
                 Some(order) = orders.recv() => self.obey(order).await?,
+                // It has no leave to start while it waits, and the end of the stream takes it back.
+                Some(room) = async { Some(free.as_mut()?.await) }, if free.is_some() => return Err(RunError::Room(room)),
                 piece = input.next(), if self.started && self.job.stdin && room > 0 => {
                     self.urged |= terminal.is_typed() && piece.contains(&INTERRUPT);
                     self.stdin_sent += piece.len() as u64;

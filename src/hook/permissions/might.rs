@@ -1,11 +1,25 @@
 //! What the user's own deny and ask rules might say of a command, judged generously: whatever is not understood counts as
 //! "might".
 
-use super::Rules;
+use super::{Rules, runs};
+use crate::plan::shell::{Part, Script, Word};
 
 impl Rules {
     /// Whether a deny or ask rule might concern a part of `text`, and which.
     pub fn might_restrict(&self, text: &str) -> Option<&str> {
+        self.might(text, |_| true)
+    }
+
+    /// The same for a text that is understood as `script`: a word that can be nothing but an argument of another program is none that a
+    /// rule speaks of.
+    pub fn might_restrict_part(&self, text: &str, script: &Script) -> Option<&str> {
+        self.might(text, |literal| {
+            !script.branching || literal.is_odd() || script.parts.iter().any(|part| literal.may_be_in(part))
+        })
+    }
+
+    /// The first rule that is not understood, or whose words occur in `text` and of which `counts` says so.
+    fn might(&self, text: &str, counts: impl Fn(&Literal<'_>) -> bool) -> Option<&str> {
         if let Some(why) = &self.unreadable {
             return Some(why);
         }
@@ -15,9 +29,9 @@ impl Rules {
             .find(|rule| match scope(rule) {
                 Scope::OtherTool => false,
                 Scope::AnyBash => true,
-                Scope::Bash(content) => {
-                    might_match(content, haystack.get_or_insert_with(|| Haystack::new(text)))
-                }
+                Scope::Bash(content) => literal(content).is_none_or(|literal| {
+                    literal.occurs_in(haystack.get_or_insert_with(|| Haystack::new(text))) && counts(&literal)
+                }),
             })
     }
 
@@ -74,29 +88,88 @@ fn scope(rule: &str) -> Scope<'_> {
     }
 }
 
-/// Whether a rule's content might match: all its literal words must occur in the text, the first one, its program, as
-/// a whole word or the last component of a path.
-fn might_match(content: &str, haystack: &Haystack) -> bool {
+/// What a rule's content says literally.
+struct Literal<'a> {
+    /// The program's name, in lower case.
+    program: String,
+    /// The words after it; `*` stands for anything.
+    words: Vec<&'a str>,
+}
+
+/// Reads a rule's content; `None` where it says anything but plain words.
+fn literal(content: &str) -> Option<Literal<'_>> {
     let content = content.trim();
     let pattern = content.strip_suffix(":*").unwrap_or(content);
     // Escapes, quotes, expansions: not understood. A colon may name a field of the input (`command:...`).
     if pattern.contains(['\\', '\'', '"', '$', '`', '?', '[', ':', '(']) {
-        return true;
+        return None;
     }
     let mut words = pattern.split_whitespace();
-    let Some(first) = words.next() else { return true };
+    let first = words.next()?;
     if first.contains(['*', '=']) {
-        return true;
+        return None;
     }
     let program = first.rsplit('/').next().unwrap_or(first).to_ascii_lowercase();
-    if program.is_empty() || !program.chars().all(is_word) {
-        return true;
+    let is_name = !program.is_empty() && program.chars().all(is_word);
+    is_name.then(|| Literal {
+        program,
+        words: words.collect(),
+    })
+}
+
+impl Literal<'_> {
+    /// Whether all of it occurs: the program as a whole word or the last component of a path.
+    fn occurs_in(&self, haystack: &Haystack) -> bool {
+        haystack.words().any(|w| w == self.program)
+            && self
+                .words
+                .iter()
+                .flat_map(|w| w.split('*'))
+                .filter(|literal| !literal.is_empty())
+                .all(|literal| haystack.contains(&literal.to_ascii_lowercase()))
     }
-    haystack.words().any(|w| w == program)
-        && words
-            .flat_map(|w| w.split('*'))
-            .filter(|literal| !literal.is_empty())
-            .all(|literal| haystack.contains(&literal.to_ascii_lowercase()))
+
+    /// Whether it may be what `part` runs: the program with these words among its own in this order, or a word of one that runs words.
+    fn may_be_in(&self, part: &Part) -> bool {
+        let Some(first) = part.argv.first() else {
+            return false;
+        };
+        let Some(program) = first.text().map(runs::name) else {
+            return true;
+        };
+        // The client does not see where a word ends that is quoted.
+        let is_name = program == "[" || !program.is_empty() && program.chars().all(is_word);
+        if !is_name || part.wrappers.iter().any(|w| runs::name(w) == self.program) {
+            return true;
+        }
+        if program != self.program {
+            return runs::its_arguments(&program, part);
+        }
+        let given: Vec<&Word> = part.argv[1..].iter().collect();
+        let Some(given) = given.iter().map(|w| w.text()).collect::<Option<Vec<&str>>>() else {
+            return true;
+        };
+        let given: Vec<String> = given.iter().map(|w| w.to_ascii_lowercase()).collect();
+        let wanted = self.words.iter().map(|w| w.to_ascii_lowercase());
+        let wanted: Vec<String> = wanted
+            .map(|w| w.split('*').next().unwrap_or_default().to_owned())
+            .collect();
+        let mut rest = given.iter();
+        let are_among = wanted
+            .iter()
+            .filter(|w| !w.is_empty())
+            .all(|want| rest.any(|word| word.starts_with(want)));
+        // Quoted, several of them may be one.
+        are_among || given.join(" ").starts_with(&wanted.join(" "))
+    }
+
+    /// Whether it is of more than one command, or of a word that is none: what the client makes of such a rule is not known.
+    fn is_odd(&self) -> bool {
+        const KEYWORDS: &str =
+            "! case coproc do done elif else esac fi for function if in select then time until while";
+        let joins = |w: &&str| w.contains(['&', '|', ';', '<', '>', ')', '{', '}', '#', '!', '~']);
+        KEYWORDS.split(' ').any(|k| k == self.program) || self.words.iter().any(joins)
+    }
 }
 
 /// A command's text, as it is and with its quoting taken away, in lower case.
@@ -147,6 +220,7 @@ fn split_keeping(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::shell::{Dialect, parse};
 
     fn restricts(rule: &str, text: &str) -> bool {
         let rules = Rules {
@@ -210,6 +284,76 @@ mod tests {
             ..Rules::default()
         };
         assert_eq!(broken.might_restrict("ls"), Some("x"));
+    }
+
+    #[test]
+    fn words_that_are_arguments_are_no_commands() {
+        let restricts = |rule: &str, text: &str| {
+            let rules = Rules {
+                ask: vec![rule.into()],
+                ..Rules::default()
+            };
+            let script = parse(text, Dialect::Bash).unwrap();
+            // Never where the text alone says no.
+            let found = rules.might_restrict_part(text, &script).is_some();
+            assert!(!found || rules.might_restrict(text).is_some(), "{rule} / {text}");
+            found
+        };
+        for (rule, text) in [
+            ("Bash(pytest:*)", "echo pytest"),
+            ("Bash(pytest:*)", "grep -rn pytest . | head -3 && cat pytest"),
+            ("Bash(pytest:*)", "git commit -m 'run pytest now' && ls"),
+            ("Bash(pytest:*)", "pip install pytest"),
+            ("Bash(pytest:*)", "find . -name pytest"),
+            ("Bash(pytest:*)", "npm install pytest; cargo test pytest"),
+            ("Bash(pytest)", "if [ -e pytest ]; then echo yes; fi"),
+            ("Bash(git push:*)", "git log --grep=push"),
+            ("Bash(git push:*)", "git commit -m 'then push'"),
+            ("Bash(git push:*)", "git status; echo push"),
+            ("Bash(rm:*)", "docker build --rm rm"),
+            ("Bash(rm -rf:*)", "rm x; echo -rf"),
+        ] {
+            assert!(!restricts(rule, text), "{rule} / {text}");
+        }
+        for (rule, text) in [
+            ("Bash", "echo pytest"),
+            ("Bash(*test)", "echo pytest"),
+            ("Bash(pytest:*)", "x=pytest; $x -x"),
+            ("Bash(pytest:*)", "echo pytest | sh"),
+            ("Bash(pytest:*)", "bash -c 'pytest -x'"),
+            ("Bash(pytest:*)", "bash <<E\npytest\nE"),
+            ("Bash(pytest:*)", "eval pytest"),
+            ("Bash(pytest:*)", "python3.11 -m pytest"),
+            ("Bash(pytest:*)", "/usr/bin/python -m pytest"),
+            ("Bash(pytest:*)", "uv run pytest"),
+            ("Bash(pytest:*)", "npx pytest"),
+            ("Bash(pytest:*)", "make pytest"),
+            ("Bash(pytest:*)", "find . -exec pytest {} +"),
+            ("Bash(pytest:*)", "git bisect run pytest"),
+            ("Bash(pytest:*)", "git -c alias.x=pytest x"),
+            ("Bash(pytest:*)", "docker $X pytest"),
+            ("Bash(pytest:*)", "alias p=pytest; p"),
+            ("Bash(pytest:*)", "trap pytest EXIT"),
+            ("Bash(pytest:*)", "PyTest -x"),
+            ("Bash(pytest:*)", "'pytest -x'"),
+            ("Bash(pytest:*)", "'' pytest"),
+            ("Bash(pytest -x:*)", "pytest $A && echo -x"),
+            ("Bash(pytest:*)", "(echo pytest)"),
+            ("Bash(pytest:*)", "f() { echo pytest; }"),
+            ("Bash(pytest:*)", "echo $(date) pytest"),
+            ("Bash(git push:*)", "git -C x push"),
+            ("Bash(git push:*)", "git pushx"),
+            ("Bash(git * main)", "git push main"),
+            ("Bash(git *main)", "git main"),
+            ("Bash(git push origin:*)", "git 'push origin' main"),
+            ("Bash(timeout:*)", "timeout 5 cargo test"),
+            ("Bash(env:*)", "env A=1 cargo test"),
+            ("Bash(cd sub && pytest)", "cd sub && pytest"),
+            ("Bash(for i in 1:*)", "for i in 1; do echo; done"),
+            ("Bash(ls > x)", "ls > x"),
+        ] {
+            assert!(restricts(rule, text), "{rule} / {text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! three ways, and each errs to its own side:
 //!
 //! - [`Rules::might_restrict`]: what a deny or ask rule *might* concern. Too often costs an offload or a question, too seldom
-//!   would widen what the user allowed; what is not understood counts as "might".
+//!   would widen what the user allowed; what is not understood counts as "might". [`Rules::might_restrict_part`] says it of a text of which
+//!   all commands are known, where a word that only stands among the arguments of another program is none.
 //! - `sure`: what a deny or ask rule matches without doubt, so that the answer may be `deny`.
 //! - `covers`: what the allow rules cover without doubt, so that the answer may be `allow`.
 
@@ -18,6 +19,7 @@ mod names;
 mod observed;
 mod pieces;
 mod rule;
+mod runs;
 mod sure;
 mod typed;
 mod unasked;
@@ -94,18 +96,19 @@ pub fn judge(text: &str, dialect: Dialect, rules: &Rules, ground: Ground<'_>) ->
 
 /// What the deny and ask rules say of a text without `cx`; `NoRule` where they cannot concern it.
 pub fn restriction(text: &str, script: Option<&Script>, rules: &Rules) -> Judgement {
-    if let Some(script) = script {
-        if let Some(rule) = sure::matching(&rules.deny, script) {
-            return Judgement::Deny(format!("your rule {rule} denies it"));
+    let might = match script {
+        Some(script) => {
+            if let Some(rule) = sure::matching(&rules.deny, script) {
+                return Judgement::Deny(format!("your rule {rule} denies it"));
+            }
+            if let Some(rule) = sure::matching(&rules.ask, script) {
+                return Judgement::Ask(format!("your rule {rule} asks about it"));
+            }
+            rules.might_restrict_part(text, script)
         }
-        if let Some(rule) = sure::matching(&rules.ask, script) {
-            return Judgement::Ask(format!("your rule {rule} asks about it"));
-        }
-    }
-    match rules.might_restrict(text) {
-        Some(rule) => Judgement::Ask(concerns(rule)),
-        None => Judgement::NoRule,
-    }
+        None => rules.might_restrict(text),
+    };
+    might.map_or(Judgement::NoRule, |rule| Judgement::Ask(concerns(rule)))
 }
 
 fn concerns(rule: &str) -> String {
