@@ -59,7 +59,9 @@ pub fn collect(scopes: &Scopes) -> Rules {
         found.reads = reads("project");
         file(&mut found, &project.join(".claude/settings.json"));
         found.reads = reads("local");
+        found.local = true;
         file(&mut found, &project.join(".claude/settings.local.json"));
+        found.local = false;
     }
     found.reads = true;
     found.project = None;
@@ -72,6 +74,7 @@ pub fn collect(scopes: &Scopes) -> Rules {
     let mut by_administrator = found.rules;
     if found.only_managed {
         rules.allow.clear();
+        rules.perhaps.clear();
         rules.directories.clear();
     }
     rules.deny.append(&mut by_administrator.deny);
@@ -122,6 +125,8 @@ struct Found<'a> {
     project: Option<&'a Scopes>,
     /// Whether that is so, once it was looked up.
     trusted: Option<bool>,
+    /// The source at hand is the user's own file in the project.
+    local: bool,
     /// Whether the client itself reads the source at hand. Where it does not, what widens is left out, and what restricts
     /// is kept: that costs an offload at most.
     reads: bool,
@@ -337,14 +342,19 @@ fn take(found: &mut Found<'_>, text: &str, what: &str) {
     match parsed {
         Some(p) => {
             let widens = found.reads && found.widens(&p);
+            // Without trust the client lets the user's own file count where git does not track it, which only git can tell.
+            let perhaps = found.reads && !widens && found.local;
             let rules = &mut found.rules;
             rules.deny.extend(p.deny.into_iter().flatten());
             rules.ask.extend(p.ask.into_iter().flatten());
+            let allow = p.allow.into_iter().flatten();
             if widens {
-                rules.allow.extend(p.allow.into_iter().flatten());
+                rules.allow.extend(allow);
                 rules
                     .directories
                     .extend(p.additional_directories.into_iter().flatten());
+            } else if perhaps {
+                rules.perhaps.extend(allow);
             }
         }
         None => unreadable(&mut found.rules, what),
@@ -521,6 +531,8 @@ mod tests {
                 &["user"]
             };
             assert_eq!(rules.allow, want, "{text:?}");
+            let perhaps: &[&str] = if trusted { &[] } else { &["Bash"] };
+            assert_eq!(rules.perhaps, perhaps, "{text:?}");
             assert_eq!(rules.directories.is_empty(), !trusted, "{text:?}");
             assert_eq!((rules.ask.len(), rules.unreadable), (2, None), "{text:?}");
         }

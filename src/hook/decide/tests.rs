@@ -330,6 +330,23 @@ fn what_the_rules_allow_is_allowed_and_no_more() {
     assert_eq!(said(&env, "cargo test", "dontAsk"), (None, None));
 }
 
+/// Without trust the client takes the word of the user's own file in a project only where git does not track it.
+#[test]
+fn what_a_rule_may_allow_that_may_not_count_is_not_asked_about() {
+    let rules = r#"{"permissions":{"allow":["Bash(pytest:*)"]}}"#;
+    let env = Env::new().put("project/.claude/settings.local.json", rules);
+    assert_eq!(said(&env, "pytest -x", "default"), (None, None));
+    assert_eq!(
+        said(&env, "cargo test", "default").1.as_deref(),
+        Some("cx cargo test")
+    );
+    let env = Env::new().put("project/.claude/settings.json", rules);
+    assert_eq!(
+        said(&env, "pytest -x", "default"),
+        (None, Some("cx pytest -x".into()))
+    );
+}
+
 #[test]
 fn where_nobody_can_be_asked_only_a_covered_rewrite_is_made() {
     let mut e = event("cargo test");
