@@ -82,6 +82,9 @@ pub fn collect(scopes: &Scopes) -> Rules {
     rules.allow.append(&mut by_administrator.allow);
     rules.directories.append(&mut by_administrator.directories);
     rules.unreadable = rules.unreadable.or(by_administrator.unreadable);
+    if found.sandboxed {
+        rules.outside = found.outside;
+    }
     rules
 }
 
@@ -132,6 +135,10 @@ struct Found<'a> {
     reads: bool,
     /// The administrator lets no rules count but his own.
     only_managed: bool,
+    /// The client runs commands in a sandbox.
+    sandboxed: bool,
+    /// What it runs outside of it all the same.
+    outside: Vec<String>,
 }
 
 fn projects(scopes: &Scopes) -> Vec<PathBuf> {
@@ -307,6 +314,15 @@ struct Document<'a> {
     permissions: Option<&'a RawValue>,
     #[serde(borrow)]
     allow_managed_permission_rules_only: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sandbox: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Sandbox {
+    enabled: Option<bool>,
+    excluded_commands: Option<Vec<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -334,6 +350,14 @@ fn take(found: &mut Found<'_>, text: &str, what: &str) {
         found.only_managed |= d
             .allow_managed_permission_rules_only
             .is_some_and(|v| v.get() == "true");
+        let sandbox = d
+            .sandbox
+            .and_then(|s| serde_json::from_str::<Sandbox>(s.get()).ok());
+        let sandbox = sandbox.unwrap_or_default();
+        found.sandboxed |= sandbox.enabled == Some(true);
+        found
+            .outside
+            .extend(sandbox.excluded_commands.into_iter().flatten());
         match d.permissions {
             None => Some(Permissions::default()),
             Some(p) => serde_json::from_str(p.get()).ok().filter(|_| object(p.get())),
