@@ -301,8 +301,8 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     }
 
     let guard = world.guard(cwd);
-    // What a deny or ask rule may concern, the client is to see as it is.
-    if guard.rules.might_restrict(text).is_some() {
+    // What a deny or ask rule may concern, or what a sandbox does not hold, the client is to see as it is.
+    if guard.rules.might_restrict(text).is_some() || guard.rules.might_leave_the_sandbox(text) {
         return None;
     }
     let all = guard.rules.allows_all();

@@ -59,7 +59,9 @@ pub fn collect(scopes: &Scopes) -> Rules {
         found.reads = reads("project");
         file(&mut found, &project.join(".claude/settings.json"));
         found.reads = reads("local");
+        found.local = true;
         file(&mut found, &project.join(".claude/settings.local.json"));
+        found.local = false;
     }
     found.reads = true;
     found.project = None;
@@ -72,6 +74,7 @@ pub fn collect(scopes: &Scopes) -> Rules {
     let mut by_administrator = found.rules;
     if found.only_managed {
         rules.allow.clear();
+        rules.perhaps.clear();
         rules.directories.clear();
     }
     rules.deny.append(&mut by_administrator.deny);
@@ -79,6 +82,9 @@ pub fn collect(scopes: &Scopes) -> Rules {
     rules.allow.append(&mut by_administrator.allow);
     rules.directories.append(&mut by_administrator.directories);
     rules.unreadable = rules.unreadable.or(by_administrator.unreadable);
+    if found.sandboxed {
+        rules.outside = found.outside;
+    }
     rules
 }
 
@@ -122,11 +128,17 @@ struct Found<'a> {
     project: Option<&'a Scopes>,
     /// Whether that is so, once it was looked up.
     trusted: Option<bool>,
+    /// The source at hand is the user's own file in the project.
+    local: bool,
     /// Whether the client itself reads the source at hand. Where it does not, what widens is left out, and what restricts
     /// is kept: that costs an offload at most.
     reads: bool,
     /// The administrator lets no rules count but his own.
     only_managed: bool,
+    /// The client runs commands in a sandbox.
+    sandboxed: bool,
+    /// What it runs outside of it all the same.
+    outside: Vec<String>,
 }
 
 fn projects(scopes: &Scopes) -> Vec<PathBuf> {
@@ -302,6 +314,15 @@ struct Document<'a> {
     permissions: Option<&'a RawValue>,
     #[serde(borrow)]
     allow_managed_permission_rules_only: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sandbox: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Sandbox {
+    enabled: Option<bool>,
+    excluded_commands: Option<Vec<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -329,6 +350,14 @@ fn take(found: &mut Found<'_>, text: &str, what: &str) {
         found.only_managed |= d
             .allow_managed_permission_rules_only
             .is_some_and(|v| v.get() == "true");
+        let sandbox = d
+            .sandbox
+            .and_then(|s| serde_json::from_str::<Sandbox>(s.get()).ok());
+        let sandbox = sandbox.unwrap_or_default();
+        found.sandboxed |= sandbox.enabled == Some(true);
+        found
+            .outside
+            .extend(sandbox.excluded_commands.into_iter().flatten());
         match d.permissions {
             None => Some(Permissions::default()),
             Some(p) => serde_json::from_str(p.get()).ok().filter(|_| object(p.get())),
@@ -337,14 +366,19 @@ fn take(found: &mut Found<'_>, text: &str, what: &str) {
     match parsed {
         Some(p) => {
             let widens = found.reads && found.widens(&p);
+            // Without trust the client lets the user's own file count where git does not track it, which only git can tell.
+            let perhaps = found.reads && !widens && found.local;
             let rules = &mut found.rules;
             rules.deny.extend(p.deny.into_iter().flatten());
             rules.ask.extend(p.ask.into_iter().flatten());
+            let allow = p.allow.into_iter().flatten();
             if widens {
-                rules.allow.extend(p.allow.into_iter().flatten());
+                rules.allow.extend(allow);
                 rules
                     .directories
                     .extend(p.additional_directories.into_iter().flatten());
+            } else if perhaps {
+                rules.perhaps.extend(allow);
             }
         }
         None => unreadable(&mut found.rules, what),
@@ -521,6 +555,8 @@ mod tests {
                 &["user"]
             };
             assert_eq!(rules.allow, want, "{text:?}");
+            let perhaps: &[&str] = if trusted { &[] } else { &["Bash"] };
+            assert_eq!(rules.perhaps, perhaps, "{text:?}");
             assert_eq!(rules.directories.is_empty(), !trusted, "{text:?}");
             assert_eq!((rules.ask.len(), rules.unreadable), (2, None), "{text:?}");
         }

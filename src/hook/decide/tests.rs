@@ -331,6 +331,58 @@ fn what_the_rules_allow_is_allowed_and_no_more() {
 }
 
 #[test]
+fn what_the_sandbox_does_not_hold_keeps_its_name() {
+    let settings = |sandbox: &str| {
+        Env::new().put(
+            "home/.claude/settings.json",
+            &format!(r#"{{"permissions":{{"allow":["Bash"]}},"sandbox":{sandbox}}}"#),
+        )
+    };
+    let excluded = r#"{"enabled":true,"excludedCommands":["pytest:*","npm run *"]}"#;
+    let env = settings(excluded);
+    for text in ["pytest -x", "cargo test; pytest | tail", "npm run build"] {
+        assert_eq!(env.answer(&event(text)), None, "{text}");
+    }
+    assert_eq!(env.rewrite("cargo test").as_deref(), Some("cx cargo test"));
+    for sandbox in [
+        r#"{"enabled":false,"excludedCommands":["pytest"]}"#,
+        r#"{"enabled":true,"excludedCommands":["cx *"]}"#,
+        r#"{"enabled":true}"#,
+        "null",
+    ] {
+        let env = settings(sandbox);
+        assert_eq!(
+            env.rewrite("pytest -x").as_deref(),
+            Some("cx pytest -x"),
+            "{sandbox}"
+        );
+    }
+    // One file may switch it on, and another name what stays outside.
+    let env = settings(r#"{"enabled":true}"#).put(
+        "project/.claude/settings.json",
+        r#"{"sandbox":{"excludedCommands":["pytest"]}}"#,
+    );
+    assert_eq!(env.answer(&event("pytest -x")), None);
+}
+
+/// Without trust the client takes the word of the user's own file in a project only where git does not track it.
+#[test]
+fn what_a_rule_may_allow_that_may_not_count_is_not_asked_about() {
+    let rules = r#"{"permissions":{"allow":["Bash(pytest:*)"]}}"#;
+    let env = Env::new().put("project/.claude/settings.local.json", rules);
+    assert_eq!(said(&env, "pytest -x", "default"), (None, None));
+    assert_eq!(
+        said(&env, "cargo test", "default").1.as_deref(),
+        Some("cx cargo test")
+    );
+    let env = Env::new().put("project/.claude/settings.json", rules);
+    assert_eq!(
+        said(&env, "pytest -x", "default"),
+        (None, Some("cx pytest -x".into()))
+    );
+}
+
+#[test]
 fn where_nobody_can_be_asked_only_a_covered_rewrite_is_made() {
     let mut e = event("cargo test");
     e["permission_mode"] = json!("dontAsk");

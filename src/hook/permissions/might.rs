@@ -35,6 +35,14 @@ impl Rules {
             })
     }
 
+    /// Whether a part of `text` might be one of the commands that leave the sandbox, which they do by their own names alone.
+    pub fn might_leave_the_sandbox(&self, text: &str) -> bool {
+        !self.outside.is_empty() && {
+            let haystack = Haystack::new(text);
+            self.outside.iter().any(|c| might_match(c, &haystack))
+        }
+    }
+
     /// A deny or ask rule for Bash, if there is any: for texts that do not show what they run.
     pub fn any_for_bash(&self) -> Option<&str> {
         let mut all = self.restricting().map(String::as_str);

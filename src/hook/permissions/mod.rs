@@ -43,6 +43,10 @@ pub struct Rules {
     pub ask: Vec<String>,
     /// Allow rules, as written.
     pub allow: Vec<String>,
+    /// Allow rules that the client may let count, or not.
+    pub perhaps: Vec<String>,
+    /// Commands that run outside of the sandbox that the others run in, as patterns without `Bash( )`.
+    pub outside: Vec<String>,
     /// Directories besides the project in which the client works.
     pub directories: Vec<String>,
     /// Why some rules could not be read, if so; then any command might be restricted, and none is allowed.

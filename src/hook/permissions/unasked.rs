@@ -126,7 +126,12 @@ const MAY_NEED_NO_RULE: [&str; 89] = [
 /// Whether the client may run `text` unasked, of which `script` holds the commands and `sites` the places where cx goes.
 /// `edits`: it lets files of the project be made.
 pub fn may_run_unasked(rules: &Rules, text: &str, script: &Script, sites: &[usize], edits: bool) -> bool {
-    let allow: Vec<Rule<'_>> = rules.allow.iter().map(|r| rule::parse(r)).collect();
+    let allow: Vec<Rule<'_>> = rules
+        .allow
+        .iter()
+        .chain(&rules.perhaps)
+        .map(|r| rule::parse(r))
+        .collect();
     // A rule with more than words in it may be a whole text that was allowed once.
     let odd = |rule: &Rule<'_>| match rule {
         Rule::Unclear => true,

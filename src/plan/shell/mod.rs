@@ -7,6 +7,7 @@
 
 mod inside;
 mod reasons;
+mod strict;
 mod walk;
 mod words;
 mod wrappers;

@@ -7,6 +7,7 @@ use shuck_ast::{Command, CompoundCommand, RedirectKind, RedirectTarget, WordPart
 
 use super::inside::{self, Found, Quotes};
 use super::reasons::{self, Defined, Shown};
+use super::strict::Strict;
 use super::words::{Word, decode};
 use super::wrappers::look_through;
 use super::{Dialect, Part, Redirection, Script, StdinFrom, Unparsed};
@@ -21,6 +22,7 @@ pub(super) fn script(text: &str, dialect: Dialect, file: &ast::File) -> Result<S
         .any(|s| text.contains(s));
     let mut walk = Walk {
         text,
+        strict: Strict(text),
         dialect,
         parts: Vec::new(),
         defined: Defined::default(),
@@ -110,6 +112,7 @@ impl Around {
 
 struct Walk<'a> {
     text: &'a str,
+    strict: Strict<'a>,
     dialect: Dialect,
     parts: Vec<Part>,
     defined: Defined,
@@ -134,34 +137,9 @@ impl<'a> Walk<'a> {
     fn seq(&mut self, seq: &ast::StmtSeq, around: Around) -> Done {
         for (i, stmt) in seq.iter().enumerate() {
             if self.dialect == Dialect::Bash {
-                self.is_apart(stmt, i == 0)?;
+                self.strict.apart(stmt, i == 0)?;
             }
             self.stmt(stmt, around)?;
-        }
-        Ok(())
-    }
-
-    /// Refuses what the parser takes and bash does not: a command that nothing parts from the one before (`{ a; } b`), and an end
-    /// of nothing (`a; ;`).
-    fn is_apart(&self, stmt: &ast::Stmt, first: bool) -> Done {
-        let before = self
-            .slice(0..range(stmt.span).start)?
-            .trim_end_matches([' ', '\t']);
-        let after = match stmt.terminator_span {
-            Some(span) => self
-                .slice(range(span).end..self.text.len())?
-                .trim_start_matches([' ', '\t', '\n']),
-            None => "",
-        };
-        let ends_nothing = after.starts_with(';') && !after.starts_with(";;") && !after.starts_with(";&");
-        let apart = match first {
-            true => !before.trim_end().ends_with(';'),
-            false => before.ends_with([';', '&', '\n']),
-        };
-        if ends_nothing || !apart {
-            return Err(Unparsed::new(
-                "the text has commands that nothing parts, or an end of none",
-            ));
         }
         Ok(())
     }
@@ -176,37 +154,6 @@ impl<'a> Walk<'a> {
         self.seq(seq, around)
     }
 
-    /// Refuses an expansion without its end.
-    fn is_closed(&self, span: ast::Span) -> Done {
-        let source = self.slice(range(span))?;
-        let ends = [("${", '}'), ("$(", ')'), ("`", '`'), ("<(", ')'), (">(", ')')];
-        let open =
-            |(start, end): &(&str, char)| source.starts_with(start) && !source[start.len()..].ends_with(*end);
-        match ends.iter().any(open) {
-            true => Err(Unparsed::new("the text has an expansion without an end")),
-            false => Ok(()),
-        }
-    }
-
-    /// Refuses a parenthesis in a word that bash would take for an operator there.
-    fn no_parenthesis(&self, word: &ast::Word) -> Done {
-        let literals = word
-            .parts
-            .iter()
-            .filter(|p| matches!(p.kind, WordPart::Literal(_)));
-        for literal in literals.filter_map(|p| self.text.get(range(p.span))) {
-            let mut before = ' ';
-            for c in literal.chars() {
-                // `!(a)` and its like are patterns where the option for them is set.
-                if c == '(' && !"\\?*+@!".contains(before) {
-                    return Err(Unparsed::new("the text has a parenthesis within a word"));
-                }
-                before = c;
-            }
-        }
-        Ok(())
-    }
-
     fn stmt(&mut self, stmt: &ast::Stmt, mut around: Around) -> Done {
         if matches!(stmt.terminator, Some(ast::StmtTerminator::Background(_))) {
             around.background = true;
@@ -219,7 +166,7 @@ impl<'a> Walk<'a> {
                 self.assignments(&c.assignments, around)?;
                 for word in std::iter::once(&c.name).chain(&c.args) {
                     if self.dialect == Dialect::Bash {
-                        self.no_parenthesis(word)?;
+                        self.strict.word(word)?;
                     }
                     self.word(word, around)?;
                 }
@@ -387,6 +334,9 @@ impl<'a> Walk<'a> {
             CompoundCommand::Case(c) => {
                 self.word(&c.word, around)?;
                 for case in &c.cases {
+                    if self.dialect == Dialect::Bash {
+                        self.strict.patterns(&case.patterns)?;
+                    }
                     for pattern in &case.patterns {
                         self.search(pattern.span, Quotes::Word, around)?;
                     }
@@ -398,15 +348,26 @@ impl<'a> Walk<'a> {
                 self.words(&c.words, around)?;
                 self.body(&c.body, around)
             }
-            CompoundCommand::Subshell(seq) | CompoundCommand::BraceGroup(seq) => self.body(seq, around),
-            CompoundCommand::Arithmetic(c) => c
-                .expr_span
-                .map_or(Ok(()), |span| self.search(span, Quotes::Double, around)),
+            CompoundCommand::Subshell(seq) => self.body(seq, around),
+            CompoundCommand::BraceGroup(seq) => {
+                if self.dialect == Dialect::Bash {
+                    self.strict.group(seq)?;
+                }
+                self.body(seq, around)
+            }
+            CompoundCommand::Arithmetic(c) => {
+                self.strict.arithmetic_end(c.right_paren_span)?;
+                c.expr_span
+                    .map_or(Ok(()), |span| self.search(span, Quotes::Double, around))
+            }
             CompoundCommand::Time(c) => c
                 .command
                 .as_deref()
                 .map_or(Ok(()), |inner| self.stmt(inner, around)),
-            CompoundCommand::Conditional(c) => self.condition(&c.expression, around),
+            CompoundCommand::Conditional(c) => {
+                self.strict.condition_end(c.right_bracket_span)?;
+                self.condition(&c.expression, around)
+            }
             CompoundCommand::Coproc(c) => self.stmt(
                 &c.body,
                 Around {
@@ -447,7 +408,7 @@ impl<'a> Walk<'a> {
 
     fn word_parts(&mut self, parts: &[ast::WordPartNode], quotes: Quotes, around: Around) -> Done {
         for part in parts {
-            self.is_closed(part.span)?;
+            self.strict.closed(part.span)?;
             match &part.kind {
                 WordPart::DoubleQuoted { parts, .. } => self.word_parts(parts, Quotes::Double, around)?,
                 WordPart::CommandSubstitution { body, syntax } => {
@@ -521,6 +482,7 @@ impl<'a> Walk<'a> {
         };
         let mut walk = Walk {
             text: &found.inner,
+            strict: Strict(&found.inner),
             dialect: self.dialect,
             parts: Vec::new(),
             defined: Defined::default(),
@@ -572,6 +534,7 @@ impl<'a> Walk<'a> {
     ) -> Result<Vec<Redirection>, Unparsed> {
         let mut out = Vec::with_capacity(redirects.len());
         for r in redirects {
+            self.strict.target(r)?;
             let is_stdin = r.fd_var.is_none() && r.fd.is_none_or(|fd| fd == 0);
             let (stdin, writes) = match r.kind {
                 RedirectKind::Input | RedirectKind::DupInput => (Some(StdinFrom::File), false),
@@ -605,11 +568,11 @@ impl<'a> Walk<'a> {
                     Word::Static(h.delimiter.cooked.to_string())
                 }
             };
-            out.push(Redirection {
-                span: range(r.span),
-                writes,
-                target,
-            });
+            let mut span = range(r.span);
+            if let Some(name) = &r.fd_var {
+                span.start = span.start.saturating_sub(name.as_str().len() + "{}".len());
+            }
+            out.push(Redirection { span, writes, target });
             if let (Some(stdin), true) = (stdin, is_stdin) {
                 around.stdin = stdin;
             }
@@ -679,6 +642,9 @@ impl<'a> Walk<'a> {
                 .chain(assigned)
                 .chain(redirects)
         };
+        if self.dialect == Dialect::Bash {
+            self.strict.pieces(pieces())?;
+        }
         let start = pieces().map(|p| p.start).min().unwrap_or(span.start);
         let end = pieces().map(|p| p.end).max().unwrap_or(span.end);
         self.slice(start..end)?;
@@ -743,10 +709,10 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn odd_span() -> Unparsed {
+pub(super) fn odd_span() -> Unparsed {
     Unparsed::new("the parser's positions do not fit the text")
 }
 
-fn range(span: ast::Span) -> Range<usize> {
+pub(super) fn range(span: ast::Span) -> Range<usize> {
     span.start.offset()..span.end.offset()
 }
