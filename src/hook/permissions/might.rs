@@ -39,7 +39,8 @@ impl Rules {
     pub fn might_leave_the_sandbox(&self, text: &str) -> bool {
         !self.outside.is_empty() && {
             let haystack = Haystack::new(text);
-            self.outside.iter().any(|c| might_match(c, &haystack))
+            let occurs = |c: &String| literal(c).is_none_or(|l| l.occurs_in(&haystack));
+            self.outside.iter().any(occurs)
         }
     }
 
