@@ -5,27 +5,36 @@
 //! by the names of which only this build finds it, and lends the stream to the first who asks; whoever comes meanwhile finds the
 //! next holder, or opens a stream of its own. So a reader that pauses holds up nobody else.
 //!
-//! While it lends the stream, the holder only carries packets: it beats for neither side, so that both see the other's silence as
-//! they would without it. A client that has finished gives the stream back by a word ([`BYE`]). One that ends without it is gone:
-//! then the holder ends, too, and with it the stream, which means to the agent what it always means. What is true of a
-//! stream of one's own is so true of a lent one: what a killed cx leaves on the node, what becomes of a detached run.
+//! It lends the two descriptors themselves, with what it has read of a packet that is not whole yet: while the stream is lent,
+//! nothing goes through the holder, and it beats for neither side, so that both see the other's silence as they would without it. A
+//! client that has finished gives the stream back ([`Lease::give_back`]), again with what it has read beyond. One that ends
+//! without that is gone: then the holder ends, too, and with it the stream, which means to the agent what it always means. What is
+//! true of a stream of one's own is so true of a lent one: what a killed cx leaves on the node, what becomes of a detached run.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use super::LinkError;
 use super::agents::{self, Build};
 use super::link::{self, Noise};
+use super::packets::Packets;
 use super::ssh::Ssh;
 use crate::config::{Config, NodeConfig};
 use crate::paths::{self, Paths};
@@ -35,11 +44,12 @@ use crate::table::steady_ms;
 /// Holders of one node and build.
 const HOLDERS: u32 = 3;
 
-/// The run number of the packet, without a body, by which a client gives the stream back. It never reaches the node.
-pub const BYE: u32 = u32::MAX;
+/// What a holder says first, with the two descriptors; then comes the first run number that its client may use, how many bytes it
+/// has read of the next packet, and those.
+const HELLO: [u8; 4] = *b"cxh2";
 
-/// What a holder says first; then comes the first run number that its client may use.
-const HELLO: [u8; 4] = *b"cxh1";
+/// What is read of packets that are not whole is no more than this.
+const REST: usize = crate::proto::MAX_PACKET + 8;
 
 /// Run numbers that one client may use.
 const NUMBERS: u32 = 1 << 10;
@@ -54,20 +64,126 @@ const FRESH_MS: u64 = 2500;
 /// Silence after which the holder gives the stream up.
 const SILENT_MS: u64 = 10_000;
 
-/// Asks for the standing stream to a node. With it comes the first run number to use. `None` where there is none, or all are lent.
-pub async fn lease(ssh: &Ssh, build: &Build) -> Option<(UnixStream, u32)> {
+/// A standing stream while it is lent.
+pub(super) struct Lent {
+    /// What comes on it.
+    pub packets: Packets,
+    /// Where packets go to the node.
+    pub to_node: pipe::Sender,
+    /// The first run number to use.
+    pub first: u32,
+    /// By what it goes back.
+    pub lease: Lease,
+}
+
+/// The connection to the holder.
+pub(super) struct Lease(UnixStream);
+
+impl Lease {
+    /// Gives the stream back, on which the node was last heard so long ago, and of which so much was read and not taken.
+    ///
+    /// # Errors
+    /// When the holder is gone.
+    pub(super) async fn give_back(mut self, silence: Duration, rest: &[u8]) -> std::io::Result<()> {
+        let silence = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+        self.0.write_u32_le(silence).await?;
+        self.say_rest(rest).await
+    }
+
+    /// What the client says at the end: the silence, and what it has read and not taken.
+    async fn taken_back(&mut self) -> std::io::Result<(Duration, Vec<u8>)> {
+        let silence = self.0.read_u32_le().await?;
+        Ok((Duration::from_millis(silence.into()), self.rest().await?))
+    }
+
+    async fn rest(&mut self) -> std::io::Result<Vec<u8>> {
+        let len = self.0.read_u32_le().await? as usize;
+        if len > REST {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
+        let mut rest = vec![0; len];
+        self.0.read_exact(&mut rest).await?;
+        Ok(rest)
+    }
+
+    /// Says hello to a client and hands the descriptors over.
+    async fn hand_over(&mut self, fds: &[OwnedFd; 2], first: u32) -> std::io::Result<()> {
+        let hello = [HELLO, first.to_le_bytes()].concat();
+        let sent = self.0.async_io(Interest::WRITABLE, || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let fds = [fds[0].as_fd(), fds[1].as_fd()];
+            control.push(SendAncillaryMessage::ScmRights(&fds));
+            Ok(rustix::net::sendmsg(
+                &self.0,
+                &[IoSlice::new(&hello)],
+                &mut control,
+                SendFlags::empty(),
+            )?)
+        });
+        sent.await.map(drop)
+    }
+
+    async fn say_rest(&mut self, rest: &[u8]) -> std::io::Result<()> {
+        let len = (rest.len() as u32).to_le_bytes();
+        self.0.write_all(&[&len[..], rest].concat()).await
+    }
+
+    /// The other end of [`Lease::hand_over`]: the descriptors and the first run number.
+    async fn take_over(&mut self) -> std::io::Result<(OwnedFd, OwnedFd, u32)> {
+        let bad = || std::io::Error::from(std::io::ErrorKind::InvalidData);
+        let mut hello = [0; 8];
+        let mut fds: Vec<OwnedFd> = Vec::new();
+        let came = self.0.async_io(Interest::READABLE, || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let into = &mut [IoSliceMut::new(&mut hello)];
+            let got = rustix::net::recvmsg(&self.0, into, &mut control, FLAGS)?;
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(got) = message {
+                    fds.extend(got);
+                }
+            }
+            Ok(got.bytes)
+        });
+        let whole = came.await? == hello.len() && hello[..4] == HELLO;
+        for fd in &fds {
+            rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
+        }
+        let [_, _, _, _, a, b, c, d] = hello;
+        match (fds.pop(), fds.pop(), fds.pop()) {
+            (Some(to), Some(from), None) if whole => Ok((from, to, u32::from_le_bytes([a, b, c, d]))),
+            _ => Err(bad()),
+        }
+    }
+}
+
+/// No other program that this one starts in the same moment gets the descriptors.
+#[cfg(not(target_vendor = "apple"))]
+const FLAGS: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+#[cfg(target_vendor = "apple")]
+const FLAGS: RecvFlags = RecvFlags::empty();
+
+/// Asks for the standing stream to a node. `None` where there is none, or all are lent.
+pub(super) async fn lease(ssh: &Ssh, build: &Build) -> Option<Lent> {
     for n in 0..HOLDERS {
         let socket = ssh.hold_socket(&build.hash, n);
         if !socket.exists() {
             continue;
         }
         let ask = async {
-            let mut stream = UnixStream::connect(&socket).await.ok()?;
-            let own = stream.peer_cred().ok()?.uid() == rustix::process::geteuid().as_raw();
-            let mut hello = [0; 8];
-            stream.read_exact(&mut hello).await.ok()?;
-            let first = u32::from_le_bytes([hello[4], hello[5], hello[6], hello[7]]);
-            (own && hello[..4] == HELLO).then_some((stream, first))
+            let mut lease = Lease(UnixStream::connect(&socket).await.ok()?);
+            if lease.0.peer_cred().ok()?.uid() != rustix::process::geteuid().as_raw() {
+                return None;
+            }
+            let (from, to, first) = lease.take_over().await.ok()?;
+            let rest = lease.rest().await.ok()?;
+            Some(Lent {
+                packets: Packets::new(Box::pin(pipe::Receiver::from_owned_fd(from).ok()?), rest),
+                to_node: pipe::Sender::from_owned_fd(to).ok()?,
+                first,
+                lease,
+            })
         };
         if let Ok(Some(lent)) = timeout(ANSWER, ask).await {
             return Some(lent);
@@ -198,21 +314,15 @@ impl Grounds {
 
 /// The agent's stream as the holder has it.
 struct Held {
-    /// Packets from the node, heads and all.
-    packets: mpsc::Receiver<Vec<u8>>,
+    packets: Packets,
     to_node: openssh::ChildStdin,
+    /// Its two descriptors once more, to be lent: from the node and to it.
+    ends: [OwnedFd; 2],
     /// When the node was last heard, in steady time.
     heard_ms: u64,
 }
 
 impl Held {
-    /// The next packet from the node; `None` at the end of the stream.
-    async fn next(&mut self) -> Option<Vec<u8>> {
-        let packet = self.packets.recv().await?;
-        self.heard_ms = steady_ms();
-        Some(packet)
-    }
-
     fn silence_ms(&self) -> u64 {
         steady_ms().saturating_sub(self.heard_ms)
     }
@@ -232,24 +342,19 @@ async fn hold(node: &str) -> anyhow::Result<()> {
 
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut pipes = ssh.open(&agents::start_command(&build), deadline).await?;
-    let mut from_node: link::Reading =
-        Box::pin(tokio::io::BufReader::with_capacity(link::READ, pipes.stdout));
-    match link::skip_noise(&mut from_node).await? {
+    let ends = [
+        pipes.stdout.as_fd().try_clone_to_owned()?,
+        pipes.stdin.as_fd().try_clone_to_owned()?,
+    ];
+    let mut packets = Packets::new(Box::pin(pipes.stdout), Vec::new());
+    match link::skip_noise(&mut packets).await? {
         Noise::Magic => {}
         Noise::Missing(_) => anyhow::bail!(LinkError::Agent("the agent is not installed there".into())),
     }
-    match proto::decode::<Down>(&link::read(&mut from_node).await?.1)? {
+    match proto::decode::<Down>(packets.next().await?.1)? {
         Down::Welcome(w) if w.version == proto::VERSION => {}
         _ => anyhow::bail!("the agent's greeting can't be understood"),
     }
-    let (tx, packets) = mpsc::channel(8);
-    tokio::spawn(async move {
-        while let Ok((run, body)) = link::read(&mut from_node).await {
-            if tx.send(packet(run, &body)).await.is_err() {
-                return;
-            }
-        }
-    });
     // Its warnings are nobody's business, but they must not fill the pipe.
     tokio::spawn(async move {
         let _ = tokio::io::copy(&mut pipes.stderr, &mut tokio::io::sink()).await;
@@ -257,6 +362,7 @@ async fn hold(node: &str) -> anyhow::Result<()> {
     let held = Held {
         packets,
         to_node: pipes.stdin,
+        ends,
         heard_ms: steady_ms(),
     };
     let listener = UnixListener::bind(&socket)?;
@@ -302,9 +408,12 @@ async fn lend(mut held: Held, listener: &UnixListener, mut grounds: Grounds) {
     let mut first = 1;
     loop {
         tokio::select! {
-            packet = held.next() => if packet.is_none() {
-                return;
-            },
+            packet = held.packets.next() => {
+                if packet.is_err() {
+                    return;
+                }
+                held.heard_ms = steady_ms();
+            }
             client = listener.accept() => {
                 let Ok((client, _)) = client else { return };
                 let own = client.peer_cred().is_ok_and(|c| c.uid() == rustix::process::geteuid().as_raw());
@@ -319,7 +428,7 @@ async fn lend(mut held: Held, listener: &UnixListener, mut grounds: Grounds) {
                     return;
                 }
                 used = Instant::now();
-                let Some(next) = first.checked_add(NUMBERS).filter(|n| *n < BYE - NUMBERS) else { return };
+                let Some(next) = first.checked_add(NUMBERS) else { return };
                 first = next;
             }
             _ = tick.tick() => {
@@ -334,63 +443,26 @@ async fn lend(mut held: Held, listener: &UnixListener, mut grounds: Grounds) {
     }
 }
 
-/// Lends the stream to one client; whether it came back whole.
-async fn serve(held: &mut Held, listener: &UnixListener, mut client: UnixStream, first: u32) -> bool {
-    let hello = [HELLO, first.to_le_bytes()].concat();
-    if client.write_all(&hello).await.is_err() {
+/// Lends the stream to one client; whether it came back.
+async fn serve(held: &mut Held, listener: &UnixListener, client: UnixStream, first: u32) -> bool {
+    let mut lease = Lease(client);
+    if lease.hand_over(&held.ends, first).await.is_err() {
         // Gone before it had anything.
         return true;
     }
-    let (from_client, mut to_client) = client.into_split();
-    let mut from_client: link::Reading =
-        Box::pin(tokio::io::BufReader::with_capacity(link::READ, from_client));
-    let Held {
-        packets,
-        to_node,
-        heard_ms,
-    } = held;
-    let up = async {
-        loop {
-            match link::read(&mut from_client).await {
-                Ok((BYE, _)) => return true,
-                Ok((run, body)) => {
-                    if to_node.write_all(&packet(run, &body)).await.is_err() {
-                        return false;
-                    }
-                }
-                Err(_) => return false,
-            }
-        }
-    };
-    let down = async {
-        while let Some(mut packet) = packets.recv().await {
-            *heard_ms = steady_ms();
-            // What has come meanwhile goes along.
-            while packet.len() < link::READ
-                && let Ok(more) = packets.try_recv()
-            {
-                packet.extend_from_slice(&more);
-            }
-            if to_client.write_all(&packet).await.is_err() {
-                break;
-            }
-        }
-    };
+    if lease.say_rest(&held.packets.hand_on()).await.is_err() {
+        return false;
+    }
     // Whoever comes meanwhile is not to wait.
     let others = async { while listener.accept().await.is_ok() {} };
     tokio::select! {
-        // A client that gave the stream back reads no more: that is no fault.
         biased;
-        whole = up => whole,
-        () = down => false,
+        back = lease.taken_back() => {
+            let Ok((silence, rest)) = back else { return false };
+            held.packets.push(&rest);
+            held.heard_ms = steady_ms().saturating_sub(silence.as_millis() as u64);
+            true
+        }
         () = others => false,
     }
-}
-
-fn packet(run: u32, body: &[u8]) -> Vec<u8> {
-    let mut packet = Vec::with_capacity(body.len() + 8);
-    packet.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    packet.extend_from_slice(&run.to_le_bytes());
-    packet.extend_from_slice(body);
-    packet
 }

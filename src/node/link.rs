@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::agents::{self, Build};
+use super::packets::Packets;
 use super::ssh::Ssh;
 use super::{LinkError, embedded, hold, printable};
 use crate::config::{Config, NodeConfig};
@@ -23,11 +24,7 @@ use crate::table::NodeClock;
 /// Packets that may wait for one run before the stream is held back.
 const QUEUE: usize = 64;
 
-/// Bytes read from the session at once.
-pub(super) const READ: usize = 64 << 10;
-
 type Routes = Arc<Mutex<HashMap<u32, mpsc::Sender<Down>>>>;
-pub(super) type Reading = Pin<Box<dyn AsyncRead + Send>>;
 type Writing = Pin<Box<dyn AsyncWrite + Send>>;
 
 /// A living stream to an agent. Dropping it ends the stream, and with it the runs that are not detached.
@@ -64,9 +61,13 @@ struct Stream {
     next: AtomicU32,
     /// Hash of the build whose agent it is; empty for an embedded one.
     build: String,
-    /// It is lent by a holder.
-    is_lent: bool,
-    writer: tokio::task::JoinHandle<()>,
+    /// By what it goes back to the holder that has lent it.
+    lease: Option<hold::Lease>,
+    /// Ends the reader between two packets; it tells what it has read beyond.
+    stop: oneshot::Sender<()>,
+    reader: tokio::task::JoinHandle<Option<Vec<u8>>>,
+    /// Tells whether all was written when it was told to end.
+    writer: tokio::task::JoinHandle<bool>,
     _holds: Box<dyn std::any::Any + Send + Sync>,
 }
 
@@ -202,17 +203,17 @@ impl Link {
         }
         let ssh = Ssh::new(&node.name, config.ssh_config.as_deref(), paths).ok()?;
         let build = Build::own().ok()?;
-        let (lent, first_run) = hold::lease(&ssh, &build).await?;
-        let (reading, writing) = lent.into_split();
+        let lent = hold::lease(&ssh, &build).await?;
         let mut opening = Opening::new(
             &node.name,
             build.hash,
-            Box::pin(writing),
-            Box::pin(reading),
+            Box::pin(lent.to_node),
+            lent.packets,
             Greets::Asked,
             Box::new(()),
         );
-        opening.stream.next = AtomicU32::new(first_run);
+        opening.stream.next = AtomicU32::new(lent.first);
+        opening.stream.lease = Some(lent.lease);
         opening.stream.tx.send(proto::encode(0, &Up::Ask)).await.ok()?;
         Some(opening)
     }
@@ -226,7 +227,7 @@ impl Link {
             name,
             String::new(),
             Box::pin(stdin),
-            Box::pin(stdout),
+            Packets::new(Box::pin(stdout), Vec::new()),
             Greets::Unasked,
             Box::new(child),
         );
@@ -253,16 +254,30 @@ impl Link {
 
     /// Whether a holder has lent it.
     pub fn is_lent(&self) -> bool {
-        self.stream.is_lent
+        self.stream.lease.is_some()
     }
 
     /// Gives a lent stream back, for whoever comes next. Nothing may be under way on it any more; without this the holder ends the
     /// stream.
     pub async fn give_back(self) {
-        let bye = [0u32.to_le_bytes(), hold::BYE.to_le_bytes()].concat();
-        if self.stream.is_lent && self.stream.tx.send(bye).await.is_ok() {
-            let _ = tokio::time::timeout(Duration::from_millis(200), self.stream.writer).await;
-        }
+        let silence = self.silence();
+        let Stream {
+            tx,
+            lease,
+            stop,
+            reader,
+            writer,
+            ..
+        } = self.stream;
+        let Some(lease) = lease else { return };
+        let back = async {
+            tx.send(bye()).await.ok()?;
+            writer.await.ok().filter(|all| *all)?;
+            let _ = stop.send(());
+            let rest = reader.await.ok().flatten()?;
+            lease.give_back(silence, &rest).await.ok()
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(200), back).await;
     }
 
     /// Time since the node was last heard.
@@ -371,7 +386,7 @@ impl Opening {
             name,
             build.hash.clone(),
             Box::pin(pipes.stdin),
-            Box::pin(pipes.stdout),
+            Packets::new(Box::pin(pipes.stdout), Vec::new()),
             Greets::Unasked,
             holds,
         );
@@ -385,7 +400,7 @@ impl Opening {
         name: &str,
         build: String,
         stdin: Writing,
-        stdout: Reading,
+        stdout: Packets,
         greets: Greets,
         holds: Box<dyn std::any::Any + Send + Sync>,
     ) -> Opening {
@@ -399,14 +414,16 @@ impl Opening {
         });
         let (ended_tx, ended) = watch::channel(false);
         let (first_tx, first) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
         let writer = tokio::spawn(write_loop(stdin, out));
-        tokio::spawn(read_loop(
+        let reader = tokio::spawn(read_loop(
             stdout,
             greets,
             first_tx,
             routes.clone(),
             heard.clone(),
             ended_tx,
+            stopped,
         ));
         tokio::spawn(beat(tx.downgrade()));
         Opening {
@@ -419,7 +436,9 @@ impl Opening {
                 ended,
                 next: AtomicU32::new(1),
                 build,
-                is_lent: greets == Greets::Asked,
+                lease: None,
+                stop,
+                reader,
                 writer,
                 _holds: holds,
             },
@@ -507,14 +526,14 @@ impl Opening {
 }
 
 /// Reads the greeting, or what stands in its place.
-async fn greeting(stdout: &mut Reading, greets: Greets) -> Result<First, LinkError> {
+async fn greeting(stdout: &mut Packets, greets: Greets) -> Result<First, LinkError> {
     let none = |e| LinkError::Agent(format!("no agent's greeting came from there: {e}"));
     if greets == Greets::Asked {
         // Whatever else comes before was meant for somebody else.
         loop {
-            let (run, body) = read(stdout).await.map_err(none)?;
+            let (run, body) = stdout.next().await.map_err(none)?;
             if run == 0
-                && let Ok(Down::Welcome(w)) = proto::decode::<Down>(&body)
+                && let Ok(Down::Welcome(w)) = proto::decode::<Down>(body)
             {
                 return Ok(First::Welcome(w, Instant::now()));
             }
@@ -522,9 +541,9 @@ async fn greeting(stdout: &mut Reading, greets: Greets) -> Result<First, LinkErr
     }
     let body = match skip_noise(stdout).await.map_err(none)? {
         Noise::Missing(platform) => return Ok(First::Missing(platform)),
-        Noise::Magic => read(stdout).await.map_err(none)?.1,
+        Noise::Magic => stdout.next().await.map_err(none)?.1,
     };
-    match proto::decode::<Down>(&body) {
+    match proto::decode::<Down>(body) {
         Ok(Down::Welcome(w)) if w.version == proto::VERSION => Ok(First::Welcome(w, Instant::now())),
         Ok(Down::Welcome(w)) => Err(LinkError::Agent(format!(
             "the agent speaks version {} of the protocol, this cx {}",
@@ -543,11 +562,10 @@ pub(super) enum Noise {
 }
 
 /// Reads up to the agent's magic line, or to the line that says it is missing, past whatever rc files print.
-pub(super) async fn skip_noise(stdout: &mut Reading) -> std::io::Result<Noise> {
+pub(super) async fn skip_noise(stdout: &mut Packets) -> std::io::Result<Noise> {
     let mut seen = Vec::new();
-    let mut byte = [0];
     while seen.len() < proto::MAX_NOISE {
-        if stdout.read(&mut byte).await? == 0 {
+        let Some(byte) = stdout.byte().await? else {
             let said = printable(&String::from_utf8_lossy(&seen), 200);
             let said = if said.is_empty() {
                 "it closed at once".to_owned()
@@ -555,12 +573,12 @@ pub(super) async fn skip_noise(stdout: &mut Reading) -> std::io::Result<Noise> {
                 format!("it said: {said}")
             };
             return Err(std::io::Error::other(said));
-        }
-        seen.push(byte[0]);
+        };
+        seen.push(byte);
         if seen.ends_with(proto::MAGIC) {
             return Ok(Noise::Magic);
         }
-        if byte[0] == b'\n'
+        if byte == b'\n'
             && let Some(at) = probe::find(&seen, agents::MISSING.as_bytes())
         {
             let rest = String::from_utf8_lossy(&seen[at + agents::MISSING.len()..]);
@@ -570,35 +588,31 @@ pub(super) async fn skip_noise(stdout: &mut Reading) -> std::io::Result<Noise> {
     Err(std::io::Error::other("a megabyte of other output came first"))
 }
 
-pub(super) async fn read(stdout: &mut Reading) -> std::io::Result<(u32, Vec<u8>)> {
-    let mut head = [0; 8];
-    stdout.read_exact(&mut head).await?;
-    let (len, run) = proto::split_head(&head);
-    proto::check_len(len)?;
-    // Much output comes this way: no zeros are written first.
-    let mut body = Vec::with_capacity(len);
-    (&mut *stdout).take(len as u64).read_to_end(&mut body).await?;
-    if body.len() < len {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok((run, body))
-}
-
 async fn read_loop(
-    stdout: Reading,
+    mut stdout: Packets,
     greets: Greets,
     first: oneshot::Sender<Result<First, LinkError>>,
     routes: Routes,
     heard: Arc<Heard>,
     ended: watch::Sender<bool>,
-) {
-    let mut stdout: Reading = Box::pin(tokio::io::BufReader::with_capacity(READ, stdout));
+    mut stop: oneshot::Receiver<()>,
+) -> Option<Vec<u8>> {
     let greeting = greeting(&mut stdout, greets).await;
     let is_agent = matches!(greeting, Ok(First::Welcome(..)));
     let _ = first.send(greeting);
-    while is_agent && let Ok((run, body)) = read(&mut stdout).await {
+    let mut rest = None;
+    while is_agent {
+        let packet = tokio::select! {
+            biased;
+            Ok(()) = &mut stop => {
+                rest = Some(stdout.hand_on());
+                break;
+            }
+            packet = stdout.next() => packet,
+        };
+        let Ok((run, body)) = packet else { break };
         heard.note();
-        let Ok(down) = proto::decode::<Down>(&body) else {
+        let Ok(down) = proto::decode::<Down>(body) else {
             break;
         };
         if matches!(down, Down::Beat) {
@@ -621,15 +635,24 @@ async fn read_loop(
     }
     let _ = ended.send(true);
     routes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    rest
 }
 
-async fn write_loop(mut stdin: Writing, mut out: mpsc::Receiver<Vec<u8>>) {
+/// What tells the writer to end once all before it is written. It never goes out.
+fn bye() -> Vec<u8> {
+    vec![0; 8]
+}
+
+async fn write_loop(mut stdin: Writing, mut out: mpsc::Receiver<Vec<u8>>) -> bool {
     while let Some(packet) = out.recv().await {
-        let is_last = packet[4..8] == hold::BYE.to_le_bytes();
-        if stdin.write_all(&packet).await.is_err() || stdin.flush().await.is_err() || is_last {
+        if packet == bye() {
+            return true;
+        }
+        if stdin.write_all(&packet).await.is_err() || stdin.flush().await.is_err() {
             break;
         }
     }
+    false
 }
 
 /// Beats every second while the link lives; without a strong sender of its own, or no link would ever end.

@@ -5,6 +5,7 @@ pub mod agents;
 mod embedded;
 pub mod hold;
 pub mod link;
+mod packets;
 pub mod ssh;
 
 pub use link::Link;

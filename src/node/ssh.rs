@@ -137,6 +137,9 @@ impl Ssh {
                 let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
                     return Opened::NoMaster;
                 };
+                // Much output wakes the two ends less often; the kernel may refuse.
+                #[cfg(target_os = "linux")]
+                let _ = rustix::pipe::fcntl_setpipe_size(&stdout, 1 << 20);
                 Opened::Yes(Box::new(Pipes {
                     stdin,
                     stdout,
