@@ -617,23 +617,20 @@ pub fn encode<T: Serialize>(run: u32, message: &T) -> Vec<u8> {
     buf
 }
 
-/// The packet of a [`Down::Output`], without copying its bytes first.
-pub fn encode_output(run: u32, fd: u8, data: &[u8]) -> Vec<u8> {
+/// The packet of a [`Down::Output`] with `len` bytes, but for these, which stand last.
+pub fn output_head(run: u32, fd: u8, len: usize) -> Vec<u8> {
     let empty = Down::Output { fd, data: Vec::new() };
-    let mut head = vec![0; 8];
-    head.reserve(data.len() + 16);
-    let mut buf = postcard::to_extend(&empty, head).expect("postcard encodes into memory");
+    let mut buf = postcard::to_extend(&empty, vec![0; 8]).expect("postcard encodes into memory");
     // The length, 0 so far, stands last: seven bits a byte, the lowest first.
     buf.pop();
-    let mut rest = data.len();
+    let mut rest = len;
     while rest >= 0x80 {
         buf.push(rest as u8 | 0x80);
         rest >>= 7;
     }
     buf.push(rest as u8);
-    buf.extend_from_slice(data);
-    let len = (buf.len() - 8) as u32;
-    buf[..4].copy_from_slice(&len.to_le_bytes());
+    let body = (buf.len() - 8 + len) as u32;
+    buf[..4].copy_from_slice(&body.to_le_bytes());
     buf[4..8].copy_from_slice(&run.to_le_bytes());
     buf
 }
@@ -776,7 +773,7 @@ mod tests {
                     data: data.clone(),
                 },
             );
-            assert_eq!(encode_output(9, 2, &data), other);
+            assert_eq!([output_head(9, 2, len), data].concat(), other);
         }
     }
 

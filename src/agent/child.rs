@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::log::{Event, Log};
+use super::log::{self, Event, Log};
 use super::place::{Place, Rewriter};
 use super::pty::Pty;
 use crate::proto::{CHUNK, RunStart};
@@ -121,7 +121,7 @@ pub fn start(
 /// at the next write, so that the command gets SIGPIPE where it would get it here. `text` mends paths on the way.
 pub fn pump(
     fd: u8,
-    mut from: File,
+    from: File,
     log: Log,
     closed: Arc<AtomicU8>,
     done: Sender<u8>,
@@ -131,7 +131,8 @@ pub fn pump(
         // A command that says much is woken less often; a terminal refuses.
         #[cfg(target_os = "linux")]
         let _ = rustix::pipe::fcntl_setpipe_size(&from, 1 << 20);
-        let mut buf = vec![0; CHUNK];
+        // As a record of the log: so much output need not be copied.
+        let mut record = Vec::new();
         loop {
             if let Some(t) = &mut text
                 && t.holds()
@@ -140,19 +141,22 @@ pub fn pump(
             {
                 break;
             }
-            match from.read(&mut buf) {
+            record.resize(log::HEAD, 0);
+            record.reserve_exact(CHUNK);
+            match rustix::io::read(&from, rustix::buffer::spare_capacity(&mut record)) {
                 Ok(0) => break,
                 Ok(_) if closed.load(Ordering::Relaxed) & (1 << fd) != 0 => break,
-                Ok(n) => {
+                Ok(_) => {
                     let written = match &mut text {
-                        Some(t) => log.append(fd, &t.push(&buf[..n])),
-                        None => log.append(fd, &buf[..n]),
+                        Some(t) => log.append(fd, &t.push(&record[log::HEAD..])),
+                        None if record.len() < CHUNK / 4 => log.append(fd, &record[log::HEAD..]),
+                        None => log.append_record(std::mem::take(&mut record), fd),
                     };
                     if written.is_err() {
                         break;
                     }
                 }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(rustix::io::Errno::INTR) => {}
                 Err(_) => break,
             }
         }

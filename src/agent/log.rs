@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::proto::{self, CHUNK, Down, Up};
 use crate::squeeze::{MOST, Squeezer};
 
 /// Bytes of a record before its content.
-const HEAD: usize = 5;
+pub const HEAD: usize = 5;
 
 /// Bytes that may wait for an attached stream before the command is held back.
 const WINDOW: u64 = 1 << 20;
@@ -209,6 +209,17 @@ impl Log {
     /// # Errors
     /// When the file can't be written (a full disk).
     pub fn append(&self, fd: u8, data: &[u8]) -> io::Result<()> {
+        self.append_record([&[0; HEAD], data].concat(), fd)
+    }
+
+    /// The same for output that stands in `record` behind [`HEAD`] bytes to be filled in.
+    ///
+    /// # Errors
+    /// As for [`Log::append`].
+    pub fn append_record(&self, mut record: Vec<u8>, fd: u8) -> io::Result<()> {
+        let len = record.len() - HEAD;
+        record[0] = fd;
+        record[1..HEAD].copy_from_slice(&(len as u32).to_le_bytes());
         let mut s = self.state();
         while match (s.stream.is_some(), s.detached) {
             // Held back now and then, or a command that never pauses would never let the log start again.
@@ -222,19 +233,15 @@ impl Log {
         if s.stream.is_none() && s.len > KEEP_DETACHED && s.detached {
             self.restart(&mut s);
         }
-        let mut record = Vec::with_capacity(data.len() + HEAD);
-        record.push(fd);
-        record.extend_from_slice(&(data.len() as u32).to_le_bytes());
-        record.extend_from_slice(data);
         if let Err(e) = self.0.file.write_all_at(&record, s.len) {
-            return self.pass_on(s, fd, data, e);
+            return self.pass_on(s, fd, &record[HEAD..], e);
         }
         let at = s.len;
         s.len += record.len() as u64;
         if s.stream.is_some() {
             s.fresh.push_back((at, record));
         }
-        s.total += data.len() as u64;
+        s.total += len as u64;
         drop(s);
         self.0.changed.notify_all();
         Ok(())
@@ -430,7 +437,9 @@ impl Log {
             Some(packet) => stream.write_all(&packet)?,
             None => {
                 for record in records {
-                    stream.write_all(&proto::encode_output(1, record[0], &record[HEAD..]))?;
+                    let data = &record[HEAD..];
+                    let head = proto::output_head(1, record[0], data.len());
+                    write_both(stream, &head, data)?;
                 }
             }
         }
@@ -440,11 +449,11 @@ impl Log {
     }
 
     /// Sends the record that lies at `at` in the file, but for its first `skip` bytes.
-    fn send_record(&self, mut stream: &UnixStream, at: u64, skip: usize, attachment: u64) -> io::Result<()> {
+    fn send_record(&self, stream: &UnixStream, at: u64, skip: usize, attachment: u64) -> io::Result<()> {
         let (fd, len) = self.record_head(at)?;
         let mut data = vec![0; len.saturating_sub(skip)];
         self.0.file.read_exact_at(&mut data, at + (HEAD + skip) as u64)?;
-        stream.write_all(&proto::encode_output(1, fd, &data))?;
+        write_both(stream, &proto::output_head(1, fd, data.len()), &data)?;
         self.has_sent(at + (HEAD + len) as u64, attachment);
         Ok(())
     }
@@ -504,6 +513,18 @@ fn squeezed(records: &[Vec<u8>], squeezer: &mut Squeezer) -> Option<Vec<u8>> {
         }
     }
     Some(proto::encode(1, &Down::Packed { pieces, data }))
+}
+
+/// Writes both without putting them together first.
+fn write_both(mut stream: &UnixStream, head: &[u8], data: &[u8]) -> io::Result<()> {
+    let n = stream.write_vectored(&[IoSlice::new(head), IoSlice::new(data)])?;
+    match n.checked_sub(head.len()) {
+        Some(n) => stream.write_all(&data[n..]),
+        None => {
+            stream.write_all(&head[n..])?;
+            stream.write_all(data)
+        }
+    }
 }
 
 fn send_tail(mut stream: &UnixStream, tail: &Tail) -> io::Result<()> {
