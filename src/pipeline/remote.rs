@@ -55,8 +55,9 @@ pub(super) async fn remote(
             let (ws, paths, config) = (case.ws.clone(), case.paths.clone(), case.config.clone());
             let (cwd, verdict) = (request.cwd.clone(), case.verdict.clone());
             let argv = request.argv.clone();
+            let set_up = case.fit.setup.allowed().to_vec();
             move || {
-                ws.map(|ws| scan(ws, &argv, &cwd, &verdict, &config, paths))
+                ws.map(|ws| scan(ws, &argv, &cwd, &verdict, &config, paths, &set_up))
                     .transpose()
             }
         })
