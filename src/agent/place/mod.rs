@@ -96,6 +96,9 @@ impl Place {
                 place.mode = PathMode::Direct;
             }
         }
+        let told = (place.mode == PathMode::Rewrite && want.is_absolute()).then_some(want.as_path());
+        // Without it only links into the tree lead elsewhere.
+        let _ = mirror.tell_links(told);
         place
     }
 
