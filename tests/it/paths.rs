@@ -60,6 +60,16 @@ fn where_paths_differ_text_is_rewritten_and_absolute_paths_stay_here() {
     assert!(text.starts_with(&format!("{top}\n")), "{text}");
     assert!(!binary.contains(&top), "{binary}");
     assert_eq!(mode(&env), "rewrite");
+    let list = env.cx(&["nodes", "list"]).ok().stdout();
+    assert!(
+        list.contains("paths rewrite (paths = \"rewrite\" in the config)"),
+        "{list}"
+    );
+    let doctor = env.cx(&["doctor", "n1"]).stdout();
+    assert!(
+        doctor.contains("n1 can't show a project at its own path"),
+        "{doctor}"
+    );
     let ran = project.cx(&["make", "test", &format!("WANT={top}x")]).ok();
     assert_eq!(env.place(&ran.stdout()), "local", "{}", ran.stderr());
     let ran = project

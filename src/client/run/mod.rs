@@ -150,8 +150,8 @@ pub struct Ran {
     pub sync_time: Duration,
     /// What was set up there for this run, and how long that took.
     pub set_up: Option<(Vec<String>, Duration)>,
-    /// How it saw its tree, where the node has said so.
-    pub paths: Option<PathMode>,
+    /// How it saw its tree, where the node has said so, and why not at the path here.
+    pub paths: Option<(PathMode, String)>,
     /// What scanning and packing took here.
     pub work: Duration,
     /// The end of its output.
@@ -387,7 +387,7 @@ struct Running<'a> {
     /// Until when (here) the node may still start the command; `None` before it was allowed to.
     start_by: Option<Instant>,
     started: bool,
-    paths: Option<PathMode>,
+    paths: Option<(PathMode, String)>,
     /// The end of the output.
     tail: Vec<u8>,
     got: u64,
