@@ -23,9 +23,10 @@ use crate::node::link::Install;
 use crate::node::{Link, LinkError, printable};
 use crate::paths::Paths;
 use crate::probe;
+use crate::proto::PathMode;
 use crate::setup::{change, claude, edit};
 use crate::sync;
-use crate::table::Table;
+use crate::table::{NodeState, Table};
 
 /// How long a node may take to answer.
 const NODE_LIMIT: Duration = Duration::from_secs(5);
@@ -195,10 +196,14 @@ fn check_nodes(config: Config, paths: &Paths, cwd: &Path, found: &mut Findings) 
         NODE_LIMIT,
         Install::Never,
     ));
+    let known = Table::load(&paths).0;
     let tools = sync::find(cwd, &paths.home).map_or(Vec::new(), |ws| project::tools(&ws.root, &path));
     for (node, link) in config.nodes.iter().zip(&links) {
         match link {
-            Ok(link) => check_node(node, link, &tools, found),
+            Ok(link) => {
+                check_node(node, link, &tools, found);
+                check_paths(node, known.nodes.get(&node.name), found);
+            }
             // Nothing is put there by looking.
             Err(LinkError::Agent(why)) => {
                 let what = format!("{} has no agent of this cx that runs", node.name);
@@ -271,6 +276,20 @@ fn check_node(node: &NodeConfig, link: &Link, needed: &[&str], found: &mut Findi
         );
         let why = "tools there that take the time themselves write other times than here";
         found.warn("node", &what, why, "set both by NTP");
+    }
+}
+
+/// Whether the last run on a node saw its tree at the path that it has here.
+fn check_paths(node: &NodeConfig, known: Option<&NodeState>, found: &mut Findings) {
+    if let Some(state) = known.filter(|s| s.paths == Some(PathMode::Rewrite)) {
+        let what = format!("{} can't show a project at its own path", node.name);
+        let why = state.paths_why.as_deref().unwrap_or("it did not say why");
+        let why = format!(
+            "{}; output and links are mended, paths inside of files that come home are the node's",
+            printable(why, 300)
+        );
+        let next = "commands that need the same path go elsewhere by themselves; README, Paths, says what a node must allow";
+        found.warn("paths", &what, &why, next);
     }
 }
 

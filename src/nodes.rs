@@ -269,5 +269,9 @@ fn shown_paths(node: &NodeConfig, known: Option<&NodeState>) -> (&'static str, O
             "namespace"
         }),
     };
-    (mode, no_namespace.filter(|_| mode != "namespace"))
+    let met = known
+        .and_then(|s| s.paths_why.as_ref())
+        .map(|w| printable(w, 300));
+    let why = met.filter(|_| mode == "rewrite").or(no_namespace);
+    (mode, why.filter(|_| mode != "namespace"))
 }

@@ -424,6 +424,8 @@ pub enum Down {
         pid: u32,
         /// How it sees its tree.
         paths: PathMode,
+        /// Why not at the caller's path, where that is so; one clause.
+        why_not: String,
     },
     /// Output of the command.
     Output {

@@ -122,6 +122,8 @@ pub fn look(
     let outside = argv
         .iter()
         .find_map(|a| leaves(a, cwd, &roots))
+        // A program that is a link is the node's own: an environment's Python.
+        .or_else(|| argv.iter().skip(1).find_map(|a| leads_out(a, cwd, &roots)))
         .or_else(|| outside_dependency(argv, cwd, &roots));
     if let Some(why) = outside {
         only_here(&mut fit, why);
@@ -270,6 +272,21 @@ fn leaves(arg: &OsStr, cwd: &Path, roots: &[PathBuf]) -> Option<String> {
     path_candidates(&text)
         .into_iter()
         .find_map(|p| leaves_path(p, cwd, roots))
+}
+
+/// Why an argument that names something in the tree ties the command to this machine all the same: through a symbolic link.
+fn leads_out(arg: &OsStr, cwd: &Path, roots: &[PathBuf]) -> Option<String> {
+    let text = arg.to_string_lossy();
+    path_candidates(&text).into_iter().find_map(|p| {
+        let full = normal(&cwd.join(p));
+        if p.is_empty() || p.len() > 4096 || !is_within(&full, roots) {
+            return None;
+        }
+        let real = full.canonicalize().ok()?;
+        let stays = is_within(&real, roots) || SYSTEM.iter().any(|s| real.starts_with(s));
+        let shown = crate::node::printable(p, 80);
+        (!stays).then(|| format!("{shown} leads out of the workspace"))
+    })
 }
 
 /// Whether a path lies in one of the trees that go along.
@@ -521,6 +538,43 @@ mod tests {
                 *tied,
                 "{arg}"
             );
+        }
+    }
+
+    #[test]
+    fn links_that_lead_out_of_the_workspace_are_named() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        let root = top.join("ws");
+        std::fs::create_dir_all(root.join("sub")).unwrap();
+        std::fs::create_dir(top.join("outside")).unwrap();
+        std::fs::write(top.join("outside/f"), "").unwrap();
+        symlink("../outside", root.join("dir")).unwrap();
+        symlink(top.join("outside/f"), root.join("file")).unwrap();
+        symlink("nowhere", root.join("dangling")).unwrap();
+        symlink("sub", root.join("inside")).unwrap();
+        symlink("/usr", root.join("system")).unwrap();
+        let cases: &[(&str, Option<&str>)] = &[
+            ("file", Some("file")),
+            ("dir", Some("dir")),
+            ("dir/f", Some("dir/f")),
+            ("--config=dir/f", Some("dir/f")),
+            ("-Idir", Some("dir")),
+            ("inside", None),
+            ("dangling", None),
+            ("system", None),
+            ("sub/../file", Some("sub/../file")),
+            ("dir/not-there", None),
+            ("-x", None),
+            ("", None),
+        ];
+        for (arg, named) in cases {
+            let want = named.map(|n| format!("{n} leads out of the workspace"));
+            let roots = std::slice::from_ref(&root);
+            assert_eq!(leads_out(OsStr::new(arg), &root, roots), want, "{arg}");
+            let other = [root.clone(), top.join("outside")];
+            assert_eq!(leads_out(OsStr::new(arg), &root, &other), None, "{arg}");
         }
     }
 

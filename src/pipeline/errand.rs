@@ -93,6 +93,7 @@ impl Place {
             &verdict,
             &self.config,
             self.paths.clone(),
+            &[],
         )
         .map_err(|e| anyhow::anyhow!("the workspace can't be read: {e}"))?;
         Ok(Arc::new(tree))

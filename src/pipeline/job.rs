@@ -23,6 +23,7 @@ use crate::sync::{self, ScanOptions, Workspace};
 use super::Door;
 use super::judge::Case;
 
+/// Scans a workspace for a command. What the steps of `set_up` make, a node has of its own.
 pub(super) fn scan(
     ws: Workspace,
     argv: &[OsString],
@@ -30,6 +31,7 @@ pub(super) fn scan(
     verdict: &Verdict,
     config: &Config,
     paths: Arc<Paths>,
+    set_up: &[provision::Step],
 ) -> Result<(Tree, Vec<String>), String> {
     let begun = Instant::now();
     let mut lines = Vec::new();
@@ -51,7 +53,11 @@ pub(super) fn scan(
             root.display()
         ));
     }
-    let named = named::look(argv, cwd, &ws.root);
+    let mut named = named::look(argv, cwd, &ws.root);
+    named.files.retain(|f| {
+        let full = ws.root.join(OsStr::from_bytes(f.as_bytes()));
+        !set_up.iter().any(|s| s.makes(&ws.root, &full))
+    });
     let options = ScanOptions {
         named: named.files,
         index: Some(paths.cache.join("index").join(&ws.key)),
@@ -178,7 +184,7 @@ pub(super) fn scan_beside(
     let mut trees = Vec::new();
     for root in roots {
         let ws = Workspace::at(root);
-        let (mut tree, _) = scan(ws, &[], root, verdict, config, paths.clone())?;
+        let (mut tree, _) = scan(ws, &[], root, verdict, config, paths.clone(), &[])?;
         if tree.back.brings != Brings::Ignored {
             // The rule names what lies in the command's own tree.
             tree.back.brings = Brings::Synced;

@@ -129,6 +129,7 @@ fn suspect(request: &Request, case: &Case) -> Option<(String, u64, Generation)> 
         &case.verdict,
         &case.config,
         case.paths.clone(),
+        case.fit.setup.allowed(),
     )
     .ok()?;
     Some((ws.key.clone(), key, generation(&tree.scan.manifest)))

@@ -54,8 +54,9 @@ pub(super) async fn remote(
             let (ws, paths, config) = (case.ws.clone(), case.paths.clone(), case.config.clone());
             let (cwd, verdict) = (request.cwd.clone(), case.verdict.clone());
             let argv = request.argv.clone();
+            let set_up = case.fit.setup.allowed().to_vec();
             move || {
-                ws.map(|ws| scan(ws, &argv, &cwd, &verdict, &config, paths))
+                ws.map(|ws| scan(ws, &argv, &cwd, &verdict, &config, paths, &set_up))
                     .transpose()
             }
         })
@@ -428,7 +429,7 @@ pub(super) fn away(why: &BTreeMap<String, String>) -> String {
 
 pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: Ran) -> Outcome {
     // A tree in place says nothing of how a mirror would be shown.
-    let paths = ran.paths.filter(|_| job.shared.is_none());
+    let paths = ran.paths.clone().filter(|_| job.shared.is_none());
     note_load(case, &node.name, ran.exit.load.clone(), paths);
     if let Some(ws) = &case.ws {
         let mut dirs = eligible::touched(&case.verdict.workload, &request.cwd, &ws.root);

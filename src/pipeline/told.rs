@@ -37,11 +37,15 @@ pub(super) fn tell_history(
     let _ = history::append(&paths, &entry);
 }
 
-pub(super) fn note_load(case: &Case, node: &str, load: Load, paths: Option<PathMode>) {
+/// Notes what a node said of itself: its load, and how it showed the tree, and why not better.
+pub(super) fn note_load(case: &Case, node: &str, load: Load, paths: Option<(PathMode, String)>) {
     let _ = Table::update(&case.paths, |t| {
         let state = t.nodes.entry(node.to_owned()).or_default();
         state.load = Some(load);
-        state.paths = paths.or(state.paths);
+        if let Some((mode, why_not)) = paths {
+            state.paths = Some(mode);
+            state.paths_why = Some(why_not).filter(|w| !w.is_empty());
+        }
         state.seen_ms = crate::agent::now_ms();
     });
 }

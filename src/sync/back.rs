@@ -129,7 +129,15 @@ pub fn commit_local(
             continue;
         }
         // Only a time: not worth a word.
-        if matches!(op, Op::Touch { .. }) && (is_protected(path.as_bytes()) || withheld.contains(path)) {
+        let only_time = match op {
+            Op::Touch { .. } => true,
+            Op::Put {
+                entry: entry @ Entry::Dir { .. },
+                ..
+            } => context.sent.get(path) == Some(entry),
+            _ => false,
+        };
+        if only_time && (is_protected(path.as_bytes()) || withheld.contains(path)) {
             continue;
         }
         let refusal = if is_protected(path.as_bytes()) {

@@ -36,6 +36,35 @@ pub(crate) struct Beneath {
     root: Arc<OwnedFd>,
     path: PathBuf,
     last: Option<(Vec<u8>, Arc<OwnedFd>)>,
+    links: Option<Arc<Relocated>>,
+}
+
+/// A tree whose path here is not the one that its links are told by: what a link into it says in either.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Relocated {
+    /// The paths of the tree here; the first is the one that links get.
+    pub here: Vec<Vec<u8>>,
+    /// The path that is told.
+    pub told: Vec<u8>,
+}
+
+impl Relocated {
+    /// A target found here, as it is told.
+    pub(crate) fn told(&self, target: Vec<u8>) -> Vec<u8> {
+        let moved = self.here.iter().find_map(|h| moved(&target, h, &self.told));
+        moved.unwrap_or(target)
+    }
+
+    /// A target that was told, as it is here.
+    pub(crate) fn here(&self, target: &[u8]) -> Option<Vec<u8>> {
+        moved(target, &self.told, self.here.first()?)
+    }
+}
+
+/// `path` with `from`, at or below which it lies, replaced.
+fn moved(path: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
+    let rest = path.strip_prefix(from)?;
+    (rest.is_empty() || rest[0] == b'/').then(|| [to, rest].concat())
 }
 
 /// The directory in which a path's last component stands.
@@ -53,6 +82,7 @@ impl Beneath {
             root: Arc::new(fd),
             path: root.to_path_buf(),
             last: None,
+            links: None,
         })
     }
 
@@ -62,7 +92,18 @@ impl Beneath {
             root: Arc::clone(&self.root),
             path: self.path.clone(),
             last: None,
+            links: self.links.clone(),
         }
+    }
+
+    /// The same tree, whose links are told as `links` says.
+    pub(crate) fn relocated(self, links: Option<Arc<Relocated>>) -> Beneath {
+        Beneath { links, ..self }
+    }
+
+    /// What a link of the tree is to say here for its `target`, where that is something else.
+    pub(crate) fn here(&self, target: &[u8]) -> Option<Vec<u8>> {
+        self.links.as_ref()?.here(target)
     }
 
     pub(crate) fn root_fd(&self) -> Arc<OwnedFd> {
@@ -122,9 +163,13 @@ impl Beneath {
         self.place(path)?.read()
     }
 
-    /// The target of the link at `path`.
+    /// The target of the link at `path`, as it is told.
     pub(crate) fn read_link(&mut self, path: &RelPath) -> io::Result<Vec<u8>> {
-        self.place(path)?.read_link()
+        let target = self.place(path)?.read_link()?;
+        Ok(match &self.links {
+            Some(links) => links.told(target),
+            None => target,
+        })
     }
 }
 

@@ -55,6 +55,8 @@ pub struct NodeState {
     pub agent: String,
     /// How the last run there saw its tree.
     pub paths: Option<PathMode>,
+    /// Why not at the path here, where that was so, in the node's words.
+    pub paths_why: Option<String>,
 }
 
 /// Why a node could not be used.

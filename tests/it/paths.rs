@@ -1,5 +1,7 @@
 //! What a command sees of the path of its tree.
 
+use std::os::unix::fs::symlink;
+
 use crate::harness::{TestEnv, on};
 
 /// `paths` of n1 as `cx nodes list --json` says it.
@@ -58,6 +60,16 @@ fn where_paths_differ_text_is_rewritten_and_absolute_paths_stay_here() {
     assert!(text.starts_with(&format!("{top}\n")), "{text}");
     assert!(!binary.contains(&top), "{binary}");
     assert_eq!(mode(&env), "rewrite");
+    let list = env.cx(&["nodes", "list"]).ok().stdout();
+    assert!(
+        list.contains("paths rewrite (paths = \"rewrite\" in the config)"),
+        "{list}"
+    );
+    let doctor = env.cx(&["doctor", "n1"]).stdout();
+    assert!(
+        doctor.contains("n1 can't show a project at its own path"),
+        "{doctor}"
+    );
     let ran = project.cx(&["make", "test", &format!("WANT={top}x")]).ok();
     assert_eq!(env.place(&ran.stdout()), "local", "{}", ran.stderr());
     let ran = project
@@ -87,4 +99,48 @@ fn nothing_is_left_of_a_run_in_a_namespace() {
     ran.signal("-KILL");
     env.node("n1")
         .assert_empty_within(std::time::Duration::from_secs(20));
+}
+
+#[test]
+fn links_into_the_tree_lead_there_on_both_sides_where_paths_differ() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    env.append_config("[node.n1]\npaths = \"rewrite\"\n");
+    let p = env.project(&[("sub/file", "in\n"), (".gitignore", "ignored\n")]);
+    let top = p.dir.display().to_string();
+    let target = |link: &str| {
+        std::fs::read_link(p.dir.join(link))
+            .unwrap()
+            .display()
+            .to_string()
+    };
+    symlink(p.dir.join("sub"), p.dir.join("here")).unwrap();
+    symlink(p.dir.join("../beside"), p.dir.join("out-of-it")).unwrap();
+    let script = "cat here/file; ln -s $PWD/sub/file link; ln -s $PWD top; ln -s $PWD-not other; ln -s $PWD/sub ignored; ln -s sub rel";
+    assert_eq!(p.on("n1", script).ok().stdout(), "in\n");
+    assert_eq!(
+        ["link", "top", "rel", "here"].map(target),
+        [
+            format!("{top}/sub/file"),
+            top.clone(),
+            "sub".into(),
+            format!("{top}/sub")
+        ]
+    );
+    assert!(target("other").ends_with("/app-not") && target("other") != format!("{top}-not"));
+    let out = p.on("n1", "cat link here/file top/sub/file; readlink link").ok();
+    assert_eq!(out.stdout(), format!("in\nin\nin\n{top}/sub/file\n"));
+    assert!(
+        out.line().contains("sync 0 files") && !out.line().contains("back"),
+        "{out:?}"
+    );
+    p.sh("ln -sfn $PWD/sub/file top; rm here").ok();
+    assert_eq!(
+        p.on("n1", "cat top; ls here 2>&1 || true; ln -sfn $PWD/sub link")
+            .ok()
+            .stdout()
+            .lines()
+            .next(),
+        Some("in")
+    );
+    assert_eq!(target("link"), format!("{top}/sub"));
 }

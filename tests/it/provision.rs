@@ -255,6 +255,18 @@ fn a_virtual_environment_is_made_there_from_requirements() {
     let venv = p.dir.join(".venv").display().to_string();
     assert_eq!(lines[1..], [venv.clone(), venv], "{out:?}");
     assert!(!out.line().contains("set up"), "{out:?}");
+    // Its programs are its own, whatever has the same name here.
+    p.on(
+        "n1",
+        "printf '#!/bin/sh\\necho there\\n' > .venv/bin/tool; chmod +x .venv/bin/tool",
+    )
+    .ok();
+    p.write(".venv/bin/tool", "#!/bin/sh\necho here\n");
+    for _ in 0..2 {
+        let out = p.cx(&["run", "--on", "n1", "--", ".venv/bin/tool"]).ok();
+        assert_eq!(out.stdout(), "there\n");
+        assert!(out.line().contains("sync 0 files"), "{out:?}");
+    }
 }
 
 #[test]

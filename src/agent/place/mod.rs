@@ -96,6 +96,9 @@ impl Place {
                 place.mode = PathMode::Direct;
             }
         }
+        let told = (place.mode == PathMode::Rewrite && want.is_absolute()).then_some(want.as_path());
+        // Without it only links into the tree lead elsewhere.
+        let _ = mirror.tell_links(told);
         place
     }
 
@@ -396,7 +399,18 @@ fn stand_at(mirror: &mut Mirror, want: &Path) -> Result<(), String> {
     let mut made = Vec::new();
     let above = make_dirs(&near, want.parent().unwrap_or(&near), &mut made);
     mirror.note_made(&made).map_err(failed)?;
-    above.and_then(|()| mirror.stand_at(want)).map_err(failed)
+    above.and_then(|()| mirror.stand_at(want)).map_err(|e| {
+        for dir in made.iter().rev() {
+            let _ = std::fs::remove_dir(dir);
+        }
+        if e.kind() == io::ErrorKind::CrossesDevices {
+            return format!(
+                "{} lies below another mount than cx's directory there",
+                want.display()
+            );
+        }
+        failed(e)
+    })
 }
 
 /// Whether an ordinary command may have a mount namespace here, as tried once for each build, boot and day.

@@ -40,7 +40,8 @@ impl Supervisor {
         let mut open = outputs.len();
         // Before any of its output: the caller's terminal is made ready for that when it hears this.
         let paths = place.mode;
-        self.log.say(&Down::Started { pid, paths });
+        let why_not = place.why_not.clone();
+        self.log.say(&Down::Started { pid, paths, why_not });
         if self.run.detached {
             self.log.detach();
         }

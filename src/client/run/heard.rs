@@ -74,9 +74,9 @@ impl Running<'_> {
                 told.progress(Step::Starting(self.link.node.clone()));
                 self.go().await?;
             }
-            Down::Started { paths, .. } => {
+            Down::Started { paths, why_not, .. } => {
                 self.started = true;
-                self.paths = Some(paths);
+                self.paths = Some((paths, why_not));
                 self.sync_time = self.begun.elapsed();
                 if let Some((_, took)) = &self.set_up {
                     self.sync_time = self.sync_time.saturating_sub(*took);

@@ -151,8 +151,8 @@ pub struct Ran {
     pub sync_time: Duration,
     /// What was set up there for this run, and how long that took.
     pub set_up: Option<(Vec<String>, Duration)>,
-    /// How it saw its tree, where the node has said so.
-    pub paths: Option<PathMode>,
+    /// How it saw its tree, where the node has said so, and why not at the path here.
+    pub paths: Option<(PathMode, String)>,
     /// What scanning and packing took here.
     pub work: Duration,
     /// The end of its output.
@@ -394,7 +394,7 @@ struct Running<'a> {
     started: bool,
     /// It waits there for a slot.
     waits: bool,
-    paths: Option<PathMode>,
+    paths: Option<(PathMode, String)>,
     /// The end of the output.
     tail: Vec<u8>,
     got: u64,

@@ -452,3 +452,70 @@ fn what_is_kept_apart_leads_nowhere_else() {
     assert_eq!(picture(&outside).len(), 1);
     assert_eq!(picture(&outside)[Path::new("f")], "file 644 outside");
 }
+
+#[test]
+fn a_touch_there_is_one_here_and_no_more() {
+    let mut p = pair(&["same", "changed", "young", "in/a", ".vscode/s"]);
+    let set = |root: &Path, f: &str, ago_s: u64| {
+        let time = std::time::SystemTime::now() - std::time::Duration::from_secs(ago_s);
+        fs::File::open(root.join(f)).unwrap().set_modified(time).unwrap();
+    };
+    let time = |p: &Pair, f: &str| fs::metadata(p.here().join(f)).unwrap().modified().unwrap();
+    for f in ["same", "changed", "in/a", "in", ".vscode/s"] {
+        set(&p.here(), f, 9000);
+    }
+    p.sync();
+    for f in ["same", "changed", "young", "in/a", "in", ".vscode/s", ".vscode"] {
+        set(&p.there(), f, 0);
+    }
+    p.write("changed", "here");
+    set(&p.here(), "changed", 5000);
+    let began = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(p.scan.began_ns as u64);
+    let young = began + std::time::Duration::from_secs(5);
+    let file = fs::File::open(p.here().join("young")).unwrap();
+    file.set_modified(young).unwrap();
+    let before: Vec<_> = ["changed", ".vscode/s"].map(|f| time(&p, f)).into();
+    let (collected, report) = p.bring_back();
+    assert!(!collected.is_empty && collected.files == 0, "{collected:?}");
+    assert_eq!(
+        (report.files, report.conflicts.len(), report.refused.len()),
+        (0, 0, 0),
+        "{report:?}"
+    );
+    assert_eq!(["changed", ".vscode/s"].map(|f| time(&p, f)).to_vec(), before);
+    assert_eq!(time(&p, "young"), young, "touched here since");
+    let dated = ["same", "in/a", "in"].map(|f| time(&p, f));
+    let soon = began + std::time::Duration::from_secs(1);
+    assert!(dated.iter().all(|t| *t > began && *t < soon), "{dated:?}");
+    assert!(
+        dated[0] < dated[1] && dated[1] < dated[2],
+        "in their order: {dated:?}"
+    );
+    // Told once.
+    let (collected, _) = p.bring_back();
+    assert!(collected.is_empty, "{collected:?}");
+    // Into the past, as it is.
+    p.sync();
+    set(&p.there(), "same", 7000);
+    p.bring_back();
+    let age = std::time::SystemTime::now()
+        .duration_since(time(&p, "same"))
+        .unwrap();
+    assert!((7000..7100).contains(&age.as_secs()), "{age:?}");
+    // Another branch has files of its own.
+    set(&p.there(), "same", 0);
+    let (_, staged) = p.collect();
+    let context = BackContext {
+        sent: &p.believed,
+        agreed: &Default::default(),
+        superseded: &Default::default(),
+        withheld: &[],
+        began_ns: p.scan.began_ns,
+        head: (None, Some([1; 32])),
+        clock_offset_ms: 0,
+        conflicts_dir: &p.dir.path().join("conflicts"),
+    };
+    let before = time(&p, "same");
+    assert_eq!(commit_local(&p.here(), staged, &context).unwrap().files, 0);
+    assert_eq!(time(&p, "same"), before);
+}

@@ -313,6 +313,23 @@ struct Work {
 impl Work {
     /// Makes one change, or finds it made. For files and links, the stat under which they are known from now on.
     fn make(&mut self, op: &Op, time: i64, stage: &Path, number: usize) -> io::Result<Option<Stat>> {
+        let moved = match op {
+            Op::Put {
+                path,
+                entry: Entry::Symlink { target },
+                origin,
+                mtime_ns,
+                blob,
+            } => self.tree.here(target).map(|target| Op::Put {
+                path: path.clone(),
+                entry: Entry::Symlink { target },
+                origin: *origin,
+                mtime_ns: *mtime_ns,
+                blob: *blob,
+            }),
+            _ => None,
+        };
+        let op = moved.as_ref().unwrap_or(op);
         let path = op.path();
         let done = self
             .tree

@@ -12,6 +12,7 @@
 //!                               meta/ending   held, shared, by runs that others must wait for: being ended since their caller is gone, or being collected
 //!                               meta/owed/ID  a run whose changes could not be collected (a full disk)
 //!                               meta/standing where the tree stands instead, if not here
+//!                               meta/links    the client's path, where commands see the tree at another: links into it are told by it
 //!                               meta/rules    ignore rules from outside the tree, as of the last check
 //! ```
 //!
@@ -29,13 +30,14 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::beneath::Beneath;
+use super::beneath::{Beneath, Relocated};
 use super::gitmeta;
 use super::index;
 use super::stat::Stat;
@@ -57,6 +59,8 @@ pub struct Mirror {
     root: PathBuf,
     meta: PathBuf,
     state: State,
+    /// How links into the tree are told, where commands do not see it at the client's path.
+    links: Option<Arc<Relocated>>,
     /// The stat of the state file from which `state` was read.
     loaded: Option<Stat>,
     /// Whether the tree is to be watched from [`Mirror::check`] to [`Mirror::collect`].
@@ -144,6 +148,7 @@ impl Mirror {
         }
         let mut mirror = Mirror {
             key: key.clone(),
+            links: standing::links(&meta, &root),
             root,
             meta,
             state: State::default(),
@@ -402,7 +407,8 @@ impl Mirror {
     }
 
     fn tree(&self) -> Result<Beneath, SyncError> {
-        Beneath::open(&self.root).map_err(|e| self.failed("failed to open", e))
+        let tree = Beneath::open(&self.root).map_err(|e| self.failed("failed to open", e))?;
+        Ok(tree.relocated(self.links.clone()))
     }
 
     /// Reads the state if another process wrote a newer one, and finishes a journal. Needs the lock.

@@ -5,15 +5,17 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Mirror;
 use crate::plan::manifest::RelPath;
 use crate::sync::SyncError;
-use crate::sync::beneath::Beneath;
+use crate::sync::beneath::{Beneath, Relocated};
 
 /// What `meta/standing` holds.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -50,7 +52,40 @@ pub(super) fn root(meta: &Path, usual: PathBuf) -> PathBuf {
     }
 }
 
+/// How links into the tree at `root` are told, as it was noted last.
+pub(super) fn links(meta: &Path, root: &Path) -> Option<Arc<Relocated>> {
+    let told = fs::read(meta.join("links")).ok()?;
+    Some(relocated(root, told))
+}
+
+fn relocated(root: &Path, told: Vec<u8>) -> Arc<Relocated> {
+    let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let mut here = vec![root.as_os_str().as_bytes().to_vec()];
+    if real != root {
+        here.push(real.as_os_str().as_bytes().to_vec());
+    }
+    Arc::new(Relocated { here, told })
+}
+
 impl Mirror {
+    /// From now on commands see the tree where it stands, and the client calls it `told`; `None`: they see it at that path.
+    ///
+    /// # Errors
+    /// Those of noting so.
+    pub fn tell_links(&mut self, told: Option<&Path>) -> io::Result<()> {
+        let links = told.map(|t| relocated(&self.root, t.as_os_str().as_bytes().to_vec()));
+        let note = self.meta.join("links");
+        match told {
+            Some(told) if links != self.links || !note.exists() => {
+                crate::paths::write_atomic(&note, told.as_os_str().as_bytes(), 0o600)?;
+            }
+            None if self.links.is_some() => fs::remove_file(&note)?,
+            _ => {}
+        }
+        self.links = links;
+        Ok(())
+    }
+
     fn usual_root(&self) -> PathBuf {
         let name = fs::read_dir(self.top().join("tree"))
             .into_iter()
