@@ -216,8 +216,36 @@ pub fn lock_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Why a file that widens what cx does is not to be trusted: others can write it, or it lies in the workspace that a repository
-/// or a prompt may have written.
+/// Why the directories above a file are not to be trusted, up to the home directory or the root: one that others can write to lets
+/// them put another file in its place, unless it is sticky, as `/tmp` is. The user's own first group counts as the user, since some
+/// systems give each a group of their own and let it write. One `stat` a directory.
+pub fn exposed(path: &Path) -> Option<String> {
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let group = rustix::process::getegid().as_raw();
+    for dir in path.ancestors().skip(1) {
+        let Ok(meta) = std::fs::metadata(dir) else {
+            break;
+        };
+        let writable = match meta.gid() == group {
+            true => 0o002,
+            false => 0o022,
+        };
+        if meta.mode() & writable != 0 && meta.mode() & 0o1000 == 0 {
+            return Some(format!(
+                "{} can be written by others, and lies above {} (mend: chmod go-w {0})",
+                dir.display(),
+                path.display()
+            ));
+        }
+        if dir == Path::new(&home) {
+            break;
+        }
+    }
+    None
+}
+
+/// Why a file that widens what cx does is not to be trusted: others can write it or replace it, or it lies in the workspace that a
+/// repository or a prompt may have written.
 pub fn untrusted(path: &Path, workspace: Option<&Path>) -> Option<String> {
     let meta = std::fs::metadata(path).ok()?;
     let own = rustix::process::geteuid().as_raw();
@@ -231,6 +259,10 @@ pub fn untrusted(path: &Path, workspace: Option<&Path>) -> Option<String> {
         ));
     }
     let real = std::fs::canonicalize(path).ok()?;
+    // A symbolic link may be replaced as well as what it leads to.
+    if let Some(why) = exposed(path).or_else(|| exposed(&real)) {
+        return Some(why);
+    }
     let inside = workspace
         .and_then(|w| std::fs::canonicalize(w).ok())
         .is_some_and(|w| real.starts_with(w));
@@ -284,6 +316,40 @@ mod tests {
         );
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(untrusted(&file, None).unwrap().contains("written by others"));
+    }
+
+    #[test]
+    fn files_below_a_directory_that_others_can_write_to_are_not_trusted() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a/b/config.toml");
+        write_atomic(&file, b"", 0o600).unwrap();
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let above = dir.path().join("a");
+        // Some systems give it the group of the directory above.
+        let group = rustix::process::getegid().as_raw();
+        std::os::unix::fs::chown(&above, None, Some(group)).unwrap();
+        // One's own group, and a sticky directory, are no danger.
+        for (bits, trusted) in [
+            (0o755, true),
+            (0o775, true),
+            (0o777, false),
+            (0o1777, true),
+            (0o707, false),
+        ] {
+            mode(&above, bits);
+            assert_eq!(untrusted(&file, None).is_none(), trusted, "{bits:o}");
+        }
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        mode(&above, 0o777);
+        assert!(
+            untrusted(&link, None)
+                .unwrap()
+                .contains("a can be written by others")
+        );
     }
 
     #[test]

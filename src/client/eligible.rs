@@ -1,6 +1,7 @@
 //! What only the caller's machine can tell about a command: whether it reaches for things that a node does not have, and
 //! what a node must have for it.
 
+pub mod assigned;
 pub mod configured;
 pub mod owners;
 

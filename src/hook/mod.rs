@@ -33,8 +33,9 @@ use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The largest event that is read, bytes; a longer one is answered with nothing.
-const MAX_INPUT: usize = 8 << 20;
+/// The largest event that is read, bytes; a longer one is answered with nothing. Six bytes of JSON may stand for one of a command; what a
+/// command printed is cut by the client to far less.
+const MAX_INPUT: usize = 8 * wire::MAX_COMMAND;
 
 /// Bytes that are read first; most events are shorter.
 const FIRST_READ: usize = 16 << 10;

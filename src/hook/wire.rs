@@ -11,9 +11,13 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// A longer command, bytes, is not looked at: no system takes such an argument (128 KB on Linux, 1 MB on macOS), so that it cannot
-/// run, with cx or without.
-const MAX_COMMAND: usize = 1 << 20;
+/// A longer command, bytes, is not looked at: the client gives it to a shell as one argument, and no longer one can be given
+/// (`MAX_ARG_STRLEN` on Linux, `ARG_MAX` on macOS), so that it cannot run, with cx or without.
+pub(super) const MAX_COMMAND: usize = if cfg!(target_os = "linux") {
+    128 << 10
+} else {
+    1 << 20
+};
 
 /// A longer field (the working directory, a name), bytes of JSON, counts as missing: no path is longer, six bytes for each of its own.
 const MAX_FIELD: usize = 6 * 4096;

@@ -198,12 +198,8 @@ pub(super) fn scan_beside(
 pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door: &Door) -> Job {
     let reads = reads_input(request, case);
     let alone = request.demands.detach == Some(Detach::AtOnce);
-    let session = std::env::var("CLAUDE_CODE_SESSION_ID").ok();
     let mut assigned = match request.origin {
-        Origin::Agent => session
-            .and_then(|s| call::note(&case.paths.state, &s))
-            .map(|n| n.assigned)
-            .unwrap_or_default(),
+        Origin::Agent => assigned_in_the_text(&case.paths),
         _ => typed_variables(),
     };
     // What leads back here is of use only to who knows of it.
@@ -245,6 +241,15 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
             .flat_map(|ws| case.fit.setup.allowed().iter().map(|s| s.spec(&ws.root)))
             .collect(),
     }
+}
+
+/// Names of the variables that the text of an agent's call sets.
+pub(super) fn assigned_in_the_text(paths: &Paths) -> Vec<String> {
+    let session = std::env::var("CLAUDE_CODE_SESSION_ID").ok();
+    session
+        .and_then(|s| call::note(&paths.state, &s))
+        .map(|n| n.assigned)
+        .unwrap_or_default()
 }
 
 /// When the run goes on without this process: as demanded, or as the config says.

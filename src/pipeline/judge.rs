@@ -1,9 +1,10 @@
 //! Gathers what a judgement hangs on, and asks the pure functions.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::client::eligible::{self, Fit};
+use crate::client::eligible::{self, Fit, assigned};
 use crate::client::fails_there;
 use crate::client::tree;
 use crate::config::{Config, NodeConfig};
@@ -20,7 +21,7 @@ use crate::sync::{self, Workspace};
 use crate::table::{NodeState, Table};
 use crate::{learned, probe, table};
 
-use super::script;
+use super::{job, script};
 
 /// Everything that is known when a command is judged.
 pub(super) struct Case {
@@ -69,6 +70,11 @@ pub(super) fn judge(request: &Request) -> anyhow::Result<Case> {
     if request.script.is_some() && request.demands.on.is_some() {
         // A shell says itself what it does not find.
         (fit.needs, fit.needs_dirs) = (Vec::new(), Vec::new());
+    }
+    if let (Origin::Agent, Some(ws), None) = (request.origin, &ws, &fit.must_be_local) {
+        let roots: Vec<PathBuf> = std::iter::once(&ws.root).chain(&fit.also).cloned().collect();
+        let assigned = job::assigned_in_the_text(&paths);
+        fit.must_be_local = assigned::leads_out(&assigned, std::env::vars_os(), &request.cwd, &roots);
     }
     if pinned {
         // Who names a node knows what lies there.

@@ -122,6 +122,10 @@ pub fn hook_view(paths: &Paths) -> HookView {
 
 fn known(paths: &Paths) -> Option<HookView> {
     let now = stamp(paths)?;
+    // The directories above are no part of the stamp: they change all the time.
+    if paths::exposed(&paths.config_file).is_some() {
+        return None;
+    }
     if let Ok(bytes) = std::fs::read(file(paths))
         && let Ok(view) = serde_json::from_slice::<HookView>(&bytes)
         && view.version == VERSION
@@ -294,6 +298,12 @@ mod tests {
             mode(0o600);
             let view = hook_view(&paths);
             assert!(view.may_route(now) && view.rules.is_empty() == rules.is_empty());
+            let above = paths.config_file.parent().unwrap();
+            let mode = |mode| std::fs::set_permissions(above, std::fs::Permissions::from_mode(mode)).unwrap();
+            mode(0o777);
+            assert!(!hook_view(&paths).may_route(now), "the directory: {rules}");
+            mode(0o700);
+            assert!(hook_view(&paths).may_route(now), "{rules}");
         }
     }
 }

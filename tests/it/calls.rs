@@ -75,6 +75,27 @@ fn each_call_is_told_of_its_own_runs_and_has_its_own_variables() {
 }
 
 #[test]
+fn a_variable_that_the_text_sets_to_a_path_of_this_machine_keeps_the_command_here() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("Makefile", "all:\n\t@echo A=$$A\n")]);
+    let none = json!({});
+    let outside = env.home().join("made-here");
+    for (id, value, place) in [
+        ("toolu_1", outside.to_str().unwrap(), "local"),
+        ("toolu_2", "target/x", "n1"),
+    ] {
+        let text = before(&p, id, &format!("export A={value}; make"), &none);
+        assert_eq!(
+            start(&env, &p, &text).wait().ok().stdout(),
+            format!("A={value}\n")
+        );
+        let told = after(&p, id, &text, &none);
+        assert!(told.starts_with(place), "{told}");
+        assert_eq!(told.contains("A is set: "), place == "local", "{told}");
+    }
+}
+
+#[test]
 fn a_run_in_the_background_or_of_no_call_is_told_with_the_next() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("Makefile", "all:\n\t@echo A=$$A\ntest:\n\t@exit 4\n")]);

@@ -151,6 +151,9 @@ fn texts_that_are_long_or_nest_deep_stay_as_they_are() {
     ] {
         ask(&text);
     }
+    // No system takes such an argument.
+    let longest = "make test; #".to_owned() + &"x".repeat(140 << 10);
+    assert_eq!(ask(&longest), None, "140 KB");
     // More than is read at all.
     assert_eq!(
         ask(&format!("make test; #{}", "x".repeat(17 << 20))),

@@ -30,7 +30,7 @@ impl Rules {
                 let without = known
                     .get(at..)
                     .is_some_and(|inner| whole && pattern.matches(inner));
-                (with || mentions_cx(&pattern)) && !names_it && !without
+                (with || wraps_anything(&pattern)) && !names_it && !without
             }
             Rule::OtherTool | Rule::AnyBash | Rule::Unclear => false,
         };
@@ -98,6 +98,18 @@ fn mentions_cx(pattern: &Pattern<'_>) -> bool {
     words.any(|w| w.rsplit('/').next() == Some("cx"))
 }
 
+/// Whether the pattern is about whatever `cx` runs behind something else (`timeout 5 cx:*`), and not about one command, as the rule
+/// that "don't ask again" writes for `FOO=1 cx pytest` is.
+fn wraps_anything(pattern: &Pattern<'_>) -> bool {
+    let words = pattern.text().split(' ').skip(1);
+    let mut behind = words.skip_while(|w| w.rsplit('/').next() != Some("cx"));
+    if behind.next().is_none() {
+        return false;
+    }
+    let command = behind.find(|w| !matches!(*w, "run" | "--"));
+    command.is_none_or(|w| w.is_empty() || w.starts_with('-') || w.contains('*'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +144,9 @@ mod tests {
             ("Bash(cx run:*)", "cx run -- make", 3),
             ("Bash(cx run *)", "cx run --on n make", 4),
             ("Bash(timeout 5 cx:*)", "cx make", 1),
+            ("Bash(timeout 5 cx *)", "cx make", 1),
+            ("Bash(timeout 5 cx run -- *)", "cx make", 1),
+            ("Bash(timeout 5 cx run --on *)", "cx make", 1),
             ("Bash(cx:*)", "cx make $X", 1),
             ("Bash(cx *x)", "cx make $X", 1),
         ] {
@@ -148,6 +163,9 @@ mod tests {
             ("Bash(*make)", "cx make", 1),
             ("Bash(* test)", "cx make test", 1),
             ("Bash(cxx:*)", "cx make", 1),
+            ("Bash(FOO=1 cx pytest)", "cx make", 1),
+            ("Bash(FOO=1 cx pytest)", "cx pytest", 1),
+            ("Bash(timeout 60 cx run -- make:*)", "cx make", 1),
         ] {
             assert!(!gains(rule, text, at), "{rule} / {text}");
         }

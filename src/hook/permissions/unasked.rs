@@ -126,11 +126,17 @@ const MAY_NEED_NO_RULE: [&str; 89] = [
 /// Whether the client may run `text` unasked, of which `script` holds the commands and `sites` the places where cx goes.
 /// `edits`: it lets files of the project be made.
 pub fn may_run_unasked(rules: &Rules, text: &str, script: &Script, sites: &[usize], edits: bool) -> bool {
+    // A rule about cx cannot match a text without one: it is the rewritten text that it speaks of.
+    let about_cx = |rule: &Rule<'_>| match rule {
+        Rule::Bash(pattern) => !text.contains("cx") && pattern.text().split(' ').any(|w| w == "cx"),
+        _ => false,
+    };
     let allow: Vec<Rule<'_>> = rules
         .allow
         .iter()
         .chain(&rules.perhaps)
         .map(|r| rule::parse(r))
+        .filter(|r| !about_cx(r))
         .collect();
     // A rule with more than words in it may be a whole text that was allowed once.
     let odd = |rule: &Rule<'_>| match rule {
@@ -345,5 +351,7 @@ mod tests {
         assert!(!may("Bash(cargo:*)", "pytest", true));
         assert!(!may("Bash(pytest --version)", "pytest -x", true));
         assert!(!may("Bash(cx pytest:*)", "pytest", true));
+        assert!(!may("Bash(FOO=1 cx pytest)", "FOO=1 pytest", true));
+        assert!(may("Bash(FOO=1 cx pytest)", "cat cx; FOO=1 pytest", true));
     }
 }

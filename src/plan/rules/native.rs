@@ -45,7 +45,9 @@ pub(super) fn by_target(call: &Call, names: Option<Vec<&str>>, shape: &Shape) ->
         Target::Unknown => unknown(shape.rule, &format!("`{says}` {}", target.does())),
         Target::Build | Target::Test | Target::Lint => {
             let mut v = shape.verdict(call, name.unwrap_or_default());
-            v.reason = format!("`{says}` {}", target.does());
+            if v.class == Class::Heavy {
+                v.reason = format!("`{says}` {}", target.does());
+            }
             if target != Target::Build {
                 v.workload.platform = PlatformTie::Free;
             }

@@ -538,14 +538,17 @@ fn manager(call: &Call) -> Verdict {
     if call.base == "rye" && sub == "test" {
         return managed(call, shape("pytest", "runs tests").verdict(call, "test"));
     }
-    if sub != "run" {
+    // `pdm test` is `pdm run test`, as long as pdm has no such subcommand of its own.
+    let script = call.base == "pdm" && matches!(target(sub), Target::Test | Target::Lint);
+    let from = if script { at } else { at + 1 };
+    if sub != "run" && !script {
         return light(
             rule_of(call),
             &format!("`{} {sub}` belongs to this machine", call.base),
         );
     }
     // Some also run scripts by name: `hatch run test`, `pdm run lint`, `hatch run dev:test`.
-    if let At::Word(_, name) = operand(call.args, at + 1, RUN_VALUED)
+    if let At::Word(_, name) = operand(call.args, from, RUN_VALUED)
         && call.base != "poetry"
     {
         let name = name
@@ -560,7 +563,7 @@ fn manager(call: &Call) -> Verdict {
             return by_target(call, Some(vec![name]), &shape);
         }
     }
-    in_environment(call, at + 1)
+    in_environment(call, from)
 }
 
 fn rule_of(call: &Call) -> &'static str {

@@ -35,7 +35,13 @@ impl Target {
 /// Judges one target's name.
 pub(super) fn target(name: &str) -> Target {
     let separators = [':', '-', '_', '.', '/'];
-    if name.split(separators).any(acts) {
+    let builds = name
+        .split(separators)
+        .next()
+        .is_some_and(|p| matches!(p, "build" | "compile"));
+    // `build:prod` builds for that place, and does nothing there.
+    let is_kind = |piece: &str| builds && matches!(piece, "prod" | "production" | "staging" | "debug");
+    if name.split(separators).any(|p| acts(p) && !is_kind(p)) {
         return Target::Acts;
     }
     let whole = match name {
@@ -199,6 +205,15 @@ mod tests {
             ("test-docker", Acts),
             ("build:image", Acts),
             ("build-and-push", Acts),
+            ("build:prod", Build),
+            ("build-staging", Build),
+            ("build_debug", Build),
+            ("test:prod", Acts),
+            ("prod", Acts),
+            ("prod:build", Acts),
+            ("build:prod:push", Acts),
+            ("build:dev", Acts),
+            ("build:release", Acts),
             ("deploy", Acts),
             ("run", Acts),
             ("dev", Acts),

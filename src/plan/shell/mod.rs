@@ -26,6 +26,10 @@ pub const MAX_TEXT: usize = 64 << 10;
 /// Into more places of one text than this nothing is inserted: checking the result takes each of them for each command.
 const MAX_SITES: usize = 500;
 
+/// A text whose commands have more words than this together, redirections and assignments counted, is left alone: each of them takes the parser
+/// a microsecond, twice where something is inserted. What stands in here-documents does not count.
+const MAX_WORDS: usize = 3_000;
+
 /// More nesting than this is refused by the parser.
 const MAX_DEPTH: usize = 60;
 
@@ -160,6 +164,10 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Script, Unparsed> {
 fn parse_checked(text: &str, dialect: Dialect) -> Result<Script, Unparsed> {
     let file = clean(text, dialect)?;
     let mut script = walk::script(text, dialect, &file)?;
+    let words = |p: &Part| p.argv.len() + p.wrappers.len() + p.assignments.len() + p.redirects.len();
+    if script.parts.iter().map(words).sum::<usize>() > MAX_WORDS {
+        return Err(Unparsed::new("the text has too many words"));
+    }
     for part in &mut script.parts {
         part.fed |= is_fed(text, part);
     }

@@ -212,6 +212,9 @@ fn texts_that_are_left_alone_as_a_whole() {
         (&"$(a) ".repeat(12_000), "does not parse"),
         (&"(a); ".repeat(12_000), "does not parse"),
         (&"2>&1 ".repeat(12_000), "does not parse"),
+        (&("> a ".repeat(4_000) + "make"), "too many words"),
+        (&("env X=1 ".repeat(2_000) + "make"), "too many words"),
+        (&format!("make {}", "a ".repeat(4_000)), "too many words"),
     ] {
         let reason = parse(text, Dialect::Bash).unwrap_err().reason;
         assert!(reason.contains(says), "{:?}: {reason}", text.get(..20));
@@ -219,6 +222,14 @@ fn texts_that_are_left_alone_as_a_whole() {
     assert_eq!(parse("", Dialect::Bash).unwrap().parts, []);
     assert_eq!(parse("# only a comment", Dialect::Bash).unwrap().parts, []);
     assert!(parse(&"echo ${x} ".repeat(500), Dialect::Bash).is_ok());
+    assert!(parse(&format!("rm {}; make", "a/b.o ".repeat(2_500)), Dialect::Bash).is_ok());
+    assert!(
+        parse(
+            &format!("cat > x <<'E'\n{}\nE\nmake", "a ".repeat(30_000)),
+            Dialect::Bash
+        )
+        .is_ok()
+    );
     // What prints colours, and long data, are none of that.
     assert!(parse(&"printf '\\e[1m%s\\e[0m' x\n".repeat(150), Dialect::Bash).is_ok());
     let lines = ["[[1, 2], [3, 4]],\n", "{\"a\": {\"b\": 1}}\n", "x=$(y `z`)\n"];
