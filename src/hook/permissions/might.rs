@@ -99,7 +99,8 @@ struct Literal<'a> {
 /// Reads a rule's content; `None` where it says anything but plain words.
 fn literal(content: &str) -> Option<Literal<'_>> {
     let content = content.trim();
-    let pattern = content.strip_suffix(":*").unwrap_or(content);
+    let ends = |end| content.strip_suffix(end);
+    let pattern = ends(":*").or_else(|| ends(" *")).unwrap_or(content);
     // Escapes, quotes, expansions: not understood. A colon may name a field of the input (`command:...`).
     if pattern.contains(['\\', '\'', '"', '$', '`', '?', '[', ':', '(']) {
         return None;
@@ -150,24 +151,19 @@ impl Literal<'_> {
             return true;
         };
         let given: Vec<String> = given.iter().map(|w| w.to_ascii_lowercase()).collect();
-        let wanted = self.words.iter().map(|w| w.to_ascii_lowercase());
-        let wanted: Vec<String> = wanted
-            .map(|w| w.split('*').next().unwrap_or_default().to_owned())
-            .collect();
+        let wanted: Vec<String> = self.words.iter().map(|w| w.to_ascii_lowercase()).collect();
         let mut rest = given.iter();
-        let are_among = wanted
-            .iter()
-            .filter(|w| !w.is_empty())
-            .all(|want| rest.any(|word| word.starts_with(want)));
+        let are_among = wanted.iter().all(|want| rest.any(|word| word.starts_with(want)));
         // Quoted, several of them may be one.
         are_among || given.join(" ").starts_with(&wanted.join(" "))
     }
 
-    /// Whether it is of more than one command, or of a word that is none: what the client makes of such a rule is not known.
+    /// Whether it may match more than one command: the client holds a rule against the text as a whole, too. Or it is of a word that is no
+    /// command's, and what the client makes of that is not known.
     fn is_odd(&self) -> bool {
         const KEYWORDS: &str =
             "! case coproc do done elif else esac fi for function if in select then time until while";
-        let joins = |w: &&str| w.contains(['&', '|', ';', '<', '>', ')', '{', '}', '#', '!', '~']);
+        let joins = |w: &&str| w.contains(['*', '&', '|', ';', '<', '>', ')', '{', '}', '#', '!', '~']);
         KEYWORDS.split(' ').any(|k| k == self.program) || self.words.iter().any(joins)
     }
 }
@@ -308,6 +304,7 @@ mod tests {
             ("Bash(pytest:*)", "npm install pytest; cargo test pytest"),
             ("Bash(pytest)", "if [ -e pytest ]; then echo yes; fi"),
             ("Bash(git push:*)", "git log --grep=push"),
+            ("Bash(git push *)", "git log --grep=push"),
             ("Bash(git push:*)", "git commit -m 'then push'"),
             ("Bash(git push:*)", "git status; echo push"),
             ("Bash(rm:*)", "docker build --rm rm"),
@@ -345,6 +342,9 @@ mod tests {
             ("Bash(git push:*)", "git pushx"),
             ("Bash(git * main)", "git push main"),
             ("Bash(git *main)", "git main"),
+            ("Bash(git * main)", "git status; echo main"),
+            ("Bash(git pus*)", "git push"),
+            ("Bash(git push *)", "git -C x push y"),
             ("Bash(git push origin:*)", "git 'push origin' main"),
             ("Bash(timeout:*)", "timeout 5 cargo test"),
             ("Bash(env:*)", "env A=1 cargo test"),
