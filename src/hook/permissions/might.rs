@@ -90,8 +90,8 @@ fn scope(rule: &str) -> Scope<'_> {
 
 /// What a rule's content says literally.
 struct Literal<'a> {
-    /// The program's name, in lower case.
-    program: String,
+    /// The program's name, in lower case; none where a `*` stands in it, and is among the words.
+    program: Option<String>,
     /// The words after it; `*` stands for anything.
     words: Vec<&'a str>,
 }
@@ -107,13 +107,19 @@ fn literal(content: &str) -> Option<Literal<'_>> {
     }
     let mut words = pattern.split_whitespace();
     let first = words.next()?;
-    if first.contains(['*', '=']) {
+    if first.contains('=') {
         return None;
+    }
+    if first.contains('*') {
+        return Some(Literal {
+            program: None,
+            words: pattern.split_whitespace().collect(),
+        });
     }
     let program = first.rsplit('/').next().unwrap_or(first).to_ascii_lowercase();
     let is_name = !program.is_empty() && program.chars().all(is_word);
     is_name.then(|| Literal {
-        program,
+        program: Some(program),
         words: words.collect(),
     })
 }
@@ -121,7 +127,9 @@ fn literal(content: &str) -> Option<Literal<'_>> {
 impl Literal<'_> {
     /// Whether all of it occurs: the program as a whole word or the last component of a path.
     fn occurs_in(&self, haystack: &Haystack) -> bool {
-        haystack.words().any(|w| w == self.program)
+        self.program
+            .as_ref()
+            .is_none_or(|program| haystack.words().any(|w| w == program))
             && self
                 .words
                 .iter()
@@ -132,18 +140,18 @@ impl Literal<'_> {
 
     /// Whether it may be what `part` runs: the program with these words among its own in this order, or a word of one that runs words.
     fn may_be_in(&self, part: &Part) -> bool {
-        let Some(first) = part.argv.first() else {
-            return false;
+        let (Some(first), Some(own)) = (part.argv.first(), &self.program) else {
+            return self.program.is_none();
         };
         let Some(program) = first.text().map(runs::name) else {
             return true;
         };
         // The client does not see where a word ends that is quoted.
         let is_name = program == "[" || !program.is_empty() && program.chars().all(is_word);
-        if !is_name || part.wrappers.iter().any(|w| runs::name(w) == self.program) {
+        if !is_name || part.wrappers.iter().any(|w| runs::name(w) == *own) {
             return true;
         }
-        if program != self.program {
+        if program != *own {
             return runs::its_arguments(&program, part);
         }
         let given: Vec<&Word> = part.argv[1..].iter().collect();
@@ -164,7 +172,7 @@ impl Literal<'_> {
         const KEYWORDS: &str =
             "! case coproc do done elif else esac fi for function if in select then time until while";
         let joins = |w: &&str| w.contains(['*', '&', '|', ';', '<', '>', ')', '{', '}', '#', '!', '~']);
-        KEYWORDS.split(' ').any(|k| k == self.program) || self.words.iter().any(joins)
+        KEYWORDS.split(' ').any(|k| self.program.as_deref() == Some(k)) || self.words.iter().any(joins)
     }
 }
 
@@ -235,7 +243,8 @@ mod tests {
             ("Bash()", "ls"),
             ("Bash(*)", "ls"),
             ("Bash(:*)", "ls"),
-            ("Bash(* --force)", "ls"),
+            ("Bash(* --force)", "git push --force"),
+            ("Bash(pytest*)", "py'test'-3 -x"),
             ("*", "ls"),
             ("Ba*", "ls"),
             ("", "ls"),
@@ -267,6 +276,8 @@ mod tests {
             ("Read", "cat x"),
             ("WebFetch(domain:x)", "curl x"),
             ("mcp__a__b", "cargo test"),
+            ("Bash(* --force)", "ls"),
+            ("Bash(pytest*)", "cargo test"),
             ("Bash(rm:*)", "cargo test --format x --rm"),
             ("Bash(go:*)", "cargo test"),
             ("Bash(git push:*)", "git status && cargo test"),
