@@ -127,7 +127,7 @@ fn state_of(seen: Seen) -> State {
     match seen {
         Seen::Going => State::Going,
         Seen::Ended { ending, .. } => State::Ended(ending),
-        Seen::Gone => State::Unknown("the node knows nothing of it any more".into()),
+        Seen::Gone => State::Unknown("the node knows nothing of it, or not any more".into()),
         Seen::Broken => State::Unknown("the node or cx there went down in the middle of it".into()),
     }
 }
@@ -178,10 +178,17 @@ pub async fn attach(
         Ok(link) => link,
         Err(why) => return failed(&why),
     };
-    if quietly.is_some()
-        && !matches!(look(&link, std::slice::from_ref(&record.id), limit).await, Ok(s) if matches!(s[..], [Seen::Ended { .. }]))
-    {
-        return failed(GOES_ON);
+    if quietly.is_some() {
+        let seen = look(&link, std::slice::from_ref(&record.id), limit).await;
+        match seen.as_deref() {
+            Ok([Seen::Ended { .. }]) => {}
+            Ok([Seen::Gone]) => {
+                // Nothing of it will come any more, and so nobody has to ask again.
+                kept::ended(paths, record, None, true);
+                return failed(GOES_ON);
+            }
+            _ => return failed(GOES_ON),
+        }
     }
     let (tree, sent) = kept::tree(paths, record).unzip();
     let job = Job {

@@ -294,7 +294,6 @@ pub(super) async fn remote(
                     "{}: lost in the middle of run {}: {reason}; whether the command ended is not known",
                     node.name, job.id
                 );
-                // Of one that may never have started there is no record to attach by.
                 if kept::find(&case.paths, &job.id).is_ok() {
                     text.push_str(&format!(" (cx attach {} asks again)", kept::short(&job.id)));
                 }

@@ -87,7 +87,7 @@ class World:
             "DISABLE_AUTOUPDATER": "1", "DISABLE_TELEMETRY": "1", "DISABLE_ERROR_REPORTING": "1",
         }
 
-    def run(self, client, calls, settings=None, arguments=(), bashrc="", mode="rewrite", shell="/bin/bash"):
+    def run(self, client, calls, settings=None, arguments=(), bashrc="", mode="rewrite", shell="/bin/bash", managed=None):
         settings = settings or ALLOW
         self.write(".bashrc", bashrc)
         self.shell = shell
@@ -110,12 +110,21 @@ class World:
         self.write(".claude/settings.json", json.dumps(hooked))
         model = Model(calls)
         try:
-            done = subprocess.run([client, "-p", "go", "--output-format", "json", *arguments], cwd=self.project,
+            within = self.managed(managed) if managed else []
+            done = subprocess.run([*within, client, "-p", "go", "--output-format", "json", *arguments], cwd=self.project,
                                   env=self.environment(model.url), stdin=subprocess.DEVNULL, capture_output=True,
                                   text=True, timeout=TIMEOUT_S)
         finally:
             model.close()
         return Result(self, model, done)
+
+    def managed(self, settings):
+        """What to put in front of a command so that it finds these as the administrator's settings."""
+        self.write("managed.json", json.dumps(settings))
+        self.write("etc/README", "stands over /etc in a mount namespace of the command's own\n")
+        layers = 'mount -t tmpfs tmpfs "$0" && mkdir -p "$0/u/claude-code" "$0/w" && cp "$1" "$0/u/claude-code/managed-settings.json"'
+        over = 'mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/u,workdir=$0/w" /etc && shift && exec "$@"'
+        return ["unshare", "-r", "-m", "sh", "-c", "%s && %s" % (layers, over), self.path("etc"), self.path("managed.json")]
 
     def close(self):
         shutil.rmtree(self.home, ignore_errors=True)
@@ -371,6 +380,41 @@ def functions_of_the_rc_file_do_not_hide_a_tool_from_the_hook(r):
     equal(r.ran, ["pytest|-x|FOO="])
 
 
+SERVER = ["--mcp-config", json.dumps({"mcpServers": {"cx": {"command": "cx", "args": ["mcp"]}}})]
+ALLOW_SERVER = {"permissions": {"allow": ["Bash", "mcp__cx__cluster_bash"]}}
+
+
+def cluster(command):
+    return {"tool": "mcp__cx__cluster_bash", "command": command}
+
+
+def may_manage():
+    """Whether this machine lets a command have an /etc of its own."""
+    tried = World(os.devnull)
+    try:
+        return subprocess.run([*tried.managed({}), "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+    finally:
+        tried.close()
+
+
+if may_manage():
+    MANAGED = {"permissions": {"deny": ["Bash(touch:*)"]}}
+    TOUCHES = [call("touch a"), cluster("touch b; echo c"), cluster("echo touch")]
+
+    @case(TOUCHES, ALLOW_SERVER, arguments=SERVER, mode="none", managed=MANAGED)
+    def the_administrator_s_deny_rule_holds_at_the_server(r):
+        equal(r.failed, [True, True, False])
+        assert r.text[1].startswith("Refused: your rule Bash(touch:*) denies it"), r.text
+        equal(r.text[2].splitlines()[0], "touch")
+
+    @case(TOUCHES, ALLOW_SERVER, arguments=SERVER, managed=MANAGED)
+    def the_administrator_s_deny_rule_holds_at_the_hook(r):
+        equal(r.failed, [True, True, False])
+        assert "Bash(touch:*)" in r.text[1], r.text
+
+
 def hook(world, stdin):
     done = subprocess.run([world.cx, "hook"], input=stdin, env=world.environment(), capture_output=True, timeout=TIMEOUT_S)
     return done.returncode, done.stdout, done.stderr
@@ -419,6 +463,11 @@ def the_server_is_registered_by_the_client_itself(world, client):
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S)
         servers.append(json.loads(world.read(".claude.json")).get("mcpServers", {}).get("cx"))
         equal("by `claude mcp`" in done.stdout, len(servers) != 2)
+        listed = subprocess.run([client, "mcp", "list"], env=world.environment(), check=True, cwd=world.project,
+                                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S).stdout
+        # It starts each of them.
+        own = [line for line in listed.splitlines() if line.startswith("cx: ")]
+        equal(["Connected" in line for line in own], [True] if len(servers) < 3 else [])
     own = {"type": "stdio", "command": os.path.join(world.bin, "cx"), "args": ["mcp"], "env": {}}
     equal(servers, [own, own, None])
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Model:
-    """Serves `calls`, a list of inputs of the Bash tool; keeps what the client answered.
+    """Serves `calls`, a list of inputs of the Bash tool, or of the one that is named under `tool`; keeps what the client answered.
 
     A call with `calls` in it starts a subagent that makes these. They are numbered after those of the model itself.
     """
@@ -96,7 +96,9 @@ class Model:
         left = [number for number in self.turns[who] if number not in done]
         if "Bash" in names and left:
             call = dict(self.calls[left[0]])
-            name = next(n for n in names if n in ("Agent", "Task")) if call.pop("calls", None) else "Bash"
+            name = call.pop("tool", "Bash")
+            if call.pop("calls", None):
+                name = next(n for n in names if n in ("Agent", "Task"))
             block = {"type": "tool_use", "id": "toolu_call_%d" % left[0], "name": name, "input": call}
             reason = "tool_use"
         else:

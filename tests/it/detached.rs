@@ -1,5 +1,7 @@
 //! Runs that go on without the cx that started them, and are found again by another one.
 
+use serde_json::Value;
+
 use crate::harness::{Project, TestEnv, wait_for};
 use crate::signals::GONE;
 
@@ -16,7 +18,7 @@ fn detach(p: &Project, more: &[&str]) -> crate::harness::Output {
 fn until_state(p: &Project, state: &str) {
     wait_for(GONE, || {
         let runs = p.cx(&["runs", "--json"]).ok().stdout();
-        let runs: serde_json::Value = serde_json::from_str(&runs).unwrap();
+        let runs: Value = serde_json::from_str(&runs).unwrap();
         match &runs["runs"][0]["state"] {
             s if s == state => Ok(()),
             other => Err(format!("{other} instead of {state}: {runs}")),
@@ -123,6 +125,50 @@ fn a_detached_run_needs_a_node_and_a_known_id() {
         p.cx(&[verb, "abc"]).exits(1).complains("no run");
     }
     p.cx(&["runs"]).ok();
+}
+
+/// One that was asked for, and of which nobody can say whether it was started.
+#[test]
+fn a_run_that_was_lost_before_its_start_is_listed() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    env.append_config("[policy]\nhold = 0\n");
+    let p = env.project(&[("Makefile", "test:\n\t@echo x >> $$HOME/ran\n")]);
+    p.cx(&["make", "test"]).ok();
+    // The session is granted, and the agent in it does not come to start.
+    let rc = "while [ -e $HOME/holds ]; do sleep 0.1; done\n";
+    for file in [".bashrc", ".profile", ".zshenv"] {
+        env.node("n1").write(file, rc);
+    }
+    env.node("n1").write("holds", "");
+    let out = p.cx(&["make", "test"]).exits(75);
+    let line = out.said().iter().find(|l| l.contains("asks again")).cloned();
+    let line = line.unwrap_or_else(|| panic!("{out:?}"));
+    let id = line
+        .split("cx attach ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned();
+    std::fs::remove_file(env.node("n1").home().join("holds")).unwrap();
+    let listed = || {
+        let all: Value = serde_json::from_str(&p.cx(&["runs", "--json"]).ok().stdout()).unwrap();
+        all["runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(Value::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert!(listed().iter().any(|r| r.contains(&id)), "{:?}", listed());
+    p.cx(&["attach", &id]).exits(75).says("n1");
+    // It came too late to be started, and the next one goes by it.
+    p.cx(&["make", "test"]).ok();
+    assert_eq!(
+        std::fs::read_to_string(env.node("n1").home().join("ran")).unwrap(),
+        "x\nx\n"
+    );
 }
 
 #[test]

@@ -14,6 +14,22 @@ use crate::proto::{Down, Up};
 /// A node answers within this time that a run will go on, or nobody can tell.
 const ANSWER: Duration = Duration::from_secs(3);
 
+/// Writes down what a later cx needs to come for a run that has run for so long; whether that worked. Without the record it can only be
+/// looked for on the node.
+pub(super) fn keep(again: &Again<'_>, job: &Job, pack: Option<&Pack>, ran: Duration) -> bool {
+    let sent = pack.and_then(|p| p.packed.as_ref());
+    kept::keep(
+        again.paths,
+        &job.id,
+        &again.node.name,
+        ran,
+        &job.argv,
+        job.tree.as_deref(),
+        sent.map(|p| p.manifest.clone()),
+    )
+    .is_ok()
+}
+
 impl Running<'_> {
     /// Asks the node to let the run go on without this process.
     pub(super) async fn detach(&mut self) {
@@ -44,19 +60,9 @@ impl Running<'_> {
 
     /// Writes down what a later cx needs to come for this run; whether that worked.
     pub(super) fn keep(&self) -> bool {
-        // Without the record the run can only be looked for on the node.
-        let sent = self.pack.as_ref().and_then(|p| p.packed.as_ref());
         let before = self.sync_time + self.set_up.as_ref().map_or(Duration::ZERO, |(_, took)| *took);
-        kept::keep(
-            self.again.paths,
-            &self.job.id,
-            &self.link.node,
-            self.begun.elapsed().saturating_sub(before),
-            &self.job.argv,
-            self.job.tree.as_deref(),
-            sent.map(|p| p.manifest.clone()),
-        )
-        .is_ok()
+        let ran = self.begun.elapsed().saturating_sub(before);
+        keep(&self.again, self.job, self.pack.as_ref(), ran)
     }
 
     /// What the run changed could not be taken in here: the node is asked to keep it. What a person may do now, in one clause.

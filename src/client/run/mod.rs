@@ -331,7 +331,14 @@ pub async fn run(
     caller.told.progress(sending(node, pack.as_ref(), 0));
     let (link, channel, attached) = match way {
         Way::Greeted(link) => (link, channel, None),
-        Way::Early(opening, _) => early::greeted(opening, channel, &again, &job.id, start_by, caller).await?,
+        Way::Early(opening, _) => {
+            let found = early::greeted(opening, channel, &again, &job.id, start_by, caller).await;
+            // It may have started all the same: a later cx can ask.
+            if matches!(found, Err(RunError::Lost { .. })) {
+                detached::keep(&again, job, pack.as_ref(), Duration::ZERO);
+            }
+            found?
+        }
         Way::Borrowed(opening) => (early::answered(*opening, caller).await?, channel, None),
     };
     reach::note_answer(again.paths, &link);
@@ -353,8 +360,8 @@ pub async fn run(
         r.output.flush().await;
     }
     caller.terminal.release();
-    // A run that is lost to this process may be found again by another one.
-    if r.started && matches!(exit, Err(RunError::Lost { .. } | RunError::Detached)) {
+    // A run that is lost to this process may be found again by another one, also where its start was not seen.
+    if matches!(exit, Err(RunError::Lost { .. } | RunError::Detached)) {
         let _ = r.keep();
     }
     // Only where nobody could be told to end it.

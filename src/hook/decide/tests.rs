@@ -229,10 +229,21 @@ fn a_rule_that_might_match_leaves_the_text_alone() {
         let text = json!({"permissions": {"deny": [rule]}}).to_string();
         Env::new().put("home/.claude/settings.json", &text)
     };
-    for rule in ["Bash(cargo test:*)", "Bash", "Bash(* --x)", "Bash(cargo:*)"] {
+    for rule in [
+        "Bash(cargo test:*)",
+        "Bash",
+        "Bash(* test)",
+        "Bash(car*)",
+        "Bash(cargo:*)",
+    ] {
         assert_eq!(deny(rule).rewrite("cargo test"), None, "{rule}");
     }
-    for rule in ["Bash(git push:*)", "Read(.env)", "Bash(cargo publish:*)"] {
+    for rule in [
+        "Bash(git push:*)",
+        "Read(.env)",
+        "Bash(cargo publish:*)",
+        "Bash(* --x)",
+    ] {
         assert!(deny(rule).rewrite("cargo test").is_some(), "{rule}");
     }
     assert_eq!(

@@ -99,8 +99,8 @@ fn scope(rule: &str) -> Scope<'_> {
 
 /// What a rule's content says literally.
 struct Literal<'a> {
-    /// The program's name, in lower case.
-    program: String,
+    /// The program's name, in lower case; none where a `*` stands in it, and is among the words.
+    program: Option<String>,
     /// The words after it; `*` stands for anything.
     words: Vec<&'a str>,
 }
@@ -108,20 +108,27 @@ struct Literal<'a> {
 /// Reads a rule's content; `None` where it says anything but plain words.
 fn literal(content: &str) -> Option<Literal<'_>> {
     let content = content.trim();
-    let pattern = content.strip_suffix(":*").unwrap_or(content);
+    let ends = |end| content.strip_suffix(end);
+    let pattern = ends(":*").or_else(|| ends(" *")).unwrap_or(content);
     // Escapes, quotes, expansions: not understood. A colon may name a field of the input (`command:...`).
     if pattern.contains(['\\', '\'', '"', '$', '`', '?', '[', ':', '(']) {
         return None;
     }
     let mut words = pattern.split_whitespace();
     let first = words.next()?;
-    if first.contains(['*', '=']) {
+    if first.contains('=') {
         return None;
+    }
+    if first.contains('*') {
+        return Some(Literal {
+            program: None,
+            words: pattern.split_whitespace().collect(),
+        });
     }
     let program = first.rsplit('/').next().unwrap_or(first).to_ascii_lowercase();
     let is_name = !program.is_empty() && program.chars().all(is_word);
     is_name.then(|| Literal {
-        program,
+        program: Some(program),
         words: words.collect(),
     })
 }
@@ -129,7 +136,9 @@ fn literal(content: &str) -> Option<Literal<'_>> {
 impl Literal<'_> {
     /// Whether all of it occurs: the program as a whole word or the last component of a path.
     fn occurs_in(&self, haystack: &Haystack) -> bool {
-        haystack.words().any(|w| w == self.program)
+        self.program
+            .as_ref()
+            .is_none_or(|program| haystack.words().any(|w| w == program))
             && self
                 .words
                 .iter()
@@ -140,18 +149,18 @@ impl Literal<'_> {
 
     /// Whether it may be what `part` runs: the program with these words among its own in this order, or a word of one that runs words.
     fn may_be_in(&self, part: &Part) -> bool {
-        let Some(first) = part.argv.first() else {
-            return false;
+        let (Some(first), Some(own)) = (part.argv.first(), &self.program) else {
+            return self.program.is_none();
         };
         let Some(program) = first.text().map(runs::name) else {
             return true;
         };
         // The client does not see where a word ends that is quoted.
         let is_name = program == "[" || !program.is_empty() && program.chars().all(is_word);
-        if !is_name || part.wrappers.iter().any(|w| runs::name(w) == self.program) {
+        if !is_name || part.wrappers.iter().any(|w| runs::name(w) == *own) {
             return true;
         }
-        if program != self.program {
+        if program != *own {
             return runs::its_arguments(&program, part);
         }
         let given: Vec<&Word> = part.argv[1..].iter().collect();
@@ -159,25 +168,20 @@ impl Literal<'_> {
             return true;
         };
         let given: Vec<String> = given.iter().map(|w| w.to_ascii_lowercase()).collect();
-        let wanted = self.words.iter().map(|w| w.to_ascii_lowercase());
-        let wanted: Vec<String> = wanted
-            .map(|w| w.split('*').next().unwrap_or_default().to_owned())
-            .collect();
+        let wanted: Vec<String> = self.words.iter().map(|w| w.to_ascii_lowercase()).collect();
         let mut rest = given.iter();
-        let are_among = wanted
-            .iter()
-            .filter(|w| !w.is_empty())
-            .all(|want| rest.any(|word| word.starts_with(want)));
+        let are_among = wanted.iter().all(|want| rest.any(|word| word.starts_with(want)));
         // Quoted, several of them may be one.
         are_among || given.join(" ").starts_with(&wanted.join(" "))
     }
 
-    /// Whether it is of more than one command, or of a word that is none: what the client makes of such a rule is not known.
+    /// Whether it may match more than one command: the client holds a rule against the text as a whole, too. Or it is of a word that is no
+    /// command's, and what the client makes of that is not known.
     fn is_odd(&self) -> bool {
         const KEYWORDS: &str =
             "! case coproc do done elif else esac fi for function if in select then time until while";
-        let joins = |w: &&str| w.contains(['&', '|', ';', '<', '>', ')', '{', '}', '#', '!', '~']);
-        KEYWORDS.split(' ').any(|k| k == self.program) || self.words.iter().any(joins)
+        let joins = |w: &&str| w.contains(['*', '&', '|', ';', '<', '>', ')', '{', '}', '#', '!', '~']);
+        KEYWORDS.split(' ').any(|k| self.program.as_deref() == Some(k)) || self.words.iter().any(joins)
     }
 }
 
@@ -248,7 +252,8 @@ mod tests {
             ("Bash()", "ls"),
             ("Bash(*)", "ls"),
             ("Bash(:*)", "ls"),
-            ("Bash(* --force)", "ls"),
+            ("Bash(* --force)", "git push --force"),
+            ("Bash(pytest*)", "py'test'-3 -x"),
             ("*", "ls"),
             ("Ba*", "ls"),
             ("", "ls"),
@@ -280,6 +285,8 @@ mod tests {
             ("Read", "cat x"),
             ("WebFetch(domain:x)", "curl x"),
             ("mcp__a__b", "cargo test"),
+            ("Bash(* --force)", "ls"),
+            ("Bash(pytest*)", "cargo test"),
             ("Bash(rm:*)", "cargo test --format x --rm"),
             ("Bash(go:*)", "cargo test"),
             ("Bash(git push:*)", "git status && cargo test"),
@@ -317,6 +324,7 @@ mod tests {
             ("Bash(pytest:*)", "npm install pytest; cargo test pytest"),
             ("Bash(pytest)", "if [ -e pytest ]; then echo yes; fi"),
             ("Bash(git push:*)", "git log --grep=push"),
+            ("Bash(git push *)", "git log --grep=push"),
             ("Bash(git push:*)", "git commit -m 'then push'"),
             ("Bash(git push:*)", "git status; echo push"),
             ("Bash(rm:*)", "docker build --rm rm"),
@@ -354,6 +362,9 @@ mod tests {
             ("Bash(git push:*)", "git pushx"),
             ("Bash(git * main)", "git push main"),
             ("Bash(git *main)", "git main"),
+            ("Bash(git * main)", "git status; echo main"),
+            ("Bash(git pus*)", "git push"),
+            ("Bash(git push *)", "git -C x push y"),
             ("Bash(git push origin:*)", "git 'push origin' main"),
             ("Bash(timeout:*)", "timeout 5 cargo test"),
             ("Bash(env:*)", "env A=1 cargo test"),
