@@ -87,7 +87,7 @@ impl Server {
                 home: home.canonicalize()?,
                 roots: tokio::sync::OnceCell::new(),
                 slots: Semaphore::new(AT_ONCE),
-                rooms: Arc::new(Rooms::here()),
+                rooms: Arc::default(),
                 stop,
                 runs: Mutex::default(),
             }),
