@@ -1,5 +1,6 @@
 //! Slots of this machine: the same that its agent gives to commands from elsewhere, for those that were to go to a node and come here.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -16,25 +17,20 @@ pub struct Room(
     #[expect(dead_code, reason = "holds the slot; none where slots can't be counted")] Option<Slot>,
 );
 
-/// Gives them out, in the order in which they are asked for.
-#[derive(Debug)]
+/// Gives those of this machine out, in the order in which they are asked for.
+#[derive(Debug, Default)]
 pub struct Rooms {
-    slots: u32,
+    /// How many there are, once that was asked for.
+    slots: OnceLock<u32>,
     turn: Mutex<()>,
 }
 
 impl Rooms {
-    /// Those of this machine.
-    pub fn here() -> Rooms {
-        Rooms {
-            slots: agent::default_slots(probe::size().cores),
-            turn: Mutex::new(()),
-        }
-    }
-
     /// How many there are.
     pub fn count(&self) -> u32 {
-        self.slots
+        *self
+            .slots
+            .get_or_init(|| agent::default_slots(probe::size().cores))
     }
 
     /// One that is free now, where nobody else waits for it.
@@ -55,7 +51,7 @@ impl Rooms {
     }
 
     fn look(&self) -> Option<Room> {
-        let taken = agent::base_dir().and_then(|base| Ok(agent::take_slot(&base, self.slots)?));
+        let taken = agent::base_dir().and_then(|base| Ok(agent::take_slot(&base, self.count())?));
         match taken {
             Ok(Ok(slot)) => Some(Room(Some(slot))),
             Ok(Err(_)) => None,

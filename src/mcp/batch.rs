@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use super::exec::{Ended, Live, on_node};
+use super::exec::{Ended, on_node};
+use super::live::Live;
 use super::ran::{Ran, State};
 use super::text;
 use crate::config::Config;

@@ -10,6 +10,7 @@ mod batch;
 mod capture;
 mod exec;
 mod keeper;
+mod live;
 mod open;
 mod ran;
 mod refusal;
@@ -113,7 +114,7 @@ fn signals(stop: &watch::Sender<bool>) -> std::io::Result<()> {
 
 fn clear_old() {
     if let Ok(paths) = Paths::from_env() {
-        capture::clear_old(&exec::logs(&paths));
+        capture::clear_old(&live::logs(&paths));
         asked::clear_old(&paths.state);
         note::clear_old(&paths.state);
     }

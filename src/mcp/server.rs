@@ -14,7 +14,8 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
-use super::exec::{self, Live};
+use super::exec;
+use super::live::Live;
 use super::ran::State;
 use super::result::{self, refused};
 use super::tools::{self, Bad, Call, Common};
@@ -86,7 +87,7 @@ impl Server {
                 home: home.canonicalize()?,
                 roots: tokio::sync::OnceCell::new(),
                 slots: Semaphore::new(AT_ONCE),
-                rooms: Arc::new(Rooms::here()),
+                rooms: Arc::default(),
                 stop,
                 runs: Mutex::default(),
             }),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::exec::{Live, shown};
+use super::live::{Live, shown};
 use super::ran::{LIMIT, State, shares};
 use super::text;
 use crate::client::kept::Record;
