@@ -4,6 +4,8 @@
 //! and named. Each file appears in one step, under a temporary name in its directory before; a journal beside the
 //! staged files lets [`recover`] finish what a killed process left.
 
+mod dates;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -13,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+
+use dates::{OfDir, times};
 
 use super::beneath::{self, Beneath, Opened, Place};
 use super::known::is_protected;
@@ -268,13 +272,7 @@ fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, Sync
         times: times(&journal.ops, journal.clock_offset_ms, journal.began_ns),
         now: now_ns(),
     };
-    for op in journal.ops.iter().filter(|op| is_dir(op)) {
-        let path = op.path();
-        let stands = commit.tree.stat(path).ok().flatten();
-        if stands.is_some_and(|s| s.is_dir() && s.mtime_ns > journal.began_ns) {
-            commit.young.insert(path.clone());
-        }
-    }
+    commit.note_young();
     commit.see_what_stays();
     if again {
         commit.see_what_was_opened();
@@ -332,41 +330,6 @@ struct Commit<'a> {
     /// The modification times that files get here, by those there.
     times: BTreeMap<i64, i64>,
     now: i64,
-}
-
-/// What a directory gets once all in it is in place.
-struct OfDir {
-    /// Its mode, where that is to change.
-    mode: Option<u32>,
-    /// Its modification time there; 0 where that is not known.
-    mtime_ns: i64,
-}
-
-/// Translates modification times there into ones here, by the clocks' difference.
-///
-/// What the run made dates from when its tree was read here, not from when it ended: an edit in between, which the run did
-/// not see, is then newer than everything that was made without it, and make builds that again. The order stays.
-fn times(ops: &[Op], clock_offset_ms: i64, began_ns: i64) -> BTreeMap<i64, i64> {
-    let theirs = ops.iter().filter_map(|op| match op {
-        Op::Put { mtime_ns, .. } | Op::Touch { mtime_ns, .. } => Some(*mtime_ns).filter(|t| *t != 0),
-        _ => None,
-    });
-    let offset_ns = clock_offset_ms.saturating_mul(1_000_000);
-    let mut times: BTreeMap<i64, i64> = theirs.map(|t| (t, t.saturating_sub(offset_ns))).collect();
-    for (rank, time) in times.values_mut().filter(|t| **t > began_ns).enumerate() {
-        *time = began_ns.saturating_add(rank as i64 + 1);
-    }
-    times
-}
-
-fn is_dir(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Put {
-            entry: Entry::Dir { .. },
-            ..
-        }
-    )
 }
 
 /// What may be done with a local path.
@@ -472,26 +435,6 @@ impl Commit<'_> {
             self.report.delivered.push((path.clone(), stat));
         }
         Ok(())
-    }
-
-    /// Gives what stands at `path`, as it was before (`stat`), its new time, unless it was touched here since the tree was read.
-    fn touch(&mut self, path: &RelPath, stat: &Stat, mtime_ns: i64) -> io::Result<()> {
-        match self.times.get(&mtime_ns) {
-            Some(time) if stat.mtime_ns <= self.journal.began_ns => self.tree.place(path)?.set_mtime(*time),
-            _ => Ok(()),
-        }
-    }
-
-    /// Notes the times of what was put in place, and of the directories around it: they are nobody's touch.
-    fn note_times(&mut self) {
-        self.tree.forget();
-        for path in touched(&self.journal.ops) {
-            if let Ok(Some(stat)) = self.tree.stat(&path)
-                && !stat.is_symlink()
-            {
-                self.report.times.push((path, stat.mtime_ns));
-            }
-        }
     }
 
     /// Makes the directories above `path` that are missing because another run made them there, and what that one brings is not
@@ -703,32 +646,6 @@ impl Commit<'_> {
         let mode = Some(mode);
         self.modes.push((path.clone(), OfDir { mode, mtime_ns }));
         Ok(())
-    }
-
-    fn set_modes(&mut self) {
-        self.tree.forget();
-        self.opened.close(&mut self.tree);
-        for (path, of) in std::mem::take(&mut self.modes).into_iter().rev() {
-            let time = self
-                .times
-                .get(&of.mtime_ns)
-                .filter(|_| !self.young.contains(&path));
-            let set = self.tree.place(&path).and_then(|place| {
-                if let Some(mode) = of.mode {
-                    place.chmod_dir(mode)?;
-                }
-                if let Some(time) = time
-                    && place.stat()?.is_some_and(|s| s.is_dir())
-                {
-                    // Somebody else's keeps its own.
-                    let _ = place.set_mtime(*time);
-                }
-                Ok(())
-            });
-            if let Err(e) = set {
-                self.report.failed.push((path, e.to_string()));
-            }
-        }
     }
 
     fn tmp(&self, number: usize) -> Vec<u8> {

@@ -21,6 +21,7 @@
 
 mod apply;
 mod collect;
+mod outputs;
 mod standing;
 mod stats;
 mod survey;
