@@ -595,26 +595,44 @@ async fn read_loop(
     routes: Routes,
     heard: Arc<Heard>,
     ended: watch::Sender<bool>,
-    mut stop: oneshot::Receiver<()>,
+    stop: oneshot::Receiver<()>,
 ) -> Option<Vec<u8>> {
     let greeting = greeting(&mut stdout, greets).await;
     let is_agent = matches!(greeting, Ok(First::Welcome(..)));
     let _ = first.send(greeting);
-    let mut rest = None;
-    while is_agent {
+    let rest = if is_agent {
+        carry(&mut stdout, &routes, &heard, stop).await
+    } else {
+        None
+    };
+    let _ = ended.send(true);
+    routes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    rest
+}
+
+/// Carries packets to their runs until the end of the stream, or until it is to `stop`: then what was read beyond is the result.
+async fn carry(
+    stdout: &mut Packets,
+    routes: &Routes,
+    heard: &Heard,
+    stop: oneshot::Receiver<()>,
+) -> Option<Vec<u8>> {
+    let stopped = async {
+        // Nobody is left who could say so.
+        if stop.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::pin!(stopped);
+    loop {
         let packet = tokio::select! {
             biased;
-            Ok(()) = &mut stop => {
-                rest = Some(stdout.hand_on());
-                break;
-            }
+            () = &mut stopped => return Some(stdout.hand_on()),
             packet = stdout.next() => packet,
         };
-        let Ok((run, body)) = packet else { break };
+        let (run, body) = packet.ok()?;
         heard.note();
-        let Ok(down) = proto::decode::<Down>(body) else {
-            break;
-        };
+        let down = proto::decode::<Down>(body).ok()?;
         if matches!(down, Down::Beat) {
             continue;
         }
@@ -633,9 +651,6 @@ async fn read_loop(
             }
         }
     }
-    let _ = ended.send(true);
-    routes.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    rest
 }
 
 /// What tells the writer to end once all before it is written. It never goes out.
