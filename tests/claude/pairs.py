@@ -98,7 +98,7 @@ KNOWN = [
     ("all of cx", "plan|dontAsk", "refused -> asked", "^cx "),
     # The user's own words: rules that name the command behind cx, as "don't ask again" writes them.
     ("saved answers", ".", "(asked|refused) -> ran", "."),
-    ("answers are saved", ".", "asked -> ran", "pytest -y|make check|cargo test"),
+    ("answers are saved", ".", "asked -> ran", r"pytest -y|pytest \| tail|make (check|test)|60 make|cargo test"),
 ]
 
 
@@ -233,6 +233,9 @@ def whole(sessions):
 def compare(options, scene, mode):
     """Prints what differs between the two sessions; how much of it is not known."""
     calls = SAVED if scene[1] == "saved" else CALLS
+    if "outside" in scene[0]:
+        # What leaves the sandbox does so by its own name, which a typed `cx` is not.
+        calls = [text for text in calls if not text.startswith("cx ")]
     # In plan mode the client gives up after some refusals.
     most = 8 if mode == "plan" else len(calls)
     chunks = [calls[i:i + most] for i in range(0, len(calls), most)]
