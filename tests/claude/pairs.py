@@ -95,7 +95,7 @@ KNOWN = [
     # Without trust only git knows whether the user's own file counts; a typed `cx` is not taken for covered.
     ("not trusted", ".", "ran -> (asked|refused)", "^cx "),
     # A rule for all of cx does not count: a question, where without cx it is refused.
-    ("all of cx", "plan|dontAsk", "refused -> asked", "^cx "),
+    ("all of cx", "plan", "refused -> asked", "^cx "),
     # The user's own words: rules that name the command behind cx, as "don't ask again" writes them.
     ("saved answers", ".", "(asked|refused) -> ran", "."),
     ("answers are saved", ".", "asked -> ran", r"pytest -y|pytest \| tail|make (check|test)|60 make|cargo test"),
