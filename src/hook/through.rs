@@ -14,6 +14,9 @@ use crate::table;
 /// The mode in which the client asks nothing.
 const BYPASS: &str = "bypassPermissions";
 
+/// The mode in which the client refuses what it would ask about; a hook's question it asks all the same.
+const NO_QUESTIONS: &str = "dontAsk";
+
 /// More of `cx` in one text than this are not told apart.
 const MANY: usize = 200;
 
@@ -47,9 +50,12 @@ pub fn typed(
         Typed::Unclear => {
             let guard = world.guard(Path::new(&event.cwd));
             match hidden(text, &event.mode, &guard) {
-                Some(rule) => ControlFlow::Break(Some(wire::ask(&format!(
-                    "cx would run this where your permission rules do not see it, and this one may concern it: {rule}"
-                )))),
+                Some(rule) => ControlFlow::Break(Some(ask(
+                    event,
+                    &format!(
+                        "cx would run this where your permission rules do not see it, and this one may concern it: {rule}"
+                    ),
+                ))),
                 None => ControlFlow::Continue(()),
             }
         }
@@ -77,7 +83,10 @@ fn understood(
     shell: &Shell,
 ) -> Option<String> {
     if let Some(verb) = found.opaque {
-        return Some(wire::ask(&format!("`cx {verb}` is for a person to decide about")));
+        return Some(ask(
+            event,
+            &format!("`cx {verb}` is for a person to decide about"),
+        ));
     }
     let lighter = found.lighter.as_deref();
     if found.inner.is_empty() {
@@ -93,7 +102,7 @@ fn understood(
         .max();
     match worst {
         Some(Judgement::Deny(why)) => return Some(wire::answer(Some((Decision::Deny, &why)), None)),
-        Some(Judgement::Ask(why)) => return Some(wire::ask(&why)),
+        Some(Judgement::Ask(why)) => return Some(ask(event, &why)),
         _ => {}
     }
     let changed = lighter.map(|text| (input, text, None));
@@ -108,9 +117,20 @@ fn understood(
         .iter()
         .find_map(|inner| guard.rules.allows_only_with_cx(&inner.words, inner.at));
     if let Some(rule) = gained.filter(|_| event.mode != BYPASS && !all) {
+        if event.mode == NO_QUESTIONS {
+            return Some(ask(event, &by_cx_alone(rule)));
+        }
         return Some(wire::answer(Some((Decision::Ask, &by_cx_alone(rule))), changed));
     }
     changed.map(|c| wire::answer(None, Some(c)))
+}
+
+/// Has the client ask the person, or refuse where it is to ask nothing.
+fn ask(event: &Event<'_>, why: &str) -> String {
+    if event.mode == NO_QUESTIONS {
+        return wire::answer(Some((Decision::Deny, why)), None);
+    }
+    wire::ask(why)
 }
 
 /// Why it is asked about a command that a rule allows only for the `cx` in front of it.

@@ -300,6 +300,10 @@ fn typed_cx_is_judged_by_what_it_runs() {
             ("git commit -m 'cx push'", None, None),
         ] {
             let got = said(&env, command, mode);
+            let decision = match mode {
+                "dontAsk" => decision.map(|_| "deny"),
+                _ => decision,
+            };
             assert_eq!(
                 (got.0.as_deref(), got.1.as_deref()),
                 (decision, text),
@@ -318,6 +322,27 @@ fn typed_cx_is_judged_by_what_it_runs() {
             (got.as_deref(), text.as_deref()),
             (decision, Some("cx pytest -x && ls")),
             "{mode}"
+        );
+    }
+}
+
+/// The client asks what a hook has it ask in this mode, too.
+#[test]
+fn where_nothing_is_to_be_asked_a_typed_cx_is_refused_instead() {
+    let rules = r#"{"permissions":{"allow":["Bash(make:*)","Bash(cx *)"],"ask":["Bash(pytest -x:*)"]}}"#;
+    let env = Env::new().put("home/.claude/settings.json", rules);
+    for (command, mode, decision) in [
+        ("cx run -- pytest -x", "dontAsk", Some("deny")),
+        ("cx run -- pytest -x", "default", Some("ask")),
+        ("cx nodes add x", "dontAsk", Some("deny")),
+        ("cx cargo test", "dontAsk", Some("deny")),
+        ("cx cargo test", "default", Some("ask")),
+        ("cx make", "dontAsk", Some("allow")),
+    ] {
+        assert_eq!(
+            said(&env, command, mode).0.as_deref(),
+            decision,
+            "{command} in {mode}"
         );
     }
 }
