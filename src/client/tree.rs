@@ -12,10 +12,12 @@ use tokio::sync::mpsc;
 
 use crate::config::WriteBack;
 use crate::paths::Paths;
-use crate::plan::delta::Delta;
+use crate::plan::delta::{Delta, delta_keeping};
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, Exit, INLINE_PACK, MirrorKey};
-use crate::sync::{self, BackContext, GitMeta, Packed, Records, Repository, Scan, Sent, Staged, Workspace};
+use crate::sync::{
+    self, BackContext, GitMeta, Packed, Records, Repository, Rests, Scan, Sent, Staged, Workspace,
+};
 
 /// Files of so many bytes in all are packed in memory; more goes out while it is packed.
 const IN_MEMORY: u64 = 4 << 20;
@@ -173,26 +175,32 @@ impl Tree {
         } else {
             Vec::new()
         };
-        let is_news = have.is_some()
-            || !adopt.is_empty()
-            || record.unsent != self.scan.unsent
-            || !record.named.iter().eq(&self.scan.named);
-        let mut want = None;
-        let (have, mut d) = match have {
+        let mut is_news = have.is_some() || !adopt.is_empty() || record.unsent != self.scan.unsent;
+        let (have, now) = match have {
             // One that holds nothing was made anew: nobody deleted what both agreed on.
             Some((have, true)) if !have.is_empty() => {
                 let beside = record.beside_others(&self.scan.manifest, &have, self.scan.began_ns);
-                let d = self.scan.delta_to(&have, &beside, &record.named);
-                want = Some(beside);
-                (have, d)
+                (have, Some(beside))
             }
             other => {
                 let adopted = adopt.iter().map(|(p, e)| (p.clone(), Some(e.clone())));
                 let have = other.map_or_else(|| record.manifest.with(adopted), |(have, _)| have);
-                let d = self.scan.delta_to(&have, &self.scan.manifest, &record.named);
-                (have, d)
+                (have, None)
             }
         };
+        let mut want = now;
+        let rests = record.resting(&self.ws.root, &self.scan, &have);
+        let same = |(p, r): (&RelPath, &Rests)| {
+            let held = have.get(p).filter(|_| *r == Rests::Same)?;
+            Some((p.clone(), Some(held.clone())))
+        };
+        let same: Vec<_> = rests.iter().filter_map(same).collect();
+        if !same.is_empty() {
+            want = Some(want.as_ref().unwrap_or(&self.scan.manifest).with(same));
+        }
+        let aim = want.as_ref().unwrap_or(&self.scan.manifest);
+        is_news |= record.named != record.still_named(&self.scan, aim);
+        let mut d = delta_keeping(&have, aim, |p| rests.get(p) == Some(&Rests::Unknown));
         let (files, dirs) = record.touched(&self.scan, &have);
         d.touches = files;
         d.upserts.extend(dirs);
@@ -322,7 +330,7 @@ impl Tree {
                     sequence,
                 });
                 r.unsent = self.scan.unsent.clone();
-                r.note_named(&self.ws.root, &self.scan);
+                r.note_named(&self.ws.root, &self.scan, &p.manifest);
                 if let Some(repository) = &pack.repository {
                     r.repository = Some(repository.id);
                 }

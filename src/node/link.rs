@@ -257,9 +257,9 @@ impl Link {
         self.stream.lease.is_some()
     }
 
-    /// Gives a lent stream back, for whoever comes next. Nothing may be under way on it any more; without this the holder ends the
-    /// stream.
-    pub async fn give_back(self) {
+    /// Ends it once all that was said is on its way. A lent stream goes back, for whoever comes next: nothing may be under way on it
+    /// any more; without this the holder ends the stream.
+    pub async fn leave(self) {
         let silence = self.silence();
         let Stream {
             tx,
@@ -267,12 +267,13 @@ impl Link {
             stop,
             reader,
             writer,
+            _holds,
             ..
         } = self.stream;
-        let Some(lease) = lease else { return };
         let back = async {
             tx.send(bye()).await.ok()?;
             writer.await.ok().filter(|all| *all)?;
+            let lease = lease?;
             let _ = stop.send(());
             let rest = reader.await.ok().flatten()?;
             lease.give_back(silence, &rest).await.ok()

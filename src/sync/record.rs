@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::beneath::Beneath;
 use super::index;
-use super::scan::Scan;
+use super::scan::{Scan, is_at_or_below};
 use super::stage::{Op, Origin, after};
 use super::stat::Stat;
 use super::times::Times;
@@ -42,6 +42,17 @@ pub struct MirrorRecord {
     pub(crate) ahead: BTreeMap<RelPath, Option<Entry>>,
     /// What came back lately: in which collection, and when it was put in place here (nanoseconds since the epoch).
     pub(crate) recent: BTreeMap<RelPath, (i64, i64)>,
+}
+
+/// How something that a mirror holds, and that does not travel any more, stands to what is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rests {
+    /// It is what stands here.
+    Same,
+    /// Here stands something else by now, or nothing: a command there must not see it.
+    Stale,
+    /// Nothing was ever agreed on it.
+    Unknown,
 }
 
 /// What a sync did.
@@ -112,9 +123,57 @@ impl MirrorRecord {
         adopt.into_iter().collect()
     }
 
+    /// Of what a mirror holds (`have`) and the scan does not send any more (over the limit by now, a secret since it is not tracked, named
+    /// by an earlier command only): how it stands to what is at `root`.
+    pub fn resting(&self, root: &Path, scan: &Scan, have: &Manifest) -> BTreeMap<RelPath, Rests> {
+        let stays = scan.stays();
+        let mut rests = BTreeMap::new();
+        if stays.is_empty() && self.named.is_empty() {
+            return rests;
+        }
+        let Ok(mut tree) = Beneath::open(root) else {
+            return rests;
+        };
+        for (path, held, sent) in differences(have, &scan.manifest) {
+            let counts = self.named.contains(path) || is_at_or_below(&stays, path.as_bytes());
+            if let (Some(held), None) = (held, sent)
+                && counts
+            {
+                rests.insert(path.clone(), self.rest(&mut tree, path, held));
+            }
+        }
+        rests
+    }
+
+    fn rest(&self, tree: &mut Beneath, path: &RelPath, held: &Entry) -> Rests {
+        let stat = tree.stat(path).ok().flatten();
+        let same = match held {
+            // It may hold a cache there.
+            Entry::Dir { .. } if stat.is_none_or(|s| !s.is_dir()) => return Rests::Unknown,
+            Entry::Dir { .. } => true,
+            Entry::Symlink { target } => tree.read_link(path).is_ok_and(|t| t == *target),
+            Entry::File { size, .. } => {
+                // What a command made there and never came here is its own.
+                let Some(time) = self.times.get(&self.manifest, path) else {
+                    return Rests::Unknown;
+                };
+                let agreed = self.manifest.get(path) == Some(held);
+                agreed && stat.is_some_and(|s| s.is_file() && s.size == *size && s.mtime_ns == time)
+            }
+        };
+        if same { Rests::Same } else { Rests::Stale }
+    }
+
+    /// What the mirror holds only because this command or an earlier one named it, once it holds `manifest`.
+    pub fn still_named(&self, scan: &Scan, manifest: &Manifest) -> BTreeSet<RelPath> {
+        let stays = |p: &&RelPath| manifest.contains_key(p) && !scan.manifest.contains_key(p);
+        let before = self.named.iter().filter(stays);
+        before.chain(&scan.named).cloned().collect()
+    }
+
     /// Notes what went only because it was named.
-    pub fn note_named(&mut self, root: &Path, scan: &Scan) {
-        self.named = scan.named.iter().cloned().collect();
+    pub fn note_named(&mut self, root: &Path, scan: &Scan, manifest: &Manifest) {
+        self.named = self.still_named(scan, manifest);
         let Ok(mut tree) = Beneath::open(root) else { return };
         for path in &scan.named {
             if let Ok(Some(stat)) = tree.stat(path)
@@ -207,7 +266,9 @@ impl MirrorRecord {
             scan,
             ..
         } = *sent;
+        // What stays there as it is, and was not sent, was found unchanged.
         let times = scan.times.moved(&scan.manifest, manifest);
+        let times = times.or(&self.times.moved(&self.manifest, manifest));
         // What a later collection brought, or one that was put in place after the scan, is not what was found here then.
         let is_later = |(s, at): &(i64, i64)| *s > sequence || *at >= scan.began_ns;
         let is_plain = sent.only.is_none() && sent.spared.is_empty() && self.ahead.is_empty();

@@ -19,6 +19,7 @@ use super::stat::Stat;
 use super::times::{Times, UNKNOWN};
 use super::walk::{Class, Found, WalkOptions, Walked, walk};
 use super::wild;
+#[cfg(test)]
 use crate::plan::delta::Delta;
 use crate::plan::manifest::{Entry, Hash, Manifest, RelPath};
 
@@ -87,21 +88,16 @@ pub struct Scan {
 impl Scan {
     /// What must happen to a mirror that holds `have`. Paths that exist here but do not go (ignored ones over the
     /// limit, secrets that a command made there) are forgotten there instead of deleted.
-    pub fn delta(&self, have: &Manifest) -> Delta {
-        self.delta_to(have, &self.manifest, &BTreeSet::new())
+    #[cfg(test)]
+    pub(crate) fn delta(&self, have: &Manifest) -> Delta {
+        let stays = self.stays();
+        crate::plan::delta::delta_keeping(have, &self.manifest, |p| is_at_or_below(&stays, p.as_bytes()))
     }
 
-    /// The same, where it is to hold `want`; what went only because an earlier command named it (`named`) is forgotten, too.
-    pub fn delta_to(&self, have: &Manifest, want: &Manifest, named: &BTreeSet<RelPath>) -> Delta {
-        let unsent: BTreeSet<&[u8]> = self
-            .unsent
-            .iter()
-            .chain(&self.withheld)
-            .map(RelPath::as_bytes)
-            .collect();
-        crate::plan::delta::delta_keeping(have, want, |p| {
-            named.contains(p) || is_at_or_below(&unsent, p.as_bytes())
-        })
+    /// What exists here and does not go.
+    pub(crate) fn stays(&self) -> BTreeSet<&[u8]> {
+        let all = self.unsent.iter().chain(&self.withheld);
+        all.map(RelPath::as_bytes).collect()
     }
 }
 

@@ -49,6 +49,16 @@ impl Times {
         Times::new(to.keys().map(&mut one).collect())
     }
 
+    /// These, and where nothing is known, `other`'s of the same manifest.
+    pub(crate) fn or(self, other: &Times) -> Times {
+        let mends = |(a, b): (&i64, &i64)| *a == UNKNOWN && *b != UNKNOWN;
+        if self.0.len() != other.0.len() || !self.0.iter().zip(&*other.0).any(mends) {
+            return self;
+        }
+        let both = self.0.iter().zip(&*other.0);
+        Times::new(both.map(|(a, b)| if *a == UNKNOWN { *b } else { *a }).collect())
+    }
+
     /// Takes these times for paths of `manifest`, whose own they are.
     pub(crate) fn set<'p>(
         &mut self,

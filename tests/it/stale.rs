@@ -383,3 +383,47 @@ fn a_branch_switch_during_a_build_leaves_no_program_of_the_old_branch() {
         "v1 n1\n"
     );
 }
+
+#[test]
+fn what_no_longer_goes_is_never_an_old_version_there() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    env.append_config("[policy]\nignored_limit = \"10KB\"\n");
+    let p = env.project(&[
+        (".gitignore", "*.bin\nbuild/\n.env\n"),
+        (
+            "Makefile",
+            "n:\n\t@cat named.bin\nk:\n\t@cat kept.bin\nb:\n\t@cat build/app\ne:\n\t@cat .env\n",
+        ),
+        ("named.bin", "v1"),
+        ("kept.bin", "k1"),
+        ("build/app", "b1"),
+    ]);
+    p.write(".env", "S=1\n");
+    p.git(&["add", "-f", ".env"]);
+    p.git(&["commit", "-qm", "env"]);
+    let large = |text: &str| format!("{text}\n{}", "x".repeat(20_000));
+    p.write("named.bin", &large("v1"));
+    let see = |target: &str| {
+        let out = p.cx(&["run", "--on", "n1", "--", "make", "-s", target]);
+        let text = out.stdout();
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    // One goes as it is named, the others as they are small.
+    p.cx(&["run", "--on", "n1", "--", "cat", "named.bin"]).ok();
+    assert_eq!(see("n"), "v1", "unchanged, it is still the right one");
+    assert_eq!((see("b"), see("e")), ("b1".into(), "S=1".into()));
+    // They change here, and don't go any more.
+    p.write("named.bin", &large("v2"));
+    p.write("build/app", &large("b2"));
+    p.git(&["rm", "-q", "--cached", ".env"]);
+    p.git(&["commit", "-qm", "no env"]);
+    p.write(".env", "S=2\n");
+    for target in ["n", "b", "e"] {
+        assert_eq!(see(target), "", "{target}");
+    }
+    assert!(p.read("named.bin").starts_with("v2") && p.read("build/app").starts_with("b2"));
+    assert_eq!((see("k"), p.read(".env")), ("k1".into(), "S=2\n".into()));
+    // What is gone here is gone there.
+    std::fs::remove_file(p.dir.join("kept.bin")).unwrap();
+    assert_eq!(see("k"), "");
+}

@@ -17,13 +17,16 @@ impl Running<'_> {
         if let Some(why) = exit.uncollected.as_deref() {
             let _ = self.channel.send(&Up::Done).await;
             let _ = self.keep();
+            let node = self.link.node.clone();
+            // Whoever asks for it next is to find it where it is kept, not with this run.
+            self.link.leave().await;
             let short = kept::short(&self.job.id);
             return Err(RunError::Back {
                 ending: exit.ending,
                 why: format!(
                     "{}; it stays there: free some space on {}, then `cx attach {short}` brings it",
                     printable(why, 300),
-                    self.link.node
+                    node
                 ),
             });
         }
@@ -69,7 +72,7 @@ impl Running<'_> {
         // Who is stopped by a signal leaves nothing on the node, an agent that waits neither.
         if self.signalled.is_none() && !self.urged {
             if self.link.is_lent() {
-                self.link.give_back().await;
+                self.link.leave().await;
             } else {
                 hold::start(self.again.node, self.again.config, self.again.paths);
             }

@@ -381,7 +381,7 @@ pub async fn run(
                 e,
                 RunError::NotStarted { broken: false, .. } | RunError::NotShared { .. }
             ) {
-                r.link.give_back().await;
+                r.link.leave().await;
             }
             Err(e)
         }
