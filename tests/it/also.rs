@@ -160,5 +160,10 @@ fn both_stand_at_their_own_paths_where_the_node_has_neither() {
     assert_eq!(out.stdout(), want, "{out:?}");
     assert!(work.join("lib/data").exists(), "the node's own");
     env.cx(&["nodes", "remove", "--purge", "n1"]).ok();
-    assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+    let left: Vec<_> = fs::read_dir(&work)
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -71,9 +71,10 @@ impl Running<'_> {
         let _ = self.channel.send(&Up::Done).await;
         // Who is stopped by a signal leaves nothing on the node, an agent that waits neither.
         if self.signalled.is_none() && !self.urged {
-            if self.link.is_lent() {
-                self.link.leave().await;
-            } else {
+            // The last word is heard before this process ends, or the run would wait there for somebody to come back.
+            let is_lent = self.link.is_lent();
+            self.link.leave().await;
+            if !is_lent {
                 hold::start(self.again.node, self.again.config, self.again.paths);
             }
         }
