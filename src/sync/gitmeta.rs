@@ -623,6 +623,24 @@ pub(crate) fn signature(root: &Path) -> Option<Vec<(String, u64, i64)>> {
     Some(found)
 }
 
+/// The files below `dir` in `top`, relative to `top`.
+fn files_below(top: &Path, dir: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for name in listed_dir(&top.join(&dir)) {
+            let path = format!("{dir}/{name}");
+            if top.join(&path).is_dir() {
+                dirs.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort_unstable();
+    files
+}
+
 /// The part of a signature that is for the repository `prefix` in `git`.
 fn sign(git: &Path, prefix: &str, found: &mut Vec<(String, u64, i64)>) -> Option<()> {
     let top = git.join(prefix);
@@ -632,6 +650,8 @@ fn sign(git: &Path, prefix: &str, found: &mut Vec<(String, u64, i64)>) -> Option
     let mut packs: Vec<String> = listed_dir(&top.join("objects/pack")).collect();
     packs.sort_unstable();
     names.extend(packs.into_iter().map(|p| format!("objects/pack/{p}")));
+    // A commit, a tag or a branch that a command made there is none here.
+    names.extend(files_below(&top, "refs"));
     let had = found.len();
     for name in names {
         if let Ok(s) = rustix::fs::lstat(top.join(&name)) {

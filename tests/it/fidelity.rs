@@ -364,6 +364,20 @@ fn git_in_a_submodule_answers_there_as_here() {
     assert!(alike("one less").contains("D  apart\n") && !p.has("apart"));
 }
 
+#[test]
+fn a_commit_that_a_command_made_on_a_node_is_none_there_afterwards() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("f", "1\n")]);
+    p.git(&["tag", "v1"]);
+    let ask = "git rev-parse HEAD; git describe --tags; git tag; git branch --list";
+    let here = p.sh(ask).ok().stdout();
+    let name = "-c user.name=a -c user.email=a@b";
+    let script = format!("git {name} commit -q --allow-empty -m there; git tag v2; git branch other");
+    p.on("n1", &script).ok();
+    assert_eq!(p.on("n1", ask).ok().stdout(), here);
+    assert_eq!(p.sh(ask).ok().stdout(), here);
+}
+
 /// Numbers that are the same in every run of the test.
 struct Dice(u64);
 
