@@ -137,9 +137,9 @@ impl Ssh {
                 let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
                     return Opened::NoMaster;
                 };
-                // Much output wakes the two ends less often; the kernel may refuse.
+                // Much output wakes the two ends less often, and what waits between them still fits into a cache. The kernel may refuse.
                 #[cfg(target_os = "linux")]
-                let _ = rustix::pipe::fcntl_setpipe_size(&stdout, 1 << 20);
+                let _ = rustix::pipe::fcntl_setpipe_size(&stdout, 256 << 10);
                 Opened::Yes(Box::new(Pipes {
                     stdin,
                     stdout,
