@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{cross, forward};
 use crate::node::printable;
 use crate::paths::{self, Paths};
+use crate::plan::manifest::RelPath;
 use crate::probe;
 
 /// Bytes at the end of the output that are looked at.
@@ -159,6 +160,26 @@ fn refused(text: &str, served: impl Fn(u16) -> bool) -> Vec<String> {
         .collect()
 }
 
+/// Environments and inputs that stay on this machine, in words: what package managers made here in `cwd` or above it, unless a set-up
+/// makes it there as well (`is_made`), and what was `unsent` as it is over the limit.
+pub fn stays(cwd: &Path, root: &Path, is_made: impl Fn(&Path) -> bool, unsent: &[RelPath]) -> Vec<String> {
+    let mut said = Vec::new();
+    for name in ["node_modules", ".venv", "venv"] {
+        let dirs = cwd.ancestors().take_while(|d| d.starts_with(root));
+        let mut found = dirs.map(|d| d.join(name)).filter(|d| d.is_dir());
+        if found.any(|dir| !is_made(&dir)) {
+            said.push(format!("{name} was made here and does not go along"));
+        }
+    }
+    if !unsent.is_empty() {
+        said.push(format!(
+            "over ignored_limit, so not there: {}",
+            super::tree::list(unsent)
+        ));
+    }
+    said
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,5 +233,21 @@ mod tests {
         note(&paths, "w", "n1", &shape);
         assert!(!is_first(&paths, "w", "n1", &shape));
         assert!(is_first(&paths, "w", "n2", &shape) && is_first(&paths, "v", "n1", &shape));
+    }
+
+    #[test]
+    fn environments_that_were_made_here_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, sub) = (dir.path(), dir.path().join("sub"));
+        std::fs::create_dir_all(root.join("node_modules")).unwrap();
+        std::fs::create_dir_all(sub.join(".venv")).unwrap();
+        let unsent = [RelPath::new("data").unwrap()];
+        let said = stays(&sub, root, |d| d.ends_with("node_modules"), &unsent).join("; ");
+        assert_eq!(
+            said,
+            ".venv was made here and does not go along; over ignored_limit, so not there: data"
+        );
+        assert!(stays(root, root, |_| true, &[]).is_empty());
+        assert!(stays(root, root, |_| false, &[])[0].starts_with("node_modules was made here"));
     }
 }

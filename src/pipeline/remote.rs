@@ -1,6 +1,7 @@
 //! Tries the nodes in order until one has run the command.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -469,7 +470,11 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
             .as_ref()
             .filter(|_| is_first_failure(request, case, &node.name))
     {
-        let differing = differs::look(&ran.exit.tools, &job.env, &ran.tail, &case.paths);
+        let mut differing = differs::look(&ran.exit.tools, &job.env, &ran.tail, &case.paths);
+        let set_up = case.fit.setup.allowed();
+        let is_made = |dir: &Path| set_up.iter().any(|s| s.makes(&ws.root, dir));
+        let unsent = job.tree.as_ref().map_or(&[][..], |t| &t.scan.unsent);
+        differing.extend(differs::stays(&request.cwd, &ws.root, is_made, unsent));
         if !differing.is_empty() {
             notes.push(format!("differs: {}", differing.join("; ")));
         }
