@@ -135,7 +135,8 @@ pub fn too_busy(load: &Load, facts: &Facts, allow_overload: bool) -> Option<Refu
     if load.disk_free < MIN_DISK {
         let left = load.disk_free >> 20;
         return Some(Refusal::Disk(format!(
-            "{left} MB of disk left; `cx gc` shows what cx keeps there"
+            "{left} MB of disk left, and {} are to stay free; `cx gc` shows what cx keeps there",
+            MIN_DISK >> 20
         )));
     }
     table::crushed(load, facts)

@@ -291,10 +291,12 @@ impl Link {
         self.welcome.now + (self.greeted.elapsed() + after).as_millis() as u64
     }
 
-    /// The node's clock minus ours, in milliseconds.
+    /// The node's clock minus ours, in milliseconds; 0 where they may well be the same, so that times which a command sets cross as
+    /// they are.
     pub fn clock_offset(&self) -> i64 {
         let now = crate::agent::now_ms() as i64;
-        (self.welcome.now + self.greeted.elapsed().as_millis() as u64) as i64 - now
+        let offset = (self.welcome.now + self.greeted.elapsed().as_millis() as u64) as i64 - now;
+        likely_offset(offset, self.rtt)
     }
 
     /// The node's clock, to be remembered: with it the next run there need not wait for the greeting.
@@ -611,6 +613,14 @@ async fn read_loop(
     rest
 }
 
+/// `measured` is too small by up to the time `rtt` that the greeting took.
+fn likely_offset(measured: i64, rtt: Duration) -> i64 {
+    /// Clocks that a network keeps together differ by less, milliseconds.
+    const SAME: i64 = 5;
+    let may_be_none = (-SAME - rtt.as_millis() as i64..=SAME).contains(&measured);
+    if may_be_none { 0 } else { measured }
+}
+
 /// Carries packets to their runs until the end of the stream, or until it is to `stop`: then what was read beyond is the result.
 async fn carry(
     stdout: &mut Packets,
@@ -679,5 +689,25 @@ async fn beat(tx: mpsc::WeakSender<Vec<u8>>) {
         let Some(tx) = tx.upgrade() else { return };
         // A full queue means that other packets are on their way, which tell as much.
         let _ = tx.try_send(packet.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_may_be_the_same_are() {
+        let rtt = Duration::from_millis(30);
+        for (measured, likely) in [
+            (0, 0),
+            (5, 0),
+            (-35, 0),
+            (6, 6),
+            (-36, -36),
+            (3_600_000, 3_600_000),
+        ] {
+            assert_eq!(likely_offset(measured, rtt), likely, "{measured}");
+        }
     }
 }
