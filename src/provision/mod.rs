@@ -173,7 +173,7 @@ pub fn look(
     let program = program.unwrap_or_default().to_string_lossy();
     let near = dirs.iter().filter_map(|d| d.parent()).chain([cwd]);
     let mut steps = known::near(near, &ws.root, |kind| kind.serves(&program));
-    add_own(&mut steps, &project, |s| {
+    add_own(&mut steps, &project, &ws.root, |s| {
         s.before.is_empty() || project::first_words(&s.before, argv).is_some()
     });
     judged(steps, &project, ws, state)
@@ -183,15 +183,17 @@ pub fn look(
 pub fn all(cwd: &Path, ws: &Workspace, state: &Path) -> Setup {
     let project = Project::load(&ws.root).unwrap_or_default();
     let mut steps = known::near([cwd].into_iter(), &ws.root, |_| true);
-    add_own(&mut steps, &project, |_| true);
+    add_own(&mut steps, &project, &ws.root, |_| true);
     judged(steps, &project, ws, state)
 }
 
 /// Adds those that `.cx.toml` names; one that depends on the lock file of a built-in one takes its place.
-fn add_own(steps: &mut Vec<Step>, project: &Project, wanted: impl Fn(&project::Setup) -> bool) {
+fn add_own(steps: &mut Vec<Step>, project: &Project, root: &Path, wanted: impl Fn(&project::Setup) -> bool) {
     for own in &project.setup {
-        let files: Vec<PathBuf> = own.files.iter().map(PathBuf::from).collect();
+        let mut files: Vec<PathBuf> = own.files.iter().map(PathBuf::from).collect();
         steps.retain(|s| !s.files.iter().any(|f| files.contains(f)));
+        // A script that was mended is another step.
+        files.extend(trust::files_of(root, own));
         if wanted(own) {
             steps.push(Step {
                 name: printable(&own.run, 60),
@@ -278,11 +280,11 @@ mod tests {
             ..Project::default()
         };
         let mut steps = vec![step("npm ci")];
-        add_own(&mut steps, &project, |_| true);
+        add_own(&mut steps, &project, Path::new("/none"), |_| true);
         let runs: Vec<_> = steps.iter().map(|s| s.run.as_str()).collect();
         assert_eq!(runs, ["make deps"]);
         let mut steps = vec![step("npm ci")];
-        add_own(&mut steps, &project, |_| false);
+        add_own(&mut steps, &project, Path::new("/none"), |_| false);
         assert!(
             steps.is_empty(),
             "it is not needed then, and the other is not wanted"

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Content, Step, add_own, known};
 use crate::node::printable;
 use crate::paths::{self, Paths};
-use crate::project::{FILE, Project};
+use crate::project::{FILE, Project, Setup};
 use crate::sync::{self, Workspace};
 
 /// Version of the file.
@@ -80,16 +80,27 @@ fn content(ws: &Workspace, project: &Project) -> String {
 fn named_files(root: &Path, project: &Project) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for step in &project.setup {
-        let words = step
-            .run
-            .split(|c: char| c.is_whitespace() || "\"'`$(){}[];|&<>=".contains(c));
-        for word in words.filter(|w| !w.is_empty()) {
-            for base in [Path::new(&step.dir), Path::new("")] {
-                let path = base.join(word.trim_start_matches("./"));
-                let inside = !path.is_absolute() && path.components().all(|c| c.as_os_str() != "..");
-                if inside && root.join(&path).is_file() && !found.contains(&path) {
-                    found.push(path);
-                }
+        for path in files_of(root, step) {
+            if !found.contains(&path) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Those that the words of one step name.
+pub(super) fn files_of(root: &Path, step: &Setup) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let words = step
+        .run
+        .split(|c: char| c.is_whitespace() || "\"'`$(){}[];|&<>=".contains(c));
+    for word in words.filter(|w| !w.is_empty()) {
+        for base in [Path::new(&step.dir), Path::new("")] {
+            let path = base.join(word.trim_start_matches("./"));
+            let inside = !path.is_absolute() && path.components().all(|c| c.as_os_str() != "..");
+            if inside && root.join(&path).is_file() && !found.contains(&path) {
+                found.push(path);
             }
         }
     }
@@ -205,7 +216,7 @@ pub fn give(yes: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
 fn steps(ws: &Workspace, project: &Project) -> Vec<Step> {
     let dirs = known::found_below(&ws.root);
     let mut steps = known::near(dirs.iter().map(PathBuf::as_path), &ws.root, |_| true);
-    add_own(&mut steps, project, |_| true);
+    add_own(&mut steps, project, &ws.root, |_| true);
     steps
 }
 
