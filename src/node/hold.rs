@@ -312,17 +312,22 @@ impl Grounds {
     }
 }
 
-/// The agent's stream as the holder has it.
+/// The agent's stream as the holder has it: from the node and to it.
 struct Held {
-    packets: Packets,
-    to_node: openssh::ChildStdin,
-    /// Its two descriptors once more, to be lent: from the node and to it.
     ends: [OwnedFd; 2],
     /// When the node was last heard, in steady time.
     heard_ms: u64,
 }
 
 impl Held {
+    /// Takes the stream in hand, of which `rest` was read already. While it is lent it is not: what goes over it would wake this
+    /// process for nothing.
+    fn open(&self, rest: Vec<u8>) -> std::io::Result<(Packets, pipe::Sender)> {
+        let from = pipe::Receiver::from_owned_fd(self.ends[0].try_clone()?)?;
+        let to = pipe::Sender::from_owned_fd(self.ends[1].try_clone()?)?;
+        Ok((Packets::new(Box::pin(from), rest), to))
+    }
+
     fn silence_ms(&self) -> u64 {
         steady_ms().saturating_sub(self.heard_ms)
     }
@@ -360,11 +365,11 @@ async fn hold(node: &str) -> anyhow::Result<()> {
         let _ = tokio::io::copy(&mut pipes.stderr, &mut tokio::io::sink()).await;
     });
     let held = Held {
-        packets,
-        to_node: pipes.stdin,
         ends,
         heard_ms: steady_ms(),
     };
+    let rest = packets.hand_on();
+    drop((packets, pipes.stdin));
     let listener = UnixListener::bind(&socket)?;
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))?;
     let socket_stamp = stamp(&socket);
@@ -377,7 +382,7 @@ async fn hold(node: &str) -> anyhow::Result<()> {
         config: config_stamp,
         socket: (socket.clone(), socket_stamp),
     };
-    lend(held, &listener, grounds).await;
+    let _ = lend(held, rest, &listener, grounds).await;
     if stamp(&socket) == socket_stamp {
         let _ = std::fs::remove_file(&socket);
     }
@@ -399,70 +404,78 @@ fn place(ssh: &Ssh, build: &Build) -> anyhow::Result<Option<(PathBuf, File)>> {
     Ok(None)
 }
 
-/// Lends the stream until it is not to be kept any longer.
-async fn lend(mut held: Held, listener: &UnixListener, mut grounds: Grounds) {
+/// Lends the stream, of which `rest` was read, until it is not to be kept any longer.
+async fn lend(
+    mut held: Held,
+    rest: Vec<u8>,
+    listener: &UnixListener,
+    mut grounds: Grounds,
+) -> std::io::Result<()> {
     let beat = proto::encode(0, &Up::Beat);
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut used = Instant::now();
-    let mut first = 1;
+    let mut first = 1u32;
+    let (mut packets, mut to_node) = held.open(rest)?;
     loop {
         tokio::select! {
-            packet = held.packets.next() => {
-                if packet.is_err() {
-                    return;
-                }
+            packet = packets.next() => {
+                packet?;
                 held.heard_ms = steady_ms();
             }
             client = listener.accept() => {
-                let Ok((client, _)) = client else { return };
+                let (client, _) = client?;
                 let own = client.peer_cred().is_ok_and(|c| c.uid() == rustix::process::geteuid().as_raw());
                 if !own {
                     continue;
                 }
                 // A node that has fallen silent, or this machine slept: whoever asks opens a stream of its own.
                 if held.silence_ms() > FRESH_MS || grounds.are_gone() {
-                    return;
+                    return Ok(());
                 }
-                if !serve(&mut held, listener, client, first).await {
-                    return;
-                }
+                let rest = packets.hand_on();
+                drop((packets, to_node));
+                let Some(rest) = serve(&mut held, listener, client, first, rest).await else {
+                    return Ok(());
+                };
+                (packets, to_node) = held.open(rest)?;
                 used = Instant::now();
-                let Some(next) = first.checked_add(NUMBERS) else { return };
+                let Some(next) = first.checked_add(NUMBERS) else { return Ok(()) };
                 first = next;
             }
             _ = tick.tick() => {
                 if held.silence_ms() > SILENT_MS || used.elapsed() >= grounds.idle || grounds.are_gone() {
-                    return;
+                    return Ok(());
                 }
-                if held.to_node.write_all(&beat).await.is_err() {
-                    return;
-                }
+                to_node.write_all(&beat).await?;
             }
         }
     }
 }
 
-/// Lends the stream to one client; whether it came back.
-async fn serve(held: &mut Held, listener: &UnixListener, client: UnixStream, first: u32) -> bool {
+/// Lends the stream, of which `rest` was read, to one client; what was read of it once it is back, if that comes to pass.
+async fn serve(
+    held: &mut Held,
+    listener: &UnixListener,
+    client: UnixStream,
+    first: u32,
+    rest: Vec<u8>,
+) -> Option<Vec<u8>> {
     let mut lease = Lease(client);
     if lease.hand_over(&held.ends, first).await.is_err() {
         // Gone before it had anything.
-        return true;
+        return Some(rest);
     }
-    if lease.say_rest(&held.packets.hand_on()).await.is_err() {
-        return false;
-    }
+    lease.say_rest(&rest).await.ok()?;
     // Whoever comes meanwhile is not to wait.
     let others = async { while listener.accept().await.is_ok() {} };
     tokio::select! {
         biased;
         back = lease.taken_back() => {
-            let Ok((silence, rest)) = back else { return false };
-            held.packets.push(&rest);
+            let (silence, rest) = back.ok()?;
             held.heard_ms = steady_ms().saturating_sub(silence.as_millis() as u64);
-            true
+            Some(rest)
         }
-        () = others => false,
+        () = others => None,
     }
 }

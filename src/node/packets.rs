@@ -69,13 +69,8 @@ impl Packets {
     }
 
     /// What was read and not taken.
-    pub(super) fn rest(&self) -> &[u8] {
+    fn rest(&self) -> &[u8] {
         &self.buf[self.at..]
-    }
-
-    /// Puts bytes behind what was read and not taken: another reader got them from the same stream.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.buf.extend_from_slice(bytes);
     }
 
     /// Forgets what was read and not taken: another reader goes on with it.
