@@ -116,6 +116,51 @@ fn whatever_is_killed_both_trees_are_whole_and_the_next_run_is_right() {
     env.node("n1").assert_empty_within(GONE);
 }
 
+#[test]
+fn the_run_after_a_killed_one_sees_nothing_of_it() {
+    // Over a stream of its own, and over a lent one.
+    for hold in [0, 600] {
+        let env = TestEnv::with_nodes(&["n1"]);
+        env.append_config(&format!("[policy]\nhold = {hold}\n[node.n1]\nslots = 4\n"));
+        let p = env.project(&[("f1", "old\n"), ("f2", "old\n")]);
+        let ready = env.node("n1").home().join("ready");
+        for round in 0..4 {
+            p.on("n1", "true").ok();
+            if hold > 0 {
+                // One for each of the two: the second need not wait for a session.
+                let go = env.node("n1").home().join("go");
+                let other = p.start_cx(&on(
+                    "n1",
+                    "touch $HOME/ready; until test -e $HOME/go; do sleep 0.01; done",
+                ));
+                let other = other.until_exists(&ready);
+                p.on("n1", "true").ok();
+                fs::write(&go, "").unwrap();
+                other.wait().ok();
+                fs::remove_file(&ready).unwrap();
+                fs::remove_file(&go).unwrap();
+            }
+            let running = p.start_cx(&on(
+                "n1",
+                "echo new > f1; touch $HOME/ready; sleep 30; echo new > f2",
+            ));
+            let running = running.until_exists(&ready);
+            running.signal("-KILL");
+            let next = p.on("n1", "cat f1 f2; cp f1 out").ok();
+            running.wait();
+            let what = format!("hold {hold}, round {round}");
+            assert_eq!(next.stdout(), "old\nold\n", "{what}: {next:?}");
+            assert_eq!(
+                (p.read("f1"), p.read("out")),
+                ("old\n".into(), "old\n".into()),
+                "{what}"
+            );
+            fs::remove_file(&ready).unwrap();
+            fs::remove_file(p.dir.join("out")).unwrap();
+        }
+    }
+}
+
 /// The holder's process.
 fn holder(env: &TestEnv) -> u32 {
     wait_for(GONE, || {

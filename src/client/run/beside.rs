@@ -27,6 +27,7 @@ pub(super) async fn sync_all(
     again: &Again<'_>,
     job: &Job,
     terms: &Terms,
+    orphans: &[String],
     caller: &mut Caller<'_>,
 ) -> Result<Way, RunError> {
     if job.also.is_empty() {
@@ -44,7 +45,7 @@ pub(super) async fn sync_all(
     for (n, tree) in job.also.iter().enumerate() {
         let errand = errand(job, tree, format!("{}-s{n}", job.id), Errand::Sync);
         let channel = link.channel();
-        let (pack, _) = send_run(&again.node.name, &channel, None, &errand, terms).await?;
+        let (pack, _) = send_run(&again.node.name, &channel, None, &errand, terms, orphans).await?;
         let mut r = Running {
             pack,
             ..Running::new(link, *again, &errand, channel, caller.output)
@@ -100,7 +101,7 @@ impl Running<'_> {
         // What was agreed on when it was brought up to date.
         let sent = tree.as_sent_before(node).manifest;
         let mut channel = self.link.channel();
-        let asked = send_run(node, &channel, None, &errand, &terms).await;
+        let asked = send_run(node, &channel, None, &errand, &terms, &[]).await;
         asked.map_err(|_| "it can't be asked for".to_owned())?;
         let mut incoming = None;
         let exit = loop {
