@@ -472,6 +472,8 @@ impl Commit<'_> {
                 _ => Leave::Conflict,
             });
         };
+        // There is to be nothing here, for all that both know.
+        let is_own = agreed == Some(&None);
         let agreed = agreed.and_then(Option::as_ref);
         let here = self.entry(path, &stat, [sent, agreed, wanted])?;
         if here.is_some() && here.as_ref() == wanted {
@@ -488,7 +490,7 @@ impl Commit<'_> {
             (_, Some(Entry::Dir { .. }), Some(Entry::Dir { .. })) => Ok(Leave::Done),
             // An output that was not sent, and that nobody touched here during the run.
             (None, Some(Entry::File { .. } | Entry::Symlink { .. }), Some(_))
-                if origin != Origin::Synced && stat.is_settled(self.journal.began_ns) =>
+                if origin != Origin::Synced && !is_own && stat.is_settled(self.journal.began_ns) =>
             {
                 Ok(Leave::Go)
             }

@@ -109,7 +109,7 @@ impl Running<'_> {
             match next.map_err(|_| "no answer".to_owned())? {
                 Some(Down::Back(piece)) => {
                     let limit = self.job.back_limit;
-                    let i = incoming.get_or_insert_with(|| tree.incoming(&errand.id, limit));
+                    let i = incoming.get_or_insert_with(|| tree.incoming(&errand.id, limit, false));
                     i.feed(piece).await;
                 }
                 Some(Down::Exit(exit)) => break exit,
