@@ -465,6 +465,8 @@ impl Tree {
             clock_offset_ms: came.clock,
             conflicts_dir: &conflicts,
         };
+        // Without it what the next cx keeps apart, should this one be killed, is where its line says, but not listed.
+        let _ = crate::conflicts::leave_note(staged.dir(), &self.ws.root, node);
         let report = sync::commit_local(&self.ws.root, staged, &context).map_err(|e| e.to_string())?;
         if !ops.is_empty() {
             let _ = self.records.update(&self.ws.key, node, |r| {

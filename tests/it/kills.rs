@@ -161,6 +161,42 @@ fn the_run_after_a_killed_one_sees_nothing_of_it() {
     }
 }
 
+#[test]
+fn what_a_killed_cx_could_not_put_in_place_is_listed() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let names: Vec<String> = (1000..3000).map(|i| format!("f{i}")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "old\n")).collect();
+    let p = env.project(&files);
+    let mut round = 0;
+    loop {
+        round += 1;
+        assert!(round < 20, "it never was caught in the middle");
+        let text = format!("new {round}\n");
+        let mut running = p.start_cx(&on("n1", &format!("for f in f*; do echo new {round} > $f; done")));
+        while running.is_running() && p.read("f1000") != text {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        running.signal("-STOP");
+        let is_caught = running.is_running() && p.read("f2999") != text;
+        if is_caught {
+            p.write("f1000", "edited here\n");
+            p.write("f2999", "edited here\n");
+        }
+        running.signal(if is_caught { "-KILL" } else { "-CONT" });
+        running.wait();
+        if is_caught {
+            break;
+        }
+    }
+    p.on("n1", "true")
+        .ok()
+        .says("1 of it can't be in place (cx conflicts)");
+    assert_eq!(p.read("f1000"), "edited here\n");
+    assert_eq!(p.read("f2999"), "edited here\n");
+    let list = p.cx(&["conflicts"]).ok().stdout();
+    assert!(list.contains(" from n1\n    f2999\n"), "{list}");
+}
+
 /// The holder's process.
 fn holder(env: &TestEnv) -> u32 {
     wait_for(GONE, || {
