@@ -39,13 +39,40 @@ fn dir(paths: &Paths) -> PathBuf {
 /// # Errors
 /// Those of writing.
 pub fn note(paths: &Paths, id: &str, workspace: &Path, node: &str) -> io::Result<()> {
+    paths::write_atomic(&dir(paths).join(id).join(ABOUT), &about(workspace, node)?, 0o600)
+}
+
+fn about(workspace: &Path, node: &str) -> io::Result<Vec<u8>> {
     let about = About {
         workspace: workspace.to_owned(),
         node: node.to_owned(),
         at_ms: paths::now_ms(),
     };
-    let bytes = serde_json::to_vec_pretty(&about).map_err(io::Error::other)?;
-    paths::write_atomic(&dir(paths).join(id).join("about.json"), &bytes, 0o600)
+    serde_json::to_vec_pretty(&about).map_err(io::Error::other)
+}
+
+/// Name of the note.
+const ABOUT: &str = "about.json";
+
+/// Leaves the note in `stage`, where what comes back lies, for the cx that finishes what this one may not live to finish.
+///
+/// # Errors
+/// Those of writing.
+pub fn leave_note(stage: &Path, workspace: &Path, node: &str) -> io::Result<()> {
+    fs::write(stage.join(ABOUT), about(workspace, node)?)
+}
+
+/// The notes that were left in the directories below `stages`, by the runs' ids.
+pub fn left_notes(stages: &Path) -> Vec<(String, About)> {
+    let entries = fs::read_dir(stages).into_iter().flatten().flatten();
+    let note = |e: fs::DirEntry| {
+        let text = fs::read(e.path().join(ABOUT)).ok()?;
+        Some((
+            e.file_name().into_string().ok()?,
+            serde_json::from_slice(&text).ok()?,
+        ))
+    };
+    entries.filter_map(note).collect()
 }
 
 fn load(paths: &Paths, id: &str) -> anyhow::Result<(About, Vec<PathBuf>)> {
@@ -55,7 +82,7 @@ fn load(paths: &Paths, id: &str) -> anyhow::Result<(About, Vec<PathBuf>)> {
         "{:?} names no run; `cx conflicts` lists them",
         printable(id, 60)
     );
-    let text = fs::read(dir(paths).join(id).join("about.json"))
+    let text = fs::read(dir(paths).join(id).join(ABOUT))
         .with_context(|| format!("nothing is kept of run {id}; `cx conflicts` lists what is"))?;
     let about =
         serde_json::from_slice(&text).with_context(|| format!("what is noted of run {id} can't be read"))?;

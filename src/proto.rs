@@ -98,7 +98,7 @@ pub enum Up {
     Signal(#[serde(with = "crate::signals")] i32),
     /// End the run now: TERM, then KILL.
     Cancel,
-    /// From the agent to its supervisors only: the caller is gone, end the run.
+    /// From the agent and other supervisors to a supervisor only: the caller is gone, end the run.
     Gone,
     /// The client has everything, the [`Down::Exit`] too; the node may forget the run.
     Done,
@@ -190,6 +190,8 @@ pub struct RunStart {
     pub setup: Vec<SetupStep>,
     /// Mirrors of other trees, up to date, that the command sees too.
     pub also: Vec<Beside>,
+    /// Runs whose cx was killed, by their ids: they are ended before the mirror is looked at.
+    pub orphans: Vec<String>,
 }
 
 /// The mirror of another tree that a command needs beside its own.

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 
@@ -64,6 +64,22 @@ pub fn look_ended(base: &Path, id: &str) -> bool {
 /// Ends the run `id`; whether there is one that lives.
 pub fn stop(base: &Path, id: &str) -> bool {
     log::connect(base, id).is_ok_and(|mut s| proto::write_packet(&mut s, 1, &Up::Cancel).is_ok())
+}
+
+/// Ends the runs `ids`, whose callers are gone, and waits until they have ended, but no longer than until `deadline`.
+pub fn end_orphans(base: &Path, ids: &[String], deadline: Instant) {
+    let told: Vec<&String> = ids
+        .iter()
+        .filter(|id| {
+            log::connect(base, id).is_ok_and(|mut s| proto::write_packet(&mut s, 1, &Up::Gone).is_ok())
+        })
+        .collect();
+    for id in told {
+        // One that was left to itself on purpose just before goes on.
+        while Instant::now() < deadline && log::connect(base, id).is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 /// Writes down how a run ended, for whoever comes later.

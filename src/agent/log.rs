@@ -577,8 +577,8 @@ pub fn listen(dir: &Path, log: Log) -> io::Result<()> {
                 .and_then(|(_, b)| proto::decode(&b).ok());
             match first {
                 Some(Up::Attach { have, .. }) => log.attach(stream, have),
-                Some(Up::Cancel) => {
-                    let _ = log.0.events.send(Event::Up(Up::Cancel));
+                Some(up @ (Up::Cancel | Up::Gone)) => {
+                    let _ = log.0.events.send(Event::Up(up));
                 }
                 _ => {}
             }

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -208,6 +208,8 @@ struct Held {
 impl Supervisor {
     /// Goes through the whole run; what is to be kept of it.
     fn own(&mut self) -> Keep {
+        // They may hold the slot, too.
+        kept::end_orphans(&self.base, &self.run.orphans, Instant::now() + ready::ENDING);
         match std::mem::take(&mut self.run.errand) {
             Errand::Command => {}
             errand => {

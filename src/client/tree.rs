@@ -346,8 +346,8 @@ impl Tree {
         }
     }
 
-    /// Starts taking what comes back.
-    pub fn incoming(&self, id: &str, limit: u64) -> Incoming {
+    /// Starts taking what comes back: of a run, or (`is_asked`) what a person named.
+    pub fn incoming(&self, id: &str, limit: u64, is_asked: bool) -> Incoming {
         let dir = super::run::incoming_dir(&self.paths.cache, id);
         let (tx, rx) = mpsc::channel::<Vec<u8>>(8);
         let work = tokio::task::spawn_blocking(move || {
@@ -364,7 +364,11 @@ impl Tree {
             while input.from.blocking_recv().is_some() {}
             staged
         });
-        Incoming { tx: Some(tx), work }
+        Incoming {
+            tx: Some(tx),
+            work,
+            is_asked,
+        }
     }
 }
 
@@ -372,6 +376,7 @@ impl Tree {
 pub struct Incoming {
     tx: Option<mpsc::Sender<Vec<u8>>>,
     work: tokio::task::JoinHandle<Result<Staged, String>>,
+    is_asked: bool,
 }
 
 impl Incoming {
@@ -397,11 +402,16 @@ impl Incoming {
     ) -> Result<Applied, String> {
         self.tx = None;
         let staged = self.work.await.map_err(|_| "taking it in failed".to_owned())??;
-        let (node, id) = (node.to_owned(), id.to_owned());
-        let sequence = exit.sequence;
+        let came = Came {
+            node: node.to_owned(),
+            id: id.to_owned(),
+            sequence: exit.sequence,
+            clock,
+            is_asked: self.is_asked,
+        };
         let work = tokio::task::spawn_blocking(move || {
-            let dir = super::run::incoming_dir(&tree.paths.cache, &id);
-            let r = tree.commit(staged, &node, &id, sent, sequence, clock);
+            let dir = super::run::incoming_dir(&tree.paths.cache, &came.id);
+            let r = tree.commit(staged, &came, sent);
             if r.is_ok() {
                 // After a failure it stays: the journal in it lets the next cx finish.
                 let _ = std::fs::remove_dir_all(dir);
@@ -412,16 +422,22 @@ impl Incoming {
     }
 }
 
+/// How something came.
+struct Came {
+    node: String,
+    /// The run's id.
+    id: String,
+    /// See [`Exit::sequence`].
+    sequence: i64,
+    /// The node's clock minus ours, milliseconds.
+    clock: i64,
+    /// A person named it; no run made it from what stands here.
+    is_asked: bool,
+}
+
 impl Tree {
-    fn commit(
-        &self,
-        staged: Staged,
-        node: &str,
-        id: &str,
-        sent: Manifest,
-        sequence: i64,
-        clock: i64,
-    ) -> Result<Applied, String> {
+    fn commit(&self, staged: Staged, came: &Came, sent: Manifest) -> Result<Applied, String> {
+        let (node, id, sequence) = (came.node.as_str(), came.id.as_str(), came.sequence);
         // One at a time: each compares what stands here with what it may replace.
         let lock = self.lock_file().and_then(|f| f.lock().map(|()| f));
         let _lock = lock.map_err(|e| format!("the workspace can't be locked: {e}"))?;
@@ -438,6 +454,14 @@ impl Tree {
                 }
             }
         }
+        if came.is_asked {
+            // No run made these from what stands here: a file that did not come from there is somebody's own.
+            let own = record.not_delivered(&self.ws.root, &ops);
+            let own = own.into_iter().filter(|p| !sent.contains_key(p));
+            for path in own {
+                agreed.entry(path).or_insert(None);
+            }
+        }
         let conflicts = crate::conflicts::tree_dir(&self.paths, id);
         let context = BackContext {
             sent: &sent,
@@ -446,9 +470,11 @@ impl Tree {
             withheld: &self.scan.withheld,
             began_ns: self.scan.began_ns,
             head: (self.scan.head, sync::head(&self.ws.root)),
-            clock_offset_ms: clock,
+            clock_offset_ms: came.clock,
             conflicts_dir: &conflicts,
         };
+        // Without it what the next cx keeps apart, should this one be killed, is where its line says, but not listed.
+        let _ = crate::conflicts::leave_note(staged.dir(), &self.ws.root, node);
         let report = sync::commit_local(&self.ws.root, staged, &context).map_err(|e| e.to_string())?;
         if !ops.is_empty() {
             let _ = self.records.update(&self.ws.key, node, |r| {

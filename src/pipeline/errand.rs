@@ -86,7 +86,7 @@ impl Place {
             aliases: &[],
         };
         let verdict = classify::classify(&nothing, &context);
-        let (tree, _) = scan(
+        let (mut tree, _) = scan(
             self.ws.clone(),
             &[],
             &self.cwd,
@@ -96,6 +96,8 @@ impl Place {
             &[],
         )
         .map_err(|e| anyhow::anyhow!("the workspace can't be read: {e}"))?;
+        // What a person names comes, whatever its size.
+        tree.back.limit = u64::MAX;
         Ok(Arc::new(tree))
     }
 
@@ -254,10 +256,20 @@ pub fn pull(wanted: &[PathBuf], on: Option<&str>, out: &mut dyn Write) -> anyhow
                     let missing = ran.exit.stayed.0;
                     if missing.len() < left.len() {
                         let (files, bytes) = ran.back.files;
-                        writeln!(out, "{}: {files} files changed here ({bytes} bytes)", node.name)?;
+                        let s = if files == 1 { "" } else { "s" };
+                        writeln!(out, "{}: {files} file{s} changed here ({bytes} bytes)", node.name)?;
                     }
                     for note in ran.back.notes {
                         writeln!(out, "{}: {note}", node.name)?;
+                        why.push(String::new());
+                    }
+                    if !ran.exit.over.is_empty() {
+                        writeln!(
+                            out,
+                            "{}: too large to come: {}",
+                            node.name,
+                            tree::list(&ran.exit.over)
+                        )?;
                         why.push(String::new());
                     }
                     left.retain(|p| missing.contains(p));
@@ -271,7 +283,7 @@ pub fn pull(wanted: &[PathBuf], on: Option<&str>, out: &mut dyn Write) -> anyhow
         anyhow::Ok(())
     })?;
     runtime.shutdown_background();
-    let conflicts = why.iter().any(String::is_empty);
+    let is_partial = why.iter().any(String::is_empty);
     why.retain(|w| !w.is_empty());
     if !left.is_empty() {
         let why = if why.is_empty() {
@@ -281,7 +293,7 @@ pub fn pull(wanted: &[PathBuf], on: Option<&str>, out: &mut dyn Write) -> anyhow
         };
         anyhow::bail!("not found on any node: {}{why}", tree::list(&left));
     }
-    Ok(i32::from(conflicts))
+    Ok(i32::from(is_partial))
 }
 
 /// A path as typed, from the top of the workspace.

@@ -11,6 +11,7 @@ use crate::client::run::Job;
 use crate::client::tree::{self, Tree};
 use crate::client::{cross, eligible, named};
 use crate::config::{Config, DetachAt, WriteBack};
+use crate::conflicts;
 use crate::hook::call;
 use crate::paths::{self, Paths};
 use crate::plan::manifest::{Entry, RelPath};
@@ -36,12 +37,20 @@ pub(super) fn scan(
     let begun = Instant::now();
     let mut lines = Vec::new();
     // What a killed cx left half applied comes first.
-    let finished = match sync::recover(&paths.cache.join("incoming")) {
+    let stages = paths.cache.join("incoming");
+    let notes = conflicts::left_notes(&stages);
+    let finished = match sync::recover(&stages) {
         Err(sync::SyncError::Full(root)) if root == ws.root => {
             return Err("the disk is full, and what an earlier run brought back is not all in place".into());
         }
         other => other.unwrap_or_default(),
     };
+    for (id, about) in notes {
+        if conflicts::tree_dir(&paths, &id).exists() {
+            // Without the note it is still where the line says.
+            let _ = conflicts::note(&paths, &id, &about.workspace, &about.node);
+        }
+    }
     for (root, report) in finished {
         let apart = report.conflicts.len() + report.failed.len();
         let apart = match apart {

@@ -8,7 +8,7 @@ mod dates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -277,7 +277,18 @@ fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, Sync
     if again {
         commit.see_what_was_opened();
     }
+    let done = if again { read_done(dir) } else { BTreeSet::new() };
+    // Without it what was edited meanwhile is kept apart once too often.
+    let mut note = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join(DONE))
+        .ok();
     for (number, op) in journal.ops.iter().enumerate() {
+        if done.contains(&(number as u32)) {
+            continue;
+        }
+        let apart = commit.report.conflicts.len() + commit.report.kept_deletions.len();
         if again && let Ok(place) = commit.tree.place(op.path()) {
             let _ = place.unlink(&commit.tmp(number));
         }
@@ -289,6 +300,22 @@ fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, Sync
             }
             other => other,
         });
+        let is_apart = commit.report.conflicts.len() + commit.report.kept_deletions.len() > apart;
+        // Directories get their modes and times at the very end.
+        let is_dir = matches!(
+            op,
+            Op::Put {
+                entry: Entry::Dir { .. },
+                ..
+            }
+        );
+        if made.is_ok()
+            && !is_apart
+            && !is_dir
+            && let Some(note) = &mut note
+        {
+            let _ = note.write_all(&(number as u32).to_le_bytes());
+        }
         if let Err(e) = made {
             if is_full(&e) {
                 return Err(SyncError::Full(root.to_path_buf()));
@@ -307,6 +334,16 @@ fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, Sync
     let report = commit.report;
     fs::remove_dir_all(dir).map_err(|e| SyncError::io("failed to remove", dir, e))?;
     Ok(report)
+}
+
+/// Name of the file beside the journal that says which of its changes are in place: numbers, four bytes each. What happens there
+/// from then on is nothing that the rest of the commit has to do with.
+const DONE: &str = "done";
+
+fn read_done(dir: &Path) -> BTreeSet<u32> {
+    let bytes = fs::read(dir.join(DONE)).unwrap_or_default();
+    let number = |n: &[u8]| <[u8; 4]>::try_from(n).ok().map(u32::from_le_bytes);
+    bytes.chunks_exact(4).filter_map(number).collect()
 }
 
 /// A path as it stands in a journal.
@@ -472,6 +509,8 @@ impl Commit<'_> {
                 _ => Leave::Conflict,
             });
         };
+        // There is to be nothing here, for all that both know.
+        let is_own = agreed == Some(&None);
         let agreed = agreed.and_then(Option::as_ref);
         let here = self.entry(path, &stat, [sent, agreed, wanted])?;
         if here.is_some() && here.as_ref() == wanted {
@@ -488,7 +527,7 @@ impl Commit<'_> {
             (_, Some(Entry::Dir { .. }), Some(Entry::Dir { .. })) => Ok(Leave::Done),
             // An output that was not sent, and that nobody touched here during the run.
             (None, Some(Entry::File { .. } | Entry::Symlink { .. }), Some(_))
-                if origin != Origin::Synced && stat.is_settled(self.journal.began_ns) =>
+                if origin != Origin::Synced && !is_own && stat.is_settled(self.journal.began_ns) =>
             {
                 Ok(Leave::Go)
             }

@@ -90,6 +90,22 @@ impl MirrorRecord {
         missing
     }
 
+    /// The outputs among `ops` that stand at `root`, but not as they came from there.
+    pub fn not_delivered(&self, root: &Path, ops: &[Op]) -> Vec<RelPath> {
+        let Ok(mut tree) = Beneath::open(root) else {
+            return Vec::new();
+        };
+        let outputs = ops.iter().filter_map(|op| match op {
+            Op::Put { path, origin, .. } if *origin != Origin::Synced => Some(path),
+            _ => None,
+        });
+        let mut is_own = |p: &&RelPath| {
+            let stat = tree.stat(p).ok().flatten();
+            stat.is_some() && stat.as_ref() != self.delivered.get(*p)
+        };
+        outputs.filter(|p| is_own(p)).cloned().collect()
+    }
+
     /// What existed at `root` at the last sync, did not go, and is gone: the mirror may have one of its own.
     pub fn vanished(&self, root: &Path) -> Vec<RelPath> {
         let Ok(mut tree) = Beneath::open(root) else {

@@ -102,6 +102,7 @@ fn run(id: &str, script: &str, start_by: Option<u64>) -> Up {
         setup: Vec::new(),
         shared: None,
         also: Vec::new(),
+        orphans: Vec::new(),
     }))
 }
 

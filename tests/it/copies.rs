@@ -77,6 +77,25 @@ fn pull_fetches_what_stayed_there_and_guards_what_was_edited_here() {
 }
 
 #[test]
+fn pull_keeps_a_file_that_the_node_never_had() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a", ""), (".cxignore", "nope\n"), (".gitignore", "nope\n")]);
+    p.write("nope", "mine\n");
+    p.on("n1", "echo theirs > nope").ok();
+    let out = p.cx(&["pull", "nope"]).exits(1);
+    assert_eq!(p.read("nope"), "mine\n", "{out:?}");
+    let list = p.cx(&["conflicts"]).ok().stdout();
+    assert!(list.contains("    nope\n"), "{list}");
+    // What came from there and was left alone since is no work of this side's.
+    fs::remove_file(p.dir.join("nope")).unwrap();
+    p.cx(&["pull", "nope"]).ok();
+    assert_eq!(p.read("nope"), "theirs\n");
+    p.on("n1", "echo again > nope").ok();
+    p.cx(&["pull", "nope"]).ok();
+    assert_eq!(p.read("nope"), "again\n");
+}
+
+#[test]
 fn a_conflict_is_kept_until_it_is_dropped() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "1\n")]);

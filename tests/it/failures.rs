@@ -284,6 +284,10 @@ fn what_does_not_come_back_is_named() {
     let out = p.on("n1", "head -c 5000 /dev/zero > big; echo 1 > small").ok();
     assert!(p.has("small") && !p.has("big"));
     assert!(out.line().contains("over back_limit: big"), "{out:?}");
+    // By its name it comes, whatever its size.
+    let pulled = p.cx(&["pull", "big"]).ok();
+    assert_eq!(pulled.stdout(), "n1: 1 file changed here (5000 bytes)\n");
+    assert_eq!(p.read("big").len(), 5000);
     // Also where another cx takes it home.
     let script = "head -c 6000 /dev/zero > bigger; head -c 5000 /dev/zero > a";
     let id = p

@@ -116,6 +116,87 @@ fn whatever_is_killed_both_trees_are_whole_and_the_next_run_is_right() {
     env.node("n1").assert_empty_within(GONE);
 }
 
+#[test]
+fn the_run_after_a_killed_one_sees_nothing_of_it() {
+    // Over a stream of its own, and over a lent one.
+    for hold in [0, 600] {
+        let env = TestEnv::with_nodes(&["n1"]);
+        env.append_config(&format!("[policy]\nhold = {hold}\n[node.n1]\nslots = 4\n"));
+        let p = env.project(&[("f1", "old\n"), ("f2", "old\n")]);
+        let ready = env.node("n1").home().join("ready");
+        for round in 0..4 {
+            p.on("n1", "true").ok();
+            if hold > 0 {
+                // One for each of the two: the second need not wait for a session.
+                let go = env.node("n1").home().join("go");
+                let other = p.start_cx(&on(
+                    "n1",
+                    "touch $HOME/ready; until test -e $HOME/go; do sleep 0.01; done",
+                ));
+                let other = other.until_exists(&ready);
+                p.on("n1", "true").ok();
+                fs::write(&go, "").unwrap();
+                other.wait().ok();
+                fs::remove_file(&ready).unwrap();
+                fs::remove_file(&go).unwrap();
+            }
+            let running = p.start_cx(&on(
+                "n1",
+                "echo new > f1; touch $HOME/ready; sleep 30; echo new > f2",
+            ));
+            let running = running.until_exists(&ready);
+            running.signal("-KILL");
+            let next = p.on("n1", "cat f1 f2; cp f1 out").ok();
+            running.wait();
+            let what = format!("hold {hold}, round {round}");
+            assert_eq!(next.stdout(), "old\nold\n", "{what}: {next:?}");
+            assert_eq!(
+                (p.read("f1"), p.read("out")),
+                ("old\n".into(), "old\n".into()),
+                "{what}"
+            );
+            fs::remove_file(&ready).unwrap();
+            fs::remove_file(p.dir.join("out")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_cx_could_not_put_in_place_is_listed() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let names: Vec<String> = (1000..3000).map(|i| format!("f{i}")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "old\n")).collect();
+    let p = env.project(&files);
+    let mut round = 0;
+    loop {
+        round += 1;
+        assert!(round < 20, "it never was caught in the middle");
+        let text = format!("new {round}\n");
+        let mut running = p.start_cx(&on("n1", &format!("for f in f*; do echo new {round} > $f; done")));
+        while running.is_running() && p.read("f1000") != text {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        running.signal("-STOP");
+        let is_caught = running.is_running() && p.read("f2999") != text;
+        if is_caught {
+            p.write("f1000", "edited here\n");
+            p.write("f2999", "edited here\n");
+        }
+        running.signal(if is_caught { "-KILL" } else { "-CONT" });
+        running.wait();
+        if is_caught {
+            break;
+        }
+    }
+    p.on("n1", "true")
+        .ok()
+        .says("1 of it can't be in place (cx conflicts)");
+    assert_eq!(p.read("f1000"), "edited here\n");
+    assert_eq!(p.read("f2999"), "edited here\n");
+    let list = p.cx(&["conflicts"]).ok().stdout();
+    assert!(list.contains(" from n1\n    f2999\n"), "{list}");
+}
+
 /// The holder's process.
 fn holder(env: &TestEnv) -> u32 {
     wait_for(GONE, || {

@@ -19,7 +19,7 @@ use crate::proto::{CHUNK, Down, MirrorSpec, PathMode, Refusal, Up};
 use crate::sync::{Check, Mirror, RunGuard, SyncError, stage};
 
 /// A run whose caller is gone has ended within this time; for a collection that takes longer the mirror's lock is waited for.
-const ENDING: Duration = Duration::from_secs(6);
+pub(super) const ENDING: Duration = Duration::from_secs(6);
 
 impl Supervisor {
     /// Admission, sync, and the last word on whether it may start.

@@ -27,6 +27,7 @@ pub(super) async fn sync_all(
     again: &Again<'_>,
     job: &Job,
     terms: &Terms,
+    orphans: &[String],
     caller: &mut Caller<'_>,
 ) -> Result<Way, RunError> {
     if job.also.is_empty() {
@@ -44,7 +45,7 @@ pub(super) async fn sync_all(
     for (n, tree) in job.also.iter().enumerate() {
         let errand = errand(job, tree, format!("{}-s{n}", job.id), Errand::Sync);
         let channel = link.channel();
-        let (pack, _) = send_run(&again.node.name, &channel, None, &errand, terms).await?;
+        let (pack, _) = send_run(&again.node.name, &channel, None, &errand, terms, orphans).await?;
         let mut r = Running {
             pack,
             ..Running::new(link, *again, &errand, channel, caller.output)
@@ -100,7 +101,7 @@ impl Running<'_> {
         // What was agreed on when it was brought up to date.
         let sent = tree.as_sent_before(node).manifest;
         let mut channel = self.link.channel();
-        let asked = send_run(node, &channel, None, &errand, &terms).await;
+        let asked = send_run(node, &channel, None, &errand, &terms, &[]).await;
         asked.map_err(|_| "it can't be asked for".to_owned())?;
         let mut incoming = None;
         let exit = loop {
@@ -108,7 +109,7 @@ impl Running<'_> {
             match next.map_err(|_| "no answer".to_owned())? {
                 Some(Down::Back(piece)) => {
                     let limit = self.job.back_limit;
-                    let i = incoming.get_or_insert_with(|| tree.incoming(&errand.id, limit));
+                    let i = incoming.get_or_insert_with(|| tree.incoming(&errand.id, limit, false));
                     i.feed(piece).await;
                 }
                 Some(Down::Exit(exit)) => break exit,

@@ -7,7 +7,7 @@ use crate::client::differs::TAIL;
 use crate::client::terminal::Terminal;
 use crate::node::printable;
 use crate::progress::Step;
-use crate::proto::{Down, Exit, Load, Refusal, Up};
+use crate::proto::{Down, Errand, Exit, Load, Refusal, Up};
 use crate::report::Told;
 use crate::request::Detach;
 
@@ -123,7 +123,10 @@ impl Running<'_> {
                 if self.incoming.is_none()
                     && let Some(tree) = &self.job.tree
                 {
-                    self.incoming = Some(tree.incoming(&self.job.id, self.job.back_limit));
+                    self.incoming = {
+                        let is_asked = matches!(self.job.errand, Errand::Fetch(_));
+                        Some(tree.incoming(&self.job.id, self.job.back_limit, is_asked))
+                    };
                 }
                 self.back += piece.len() as u64;
                 told.progress(Step::Back(self.link.node.clone(), self.back));

@@ -8,10 +8,12 @@ mod detached;
 mod early;
 mod finish;
 mod heard;
+mod live;
 mod lost;
 mod pack;
 
 pub use detached::attach;
+use live::Live;
 use pack::{send_run, sending};
 
 use std::collections::VecDeque;
@@ -319,7 +321,12 @@ pub async fn run(
         },
         way => way,
     };
-    let way = beside::sync_all(way, &again, job, terms, caller).await?;
+    let live = job
+        .tree
+        .as_ref()
+        .map(|_| Live::mark(&again.paths.cache, &again.node.name, &job.id));
+    let orphans = live.as_ref().map_or(&[][..], Live::orphans);
+    let way = beside::sync_all(way, &again, job, terms, orphans, caller).await?;
     let (channel, time) = match &way {
         Way::Greeted(link) => (link.channel(), Some(link.node_time(START_WINDOW))),
         Way::Early(opening, clock) => (opening.channel(), opening.node_time(clock, START_WINDOW)),
@@ -327,7 +334,7 @@ pub async fn run(
         Way::Borrowed(opening) => (opening.channel(), None),
     };
     let node = &again.node.name;
-    let (pack, start_by) = send_run(node, &channel, time, job, terms).await?;
+    let (pack, start_by) = send_run(node, &channel, time, job, terms, orphans).await?;
     caller.told.progress(sending(node, pack.as_ref(), 0));
     let (link, channel, attached) = match way {
         Way::Greeted(link) => (link, channel, None),
@@ -360,6 +367,11 @@ pub async fn run(
         r.output.flush().await;
     }
     caller.terminal.release();
+    // Before it says anything else the node has ended them.
+    let answered = matches!(exit, Ok(_) | Err(RunError::NotStarted { broken: false, .. }));
+    if let Some(live) = live.as_ref().filter(|_| r.started || answered) {
+        live.forget_orphans();
+    }
     // A run that is lost to this process may be found again by another one, also where its start was not seen.
     if matches!(exit, Err(RunError::Lost { .. } | RunError::Detached)) {
         let _ = r.keep();

@@ -23,6 +23,7 @@ pub(super) async fn send_run(
     time: Option<u64>,
     job: &Job,
     terms: &Terms,
+    orphans: &[String],
 ) -> Result<(Option<Pack>, Option<Instant>), RunError> {
     let begun = Instant::now();
     let mut mirror = None;
@@ -78,6 +79,7 @@ pub(super) async fn send_run(
         tell_tools: terms.first_failure,
         errand: job.errand.clone(),
         setup: job.setup.clone(),
+        orphans: orphans.to_vec(),
         also: job
             .also
             .iter()

@@ -319,6 +319,41 @@ fn a_killed_commit_is_finished_with_every_file_whole() {
 }
 
 #[test]
+fn an_edit_of_what_a_killed_commit_had_put_in_place_is_no_conflict() {
+    let mut seen = 0;
+    for step in 0.. {
+        let p = pair(&["a", "b", "gone"]);
+        write(&p.there().join("a"), "new a");
+        fs::remove_file(p.there().join("gone")).unwrap();
+        write(&p.there().join("z"), "new z");
+        let (_, staged) = p.collect();
+        crash_after(Some(step));
+        let done = p.try_commit(staged);
+        crash_after(None);
+        if done.is_ok() {
+            break;
+        }
+        let is = |path: &str, text: &str| fs::read_to_string(p.here().join(path)).is_ok_and(|t| t == text);
+        if !is("a", "new a") || p.here().join("gone").exists() || p.here().join("z").exists() {
+            let _ = recover(&p.dir.path().join("stages"));
+            continue;
+        }
+        seen += 1;
+        write(&p.here().join("a"), "edited here");
+        write(&p.here().join("gone"), "made again");
+        let reports = recover(&p.dir.path().join("stages")).unwrap();
+        let report = &reports[0].1;
+        assert_eq!(
+            (names(&report.conflicts), names(&report.kept_deletions)),
+            (vec![], vec![]),
+            "step {step}"
+        );
+        assert!(is("a", "edited here") && is("gone", "made again") && is("z", "new z"));
+    }
+    assert!(seen > 0);
+}
+
+#[test]
 fn times_are_ours_and_modes_lose_setuid() {
     let mut p = pair(&["a", "b"]);
     for (f, age) in [("a", 3600), ("b", 0)] {
