@@ -495,7 +495,7 @@ impl Tree {
 }
 
 /// What a run left on the node, in words: what is stale here by that, what is new there (where not all comes back in any case, nobody's
-/// loss else), and what was too large to come.
+/// loss else), what was too large to come, and what may not be read there.
 pub fn left_there(exit: &Exit, root: &Path, write_back: WriteBack) -> Vec<String> {
     let is_here = |p: &RelPath| root.join(OsStr::from_bytes(p.as_bytes())).exists();
     let (here, there): (Vec<_>, Vec<_>) = exit.stayed.0.iter().cloned().partition(is_here);
@@ -510,7 +510,9 @@ pub fn left_there(exit: &Exit, root: &Path, write_back: WriteBack) -> Vec<String
         Some(format!("{what}: {} (cx pull {first})", list(paths)))
     });
     let over = (!exit.over.is_empty()).then(|| format!("left behind, over back_limit: {}", list(&exit.over)));
-    pull.chain(over).collect()
+    let unread =
+        (!exit.unread.is_empty()).then(|| format!("could not be read there: {}", list(&exit.unread)));
+    pull.chain(over).chain(unread).collect()
 }
 
 /// Names a few paths.

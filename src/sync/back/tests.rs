@@ -6,7 +6,7 @@ use super::*;
 use crate::plan::manifest::generation;
 use crate::sync::pack::PackWriter;
 use crate::sync::testing::{Pair, chmod, crash_after, names, picture, rel, write};
-use crate::sync::{after, stage};
+use crate::sync::{Check, after, stage};
 
 /// A pair in sync, with some files.
 fn pair(files: &[&str]) -> Pair {
@@ -366,6 +366,14 @@ fn as_anybody() {
     rustix::thread::set_capabilities(None, sets).unwrap();
 }
 
+/// Takes them again.
+#[cfg(target_os = "linux")]
+fn as_root() {
+    let mut sets = rustix::thread::capabilities(None).unwrap();
+    sets.effective = sets.permitted;
+    rustix::thread::set_capabilities(None, sets).unwrap();
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_directory_that_may_not_be_written_here_takes_what_the_run_made() {
@@ -518,4 +526,68 @@ fn a_touch_there_is_one_here_and_no_more() {
     let before = time(&p, "same");
     assert_eq!(commit_local(&p.here(), staged, &context).unwrap().files, 0);
     assert_eq!(time(&p, "same"), before);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_command_shut_there_comes_back_like_any_other() {
+    let mut p = pair(&["f", "d/e/in", "d/gone", "listed/in"]);
+    p.write(".gitignore", "out\n");
+    p.write("out/o", "old");
+    p.git = true;
+    p.sync();
+    let there = p.there();
+    write(&there.join("f"), "theirs");
+    write(&there.join("d/e/in"), "theirs");
+    write(&there.join("d/new"), "theirs");
+    fs::remove_file(there.join("d/gone")).unwrap();
+    write(&there.join("listed/in"), "theirs");
+    write(&there.join("out/o"), "theirs");
+    for shut in ["f", "out/o", "d/e/in", "d/e", "d"] {
+        chmod(&there.join(shut), 0);
+    }
+    chmod(&there.join("listed"), 0o400);
+    let before = picture(&there);
+    as_anybody();
+    let (collected, report) = p.bring_back();
+    assert!(collected.unread.is_empty(), "{collected:?}");
+    assert_eq!((report.files, report.deleted), (5, 1), "{report:?}");
+    // The next run finds nothing new, and what it changes there comes too.
+    let (again, report) = p.bring_back();
+    assert!(again.is_empty, "{again:?} {report:?}");
+    as_root();
+    assert_eq!(picture(&there), before);
+    assert_eq!(picture(&p.here()), before);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_anothers_and_shut_there_is_named_and_stops_nothing() {
+    let mut p = pair(&["f", "d/e/in", "other"]);
+    p.write(".gitignore", "out\n");
+    p.write("out/o", "old");
+    p.git = true;
+    p.sync();
+    let there = p.there();
+    for f in ["f", "out/o", "other"] {
+        write(&there.join(f), "theirs");
+    }
+    let theirs = [there.join("f"), there.join("d"), there.join("out/o")];
+    for shut in &theirs {
+        chmod(shut, 0);
+        std::os::unix::fs::chown(shut, Some(1), Some(1)).unwrap();
+    }
+    as_anybody();
+    for files in [1, 0] {
+        let (collected, report) = p.bring_back();
+        assert_eq!(names(&collected.unread), ["d", "f", "out/o"], "{collected:?}");
+        assert_eq!((report.files, report.deleted), (files, 0), "{report:?}");
+    }
+    let mirror = p.mirror().check(generation(&p.believed), &[], &p.back).unwrap();
+    assert!(matches!(mirror, Check::At), "{mirror:?}");
+    as_root();
+    let here = picture(&p.here());
+    assert_eq!(here[Path::new("d/e/in")], "file 644 d/e/in");
+    assert_eq!(here[Path::new("f")], "file 644 f");
+    assert_eq!(here[Path::new("other")], "file 644 theirs");
 }

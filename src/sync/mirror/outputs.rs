@@ -1,11 +1,10 @@
 //! What a rule names as its outputs, and how it is found.
 
 use std::collections::BTreeMap;
-use std::io;
 
 use crate::plan::Brings;
 use crate::plan::manifest::RelPath;
-use crate::sync::beneath::{self, Beneath};
+use crate::sync::beneath::Beneath;
 use crate::sync::stat::Stat;
 use crate::sync::{TMP_PREFIX, wild};
 
@@ -78,7 +77,7 @@ fn find(
     };
     let is_wild = part.iter().any(|b| matches!(b, b'*' | b'?' | b'[' | b'\\'));
     let names = if is_wild {
-        list(top, tree, &dir)
+        tree.names(RelPath::new(&dir[..]).as_ref()).unwrap_or_default()
     } else {
         vec![part.to_vec()]
     };
@@ -111,26 +110,6 @@ fn find(
             found.insert(path, stat);
         }
     }
-}
-
-/// The names in a directory of the tree.
-pub(super) fn list(top: &Beneath, tree: &mut Beneath, dir: &[u8]) -> Vec<Vec<u8>> {
-    use std::os::fd::AsFd;
-    let mut open = || -> io::Result<_> {
-        match RelPath::new(dir) {
-            Some(path) => {
-                let place = tree.place(&path)?;
-                beneath::open_dir(place.dir.as_fd(), place.name)
-            }
-            None => beneath::open_dir(top.root_fd().as_fd(), b"."),
-        }
-    };
-    let Ok(fd) = open() else { return Vec::new() };
-    let Ok(entries) = rustix::fs::Dir::read_from(&fd) else {
-        return Vec::new();
-    };
-    let names = entries.flatten().map(|e| e.file_name().to_bytes().to_vec());
-    names.filter(|n| n != b"." && n != b"..").collect()
 }
 
 /// A pattern relative to the run's directory, as one relative to the top. `None` if it leaves the mirror.
