@@ -78,6 +78,7 @@ struct Sent {
     git: bool,
     manifest: Manifest,
     withheld: Vec<RelPath>,
+    ignored: Vec<RelPath>,
     head: Option<Hash>,
     began_ns: i64,
 }
@@ -109,6 +110,7 @@ pub fn keep(
             git: tree.ws.git,
             manifest,
             withheld: tree.scan.withheld.clone(),
+            ignored: tree.scan.ignored.clone(),
             head: tree.scan.head,
             began_ns: tree.scan.began_ns,
         };
@@ -231,6 +233,7 @@ pub fn tree(paths: &Arc<Paths>, record: &Record) -> Option<(Tree, Manifest)> {
         dir: Vec::new(),
         scan: Scan {
             withheld: sent.withheld,
+            ignored: sent.ignored,
             head: sent.head,
             began_ns: sent.began_ns,
             ..Scan::default()

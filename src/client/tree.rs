@@ -436,6 +436,7 @@ impl Tree {
             agreed: &agreed,
             superseded: &superseded,
             withheld: &self.scan.withheld,
+            ignored: &self.scan.ignored,
             began_ns: self.scan.began_ns,
             head: (self.scan.head, sync::head(&self.ws.root)),
             clock_offset_ms: clock,
@@ -485,6 +486,16 @@ impl Tree {
                 list(&paths)
             )
         });
+        let undeleted = (!report.undeleted.is_empty()).then(|| {
+            format!(
+                "{} deleted there, but not here: so much at once is not taken over (remove it here, or run the command with --local)",
+                list(&report.undeleted)
+            )
+        });
+        let failed = match (failed, undeleted) {
+            (Some(failed), Some(undeleted)) => Some(format!("{failed}; {undeleted}")),
+            (failed, undeleted) => failed.or(undeleted),
+        };
         Ok(Applied {
             failed,
             files: (report.files, report.bytes),

@@ -128,6 +128,7 @@ fn a_moved_head_keeps_everything_apart() {
         agreed: &Default::default(),
         superseded: &Default::default(),
         withheld: &[],
+        ignored: &[],
         began_ns: p.scan.began_ns,
         head: (None, Some([1; 32])),
         clock_offset_ms: 0,
@@ -162,7 +163,8 @@ fn protected_paths_secrets_and_mass_deletions_are_refused() {
         &many.iter().map(String::as_str).collect::<Vec<_>>(),
         &[(".husky", "/tmp")],
     ));
-    assert_eq!(report.refused.len(), bad.len() + many.len() + 1);
+    assert_eq!(report.refused.len(), bad.len() + 1);
+    assert_eq!(report.undeleted.len(), many.len());
     assert_eq!((report.files, report.deleted), (0, 0));
     assert_eq!(picture(&p.here()), before);
     assert_eq!(fs::read_to_string(p.here().join(".git/config")).unwrap(), "mine");
@@ -340,6 +342,7 @@ fn times_are_ours_and_modes_lose_setuid() {
         agreed: &Default::default(),
         superseded: &Default::default(),
         withheld: &[],
+        ignored: &[],
         began_ns: p.scan.began_ns,
         head: (None, None),
         // The node is half an hour behind.
@@ -518,6 +521,7 @@ fn a_touch_there_is_one_here_and_no_more() {
         agreed: &Default::default(),
         superseded: &Default::default(),
         withheld: &[],
+        ignored: &[],
         began_ns: p.scan.began_ns,
         head: (None, Some([1; 32])),
         clock_offset_ms: 0,
@@ -590,4 +594,27 @@ fn what_is_anothers_and_shut_there_is_named_and_stops_nothing() {
     assert_eq!(here[Path::new("d/e/in")], "file 644 d/e/in");
     assert_eq!(here[Path::new("f")], "file 644 f");
     assert_eq!(here[Path::new("other")], "file 644 theirs");
+}
+
+#[test]
+fn outputs_may_go_by_the_hundred_and_refused_deletions_are_told() {
+    let mut p = pair(&["src"]);
+    p.write(".gitignore", "out\n");
+    for i in 0..150 {
+        p.write(&format!("out/{i}"), "o");
+    }
+    p.git = true;
+    p.sync();
+    fs::remove_dir_all(p.there().join("out")).unwrap();
+    let (_, report) = p.bring_back();
+    assert_eq!((report.deleted, report.failed.len()), (151, 0), "{report:?}");
+    assert!(p.here().join("src").exists() && !p.here().join("out").exists());
+
+    let many: Vec<String> = (0..150).map(|i| format!("d/{i}")).collect();
+    let mut p = pair(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    fs::remove_dir_all(p.there().join("d")).unwrap();
+    let (_, report) = p.bring_back();
+    assert_eq!((report.deleted, report.undeleted.len()), (0, 151), "{report:?}");
+    assert_eq!(report.refused, []);
+    assert!(p.here().join("d/149").exists());
 }
