@@ -1,6 +1,6 @@
 //! The workspace's side of a run: the scan, the pack for one node, and what comes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +15,9 @@ use crate::paths::Paths;
 use crate::plan::delta::Delta;
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, Exit, INLINE_PACK, MirrorKey};
-use crate::sync::{self, BackContext, GitMeta, Packed, Records, Repository, Scan, Sent, Staged, Workspace};
+use crate::sync::{
+    self, BackContext, GitMeta, Packed, Records, Repository, Scan, ScanOptions, Sent, Staged, Workspace,
+};
 
 /// Files of so many bytes in all are packed in memory; more goes out while it is packed.
 const IN_MEMORY: u64 = 4 << 20;
@@ -405,6 +407,29 @@ impl Incoming {
 }
 
 impl Tree {
+    /// Whether what is not ignored here still is what was sent: each file and link of it, and no other. What another run has
+    /// brought meanwhile counts as another, too: it may come of other sources.
+    fn is_as_sent(&self, sent: &Manifest) -> bool {
+        let options = ScanOptions {
+            index: Some(self.paths.cache.join("index").join(&self.ws.key)),
+            ..ScanOptions::default()
+        };
+        let Ok(now) = sync::scan(&self.ws.root, self.ws.git, &options) else {
+            return false;
+        };
+        let aside: BTreeSet<&[u8]> = now
+            .ignored
+            .iter()
+            .chain(&now.withheld)
+            .chain(&self.scan.named)
+            .map(RelPath::as_bytes)
+            .collect();
+        let counts = |(path, entry): &(&RelPath, &Entry)| {
+            !matches!(entry, Entry::Dir { .. }) && !sync::is_at_or_below(&aside, path.as_bytes())
+        };
+        sent.iter().filter(counts).eq(now.manifest.iter().filter(counts))
+    }
+
     fn commit(
         &self,
         staged: Staged,
@@ -431,6 +456,12 @@ impl Tree {
             }
         }
         let conflicts = crate::conflicts::tree_dir(&self.paths, id);
+        let head = sync::head(&self.ws.root);
+        // A commit, or a new name for a branch, moves HEAD and changes no file.
+        let before = match self.scan.head {
+            moved if moved != head && self.is_as_sent(&sent) => head,
+            before => before,
+        };
         let context = BackContext {
             sent: &sent,
             agreed: &agreed,
@@ -438,7 +469,7 @@ impl Tree {
             withheld: &self.scan.withheld,
             ignored: &self.scan.ignored,
             began_ns: self.scan.began_ns,
-            head: (self.scan.head, sync::head(&self.ws.root)),
+            head: (before, head),
             clock_offset_ms: clock,
             conflicts_dir: &conflicts,
         };
