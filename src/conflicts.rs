@@ -11,14 +11,14 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::node::printable;
-use crate::paths::{self, Paths};
+use crate::paths::{self, AnyPath, Paths};
 use crate::sync::is_protected;
 
 /// Where a run's kept versions come from.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct About {
     /// The top of the workspace here.
-    pub workspace: PathBuf,
+    pub workspace: AnyPath,
     /// The node.
     pub node: String,
     /// When they were kept, milliseconds since the epoch.
@@ -44,7 +44,7 @@ pub fn note(paths: &Paths, id: &str, workspace: &Path, node: &str) -> io::Result
 
 fn about(workspace: &Path, node: &str) -> io::Result<Vec<u8>> {
     let about = About {
-        workspace: workspace.to_owned(),
+        workspace: AnyPath(workspace.to_owned()),
         node: node.to_owned(),
         at_ms: paths::now_ms(),
     };

@@ -274,6 +274,46 @@ pub fn untrusted(path: &Path, workspace: Option<&Path>) -> Option<String> {
     })
 }
 
+/// A path in a state file of JSON: as text, or as its bytes where it is none.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "Written", into = "Written")]
+pub struct AnyPath(pub PathBuf);
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<AnyPath> for Written {
+    fn from(path: AnyPath) -> Written {
+        use std::os::unix::ffi::OsStringExt;
+        match path.0.into_os_string().into_string() {
+            Ok(text) => Written::Text(text),
+            Err(path) => Written::Bytes(path.into_vec()),
+        }
+    }
+}
+
+impl From<Written> for AnyPath {
+    fn from(written: Written) -> AnyPath {
+        use std::os::unix::ffi::OsStringExt;
+        AnyPath(match written {
+            Written::Text(text) => text.into(),
+            Written::Bytes(bytes) => std::ffi::OsString::from_vec(bytes).into(),
+        })
+    }
+}
+
+impl std::ops::Deref for AnyPath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -540,6 +540,8 @@ pub struct Exit {
     pub stayed: (Vec<RelPath>, u64),
     /// Files that would have come back but for the limit, at most 100.
     pub over: Vec<RelPath>,
+    /// What the node's user may not read there, at most 100.
+    pub unread: Vec<RelPath>,
     /// Programs that the run needs and their versions there, where that was asked for; an empty version: none.
     pub tools: Vec<(String, String)>,
     /// Why what the command changed could not be collected, if so; then nothing came back.

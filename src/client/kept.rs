@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::tree::Tree;
 use crate::history;
 use crate::node::printable;
-use crate::paths::{self, Paths, now_ms, write_atomic};
+use crate::paths::{self, AnyPath, Paths, now_ms, write_atomic};
 use crate::plan::manifest::{Hash, Manifest, RelPath};
 use crate::proto::{BackSpec, MirrorKey};
 use crate::request::{Ending, shell_text};
@@ -38,7 +38,7 @@ pub struct Record {
     /// The node it went to.
     pub node: String,
     /// The workspace it belongs to.
-    pub workspace: Option<PathBuf>,
+    pub workspace: Option<AnyPath>,
     /// The command, or the text that a shell was given, what looks like a secret left out.
     pub command: Vec<String>,
     /// When it was started, milliseconds since the epoch.
@@ -78,6 +78,7 @@ struct Sent {
     git: bool,
     manifest: Manifest,
     withheld: Vec<RelPath>,
+    ignored: Vec<RelPath>,
     head: Option<Hash>,
     began_ns: i64,
 }
@@ -109,6 +110,7 @@ pub fn keep(
             git: tree.ws.git,
             manifest,
             withheld: tree.scan.withheld.clone(),
+            ignored: tree.scan.ignored.clone(),
             head: tree.scan.head,
             began_ns: tree.scan.began_ns,
         };
@@ -132,7 +134,7 @@ pub fn keep(
             version: VERSION,
             id: id.to_owned(),
             node: node.to_owned(),
-            workspace: tree.map(|t| t.ws.root.clone()),
+            workspace: tree.map(|t| AnyPath(t.ws.root.clone())),
             command,
             started_ms,
             ending: None,
@@ -214,7 +216,7 @@ pub fn tree(paths: &Arc<Paths>, record: &Record) -> Option<(Tree, Manifest)> {
         return None;
     }
     let ws = Workspace {
-        root: record.workspace.clone()?,
+        root: record.workspace.clone()?.0,
         name: sent.name.clone(),
         key: sent.key.clone(),
         git: sent.git,
@@ -231,6 +233,7 @@ pub fn tree(paths: &Arc<Paths>, record: &Record) -> Option<(Tree, Manifest)> {
         dir: Vec::new(),
         scan: Scan {
             withheld: sent.withheld,
+            ignored: sent.ignored,
             head: sent.head,
             began_ns: sent.began_ns,
             ..Scan::default()

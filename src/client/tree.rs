@@ -1,6 +1,6 @@
 //! The workspace's side of a run: the scan, the pack for one node, and what comes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +16,8 @@ use crate::plan::delta::{Delta, delta_keeping};
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, Exit, INLINE_PACK, MirrorKey};
 use crate::sync::{
-    self, BackContext, GitMeta, Packed, Records, Repository, Rests, Scan, Sent, Staged, Workspace,
+    self, BackContext, GitMeta, Packed, Records, Repository, Rests, Scan, ScanOptions, Sent, Staged,
+    Workspace,
 };
 
 /// Files of so many bytes in all are packed in memory; more goes out while it is packed.
@@ -436,6 +437,29 @@ struct Came {
 }
 
 impl Tree {
+    /// Whether what is not ignored here still is what was sent: each file and link of it, and no other. What another run has
+    /// brought meanwhile counts as another, too: it may come of other sources.
+    fn is_as_sent(&self, sent: &Manifest) -> bool {
+        let options = ScanOptions {
+            index: Some(self.paths.cache.join("index").join(&self.ws.key)),
+            ..ScanOptions::default()
+        };
+        let Ok(now) = sync::scan(&self.ws.root, self.ws.git, &options) else {
+            return false;
+        };
+        let aside: BTreeSet<&[u8]> = now
+            .ignored
+            .iter()
+            .chain(&now.withheld)
+            .chain(&self.scan.named)
+            .map(RelPath::as_bytes)
+            .collect();
+        let counts = |(path, entry): &(&RelPath, &Entry)| {
+            !matches!(entry, Entry::Dir { .. }) && !sync::is_at_or_below(&aside, path.as_bytes())
+        };
+        sent.iter().filter(counts).eq(now.manifest.iter().filter(counts))
+    }
+
     fn commit(&self, staged: Staged, came: &Came, sent: Manifest) -> Result<Applied, String> {
         let (node, id, sequence) = (came.node.as_str(), came.id.as_str(), came.sequence);
         // One at a time: each compares what stands here with what it may replace.
@@ -463,13 +487,20 @@ impl Tree {
             }
         }
         let conflicts = crate::conflicts::tree_dir(&self.paths, id);
+        let head = sync::head(&self.ws.root);
+        // A commit, or a new name for a branch, moves HEAD and changes no file.
+        let before = match self.scan.head {
+            moved if moved != head && self.is_as_sent(&sent) => head,
+            before => before,
+        };
         let context = BackContext {
             sent: &sent,
             agreed: &agreed,
             superseded: &superseded,
             withheld: &self.scan.withheld,
+            ignored: &self.scan.ignored,
             began_ns: self.scan.began_ns,
-            head: (self.scan.head, sync::head(&self.ws.root)),
+            head: (before, head),
             clock_offset_ms: came.clock,
             conflicts_dir: &conflicts,
         };
@@ -519,6 +550,16 @@ impl Tree {
                 list(&paths)
             )
         });
+        let undeleted = (!report.undeleted.is_empty()).then(|| {
+            format!(
+                "{} deleted there, but not here: so much at once is not taken over (remove it here, or run the command with --local)",
+                list(&report.undeleted)
+            )
+        });
+        let failed = match (failed, undeleted) {
+            (Some(failed), Some(undeleted)) => Some(format!("{failed}; {undeleted}")),
+            (failed, undeleted) => failed.or(undeleted),
+        };
         Ok(Applied {
             failed,
             files: (report.files, report.bytes),
@@ -529,7 +570,7 @@ impl Tree {
 }
 
 /// What a run left on the node, in words: what is stale here by that, what is new there (where not all comes back in any case, nobody's
-/// loss else), and what was too large to come.
+/// loss else), what was too large to come, and what may not be read there.
 pub fn left_there(exit: &Exit, root: &Path, write_back: WriteBack) -> Vec<String> {
     let is_here = |p: &RelPath| root.join(OsStr::from_bytes(p.as_bytes())).exists();
     let (here, there): (Vec<_>, Vec<_>) = exit.stayed.0.iter().cloned().partition(is_here);
@@ -544,7 +585,9 @@ pub fn left_there(exit: &Exit, root: &Path, write_back: WriteBack) -> Vec<String
         Some(format!("{what}: {} (cx pull {first})", list(paths)))
     });
     let over = (!exit.over.is_empty()).then(|| format!("left behind, over back_limit: {}", list(&exit.over)));
-    pull.chain(over).collect()
+    let unread =
+        (!exit.unread.is_empty()).then(|| format!("could not be read there: {}", list(&exit.unread)));
+    pull.chain(over).chain(unread).collect()
 }
 
 /// Names a few paths.

@@ -15,7 +15,7 @@ use crate::client::run::Order;
 use crate::client::stdio::Output;
 use crate::client::terminal::Terminal;
 use crate::hook;
-use crate::paths::Paths;
+use crate::paths::{AnyPath, Paths};
 use crate::pipeline::{self, Door, End, Placed};
 use crate::progress::Step;
 use crate::report::Told;
@@ -271,7 +271,7 @@ pub async fn here(
         id: command.id.clone(),
         shown: text.to_owned(),
         text: rewritten.unwrap_or_else(|| text.to_owned()),
-        cwd: cwd.to_owned(),
+        cwd: AnyPath(cwd.to_owned()),
         log: command.capture.leave_log(),
         timeout_ms: timeout.as_millis() as u64,
     };

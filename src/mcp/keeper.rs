@@ -26,7 +26,7 @@ use super::shell;
 use crate::client::kept::{self, here};
 use crate::client::run::Order;
 use crate::local;
-use crate::paths::{Paths, now_ms};
+use crate::paths::{AnyPath, Paths, now_ms};
 use crate::pipeline;
 use crate::request::Ending;
 
@@ -43,7 +43,7 @@ pub struct Task {
     /// The text as it was given.
     pub shown: String,
     /// Where.
-    pub cwd: PathBuf,
+    pub cwd: AnyPath,
     /// The file that its output is appended to.
     pub log: Option<PathBuf>,
     /// It is ended after so many milliseconds.

@@ -106,7 +106,7 @@ pub fn look(home: &Path, runs: &[Arc<Live>], kept: &[(Record, Stands)]) -> anyho
     let here = |r: &Record| {
         r.workspace
             .as_ref()
-            .is_some_and(|w| home.starts_with(w) || w.starts_with(home))
+            .is_some_and(|w| home.starts_with(&**w) || w.starts_with(home))
     };
     let now = now_ms();
     let told = kept

@@ -20,14 +20,14 @@ use dates::{OfDir, times};
 
 use super::beneath::{self, Beneath, Opened, Place};
 use super::known::is_protected;
-use super::scan::hash_file;
+use super::scan::{hash_file, is_at_or_below};
 use super::stage::{Op, Origin, Staged, touched};
 use super::stat::Stat;
 use super::{SyncError, TMP_PREFIX, crash_point, index, is_full, now_ns, unique};
 use crate::plan::manifest::{Entry, Hash, Manifest, RelPath};
 
 /// Version of the journal.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What is known here of the run whose changes come back.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,8 @@ pub struct BackContext<'a> {
     pub superseded: &'a BTreeSet<RelPath>,
     /// Untracked secrets that were not sent: never touched.
     pub withheld: &'a [RelPath],
+    /// What is ignored here, [`super::Scan::ignored`]: outputs, of which any number may go.
+    pub ignored: &'a [RelPath],
     /// When the scan of the local tree began, [`super::Scan::began_ns`]: outputs that were not sent are replaced if the
     /// local ones are older.
     pub began_ns: i64,
@@ -68,6 +70,8 @@ pub struct BackReport {
     pub refused: Vec<(RelPath, String)>,
     /// Paths at which this machine could not do what it should have, and why. What a node has there is below the conflicts directory.
     pub failed: Vec<(RelPath, String)>,
+    /// What was deleted there and stays here: so much at once is not believed.
+    pub undeleted: Vec<RelPath>,
     /// Outputs that stand here now as they are there.
     pub(crate) delivered: Vec<(RelPath, Stat)>,
     /// The times that what changed, and the directories above it, have here now.
@@ -90,11 +94,13 @@ struct Journal {
     agreed: BTreeMap<RelPath, Option<Entry>>,
     /// Refused before anything was done.
     refused: Vec<(RelPath, String)>,
+    /// Deletions that were not believed.
+    undeleted: Vec<RelPath>,
     /// Marks the temporary files of this commit.
     mark: u64,
 }
 
-/// Fewer deletions than this are always agreed.
+/// Fewer deletions of sources than this are always agreed.
 const FEW_DELETIONS: usize = 100;
 
 /// Puts the changes in place below `root`.
@@ -108,12 +114,11 @@ pub fn commit_local(
     context: &BackContext<'_>,
 ) -> Result<BackReport, SyncError> {
     let withheld: BTreeSet<&RelPath> = context.withheld.iter().collect();
-    let deletions = staged
-        .ops()
-        .iter()
-        .filter(|op| matches!(op, Op::Delete { .. }))
-        .count();
-    let mass = deletions > FEW_DELETIONS.max(context.sent.len() / 2);
+    let ignored: BTreeSet<&[u8]> = context.ignored.iter().map(RelPath::as_bytes).collect();
+    let is_source = |path: &RelPath| !is_at_or_below(&ignored, path.as_bytes());
+    let is_loss = |op: &Op| matches!(op, Op::Delete { path } if is_source(path));
+    let lost = staged.ops().iter().filter(|op| is_loss(op)).count();
+    let mass = lost > FEW_DELETIONS && lost > context.sent.keys().filter(|p| is_source(p)).count() / 2;
     let mut journal = Journal {
         root: root.as_os_str().as_bytes().to_vec(),
         conflicts_dir: context.conflicts_dir.as_os_str().as_bytes().to_vec(),
@@ -125,6 +130,7 @@ pub fn commit_local(
         sent: BTreeMap::new(),
         agreed: BTreeMap::new(),
         refused: Vec::new(),
+        undeleted: Vec::new(),
         mark: unique(),
     };
     for op in staged.ops() {
@@ -148,15 +154,11 @@ pub fn commit_local(
             Some("nothing from a node is put there".to_owned())
         } else if withheld.contains(path) {
             Some("it holds secrets and was not sent".to_owned())
-        } else if mass && matches!(op, Op::Delete { .. }) {
-            Some(format!(
-                "the node deleted {deletions} of {} paths; that many are not agreed",
-                context.sent.len()
-            ))
         } else {
             None
         };
         match refusal {
+            None if mass && is_loss(op) => journal.undeleted.push(path.clone()),
             Some(reason) => journal.refused.push((path.clone(), reason)),
             None => journal.ops.push(op.clone()),
         }
@@ -172,6 +174,7 @@ pub fn commit_local(
     if journal.ops.is_empty() {
         return Ok(BackReport {
             refused: journal.refused,
+            undeleted: journal.undeleted,
             ..BackReport::default()
         });
     }
@@ -258,6 +261,7 @@ fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, Sync
     let tree = Beneath::open(root).map_err(|e| SyncError::io("failed to open", root, e))?;
     let report = BackReport {
         refused: journal.refused.clone(),
+        undeleted: journal.undeleted.clone(),
         ..BackReport::default()
     };
     let mut commit = Commit {

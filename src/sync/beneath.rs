@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -37,6 +37,7 @@ pub(crate) struct Beneath {
     path: PathBuf,
     last: Option<(Vec<u8>, Arc<OwnedFd>)>,
     links: Option<Arc<Relocated>>,
+    unlocked: Option<Arc<Unlocked>>,
 }
 
 /// A tree whose path here is not the one that its links are told by: what a link into it says in either.
@@ -83,7 +84,26 @@ impl Beneath {
             path: root.to_path_buf(),
             last: None,
             links: None,
+            unlocked: None,
         })
+    }
+
+    /// The same tree, all of which is to be read: what this user may not read in it and owns is opened for as long as that takes.
+    /// What it is told to be is what it is without that.
+    pub(crate) fn unlocked(self) -> Beneath {
+        let unlocked = Unlocked {
+            root: Arc::clone(&self.root),
+            dirs: Mutex::default(),
+        };
+        Beneath {
+            unlocked: Some(Arc::new(unlocked)),
+            ..self
+        }
+    }
+
+    /// What opens directories of this tree, if something does.
+    pub(crate) fn opener(&self) -> Option<Arc<Unlocked>> {
+        self.unlocked.clone()
     }
 
     /// Another handle on the same tree, for another thread.
@@ -93,6 +113,7 @@ impl Beneath {
             path: self.path.clone(),
             last: None,
             links: self.links.clone(),
+            unlocked: self.unlocked.clone(),
         }
     }
 
@@ -142,8 +163,16 @@ impl Beneath {
             });
         }
         let mut dir = Arc::clone(&self.root);
+        let mut end = 0;
         for part in parent.split(|b| *b == b'/') {
-            dir = Arc::new(rustix::fs::openat(&*dir, part, THROUGH, Mode::empty())?);
+            let below = Arc::new(rustix::fs::openat(&*dir, part, THROUGH, Mode::empty())?);
+            end += part.len();
+            if let Some(unlocked) = &self.unlocked {
+                let stat = Stat::new(&rustix::fs::fstat(&*below)?);
+                unlocked.open(dir.as_fd(), part, &parent[..end], &stat);
+            }
+            end += 1;
+            dir = below;
         }
         self.last = Some((parent.to_vec(), Arc::clone(&dir)));
         Ok(Place { dir, name })
@@ -152,7 +181,10 @@ impl Beneath {
     /// What stands at `path`; `None` where it, or a parent, is missing or a parent is no directory.
     pub(crate) fn stat(&mut self, path: &RelPath) -> io::Result<Option<Stat>> {
         match self.place(path) {
-            Ok(place) => place.stat(),
+            Ok(place) => Ok(match (place.stat()?, &self.unlocked) {
+                (Some(stat), Some(unlocked)) if stat.is_dir() => Some(unlocked.before(path.as_bytes(), stat)),
+                (stat, _) => stat,
+            }),
             Err(e) if is_absent(&e) => Ok(None),
             Err(e) => Err(e),
         }
@@ -160,7 +192,30 @@ impl Beneath {
 
     /// Opens the regular file at `path` for reading and says what was opened.
     pub(crate) fn read(&mut self, path: &RelPath) -> io::Result<(File, Stat)> {
-        self.place(path)?.read()
+        let place = self.place(path)?;
+        match place.read() {
+            Err(e) if self.unlocked.is_some() && Errno::from_io_error(&e) == Some(Errno::ACCESS) => {
+                place.read_locked().map_err(|_| e)
+            }
+            other => other,
+        }
+    }
+
+    /// The names in the directory at `path`, the top for `None`.
+    pub(crate) fn names(&mut self, path: Option<&RelPath>) -> io::Result<Vec<Vec<u8>>> {
+        let fd = match path {
+            Some(path) => {
+                let place = self.place(path)?;
+                if let (Some(unlocked), Some(stat)) = (&self.unlocked, place.stat()?) {
+                    unlocked.open(place.dir.as_fd(), place.name, path.as_bytes(), &stat);
+                }
+                open_dir(place.dir.as_fd(), place.name)?
+            }
+            None => open_dir(self.root.as_fd(), b".")?,
+        };
+        let entries = Dir::read_from(&fd)?;
+        let names = entries.flatten().map(|e| e.file_name().to_bytes().to_vec());
+        Ok(names.filter(|n| n != b"." && n != b"..").collect())
     }
 
     /// The target of the link at `path`, as it is told.
@@ -171,6 +226,92 @@ impl Beneath {
             None => target,
         })
     }
+}
+
+/// Opens directories of a tree, and closes them again when the last handle on the tree goes.
+#[derive(Debug)]
+pub(crate) struct Unlocked {
+    root: Arc<OwnedFd>,
+    /// The modes before of those that are open.
+    dirs: Mutex<BTreeMap<Vec<u8>, u32>>,
+}
+
+/// What a user needs to read what lies in a directory.
+const TO_READ: u32 = 0o500;
+
+/// The bits of a mode that `chmod` sets.
+const BITS: u32 = 0o7777;
+
+impl Unlocked {
+    /// Lets this user read what lies in the directory `name` in `parent`, found with `stat`, if that is the user's own. `path` is
+    /// its path from the top.
+    pub(crate) fn open(&self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8], stat: &Stat) {
+        if !stat.is_dir() || stat.permissions() & TO_READ == TO_READ {
+            return;
+        }
+        let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have opened it since.
+        if !dirs.contains_key(path) && chmod_at(parent, name, stat.mode & BITS | TO_READ).is_ok() {
+            dirs.insert(path.to_vec(), stat.mode & BITS);
+        }
+    }
+
+    /// The stat of the directory at `path` as it is when nobody opens it.
+    pub(crate) fn before(&self, path: &[u8], stat: Stat) -> Stat {
+        let dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        match dirs.get(path) {
+            Some(mode) if stat.mode & BITS == mode | TO_READ => Stat {
+                mode: stat.mode & !BITS | mode,
+                ..stat
+            },
+            _ => stat,
+        }
+    }
+}
+
+impl Drop for Unlocked {
+    fn drop(&mut self) {
+        let dirs = std::mem::take(self.dirs.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let mut tree = Beneath {
+            root: Arc::clone(&self.root),
+            path: PathBuf::new(),
+            last: None,
+            links: None,
+            unlocked: None,
+        };
+        // The deepest first.
+        for (path, mode) in dirs.into_iter().rev() {
+            let Some(path) = RelPath::new(path) else { continue };
+            // Whoever gave it another mode meanwhile meant that one.
+            if let Ok(place) = tree.place(&path)
+                && matches!(place.stat(), Ok(Some(s)) if s.is_dir() && s.mode & BITS == mode | TO_READ)
+            {
+                let _ = chmod_at(place.dir.as_fd(), place.name, mode);
+            }
+        }
+    }
+}
+
+/// Sets the permission bits of what stands there, not through a link, whatever the bits are now.
+fn chmod_at(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        // Only since Linux 6.6 there is a call for it.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+        Ok(rustix::fs::chmod(
+            format!("/proc/self/fd/{}", fd.as_raw_fd()),
+            mode_of(mode),
+        )?)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Ok(rustix::fs::chmodat(
+        dir,
+        name,
+        mode_of(mode),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
 }
 
 /// Directories that were made writable to work in them, and their modes before; `None` is the top.
@@ -227,6 +368,17 @@ impl Place<'_> {
             return Err(Errno::NOTDIR.into());
         }
         Ok((File::from(fd), stat))
+    }
+
+    /// As [`Place::read`], for a file of this user's that nobody may read: it may be read for that moment.
+    fn read_locked(&self) -> io::Result<(File, Stat)> {
+        let before = self.stat()?.filter(Stat::is_file).ok_or(Errno::NOENT)?;
+        chmod_at(self.dir.as_fd(), self.name, before.mode & BITS | 0o400)?;
+        let opened = self.read();
+        let _ = chmod_at(self.dir.as_fd(), self.name, before.mode & BITS);
+        let file = opened?.0;
+        let stat = stat_file(&file)?;
+        Ok((file, stat))
     }
 
     pub(crate) fn read_link(&self) -> io::Result<Vec<u8>> {

@@ -15,7 +15,7 @@ use super::stat::Stat;
 use crate::plan::manifest::Hash;
 
 /// Version of the remembered list.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Directories of a repository.
 pub(crate) struct GitDirs {
@@ -159,7 +159,7 @@ impl InOrder<'_> {
 #[derive(Default, Serialize, Deserialize)]
 struct Remembered {
     /// The files that the rest was derived from.
-    stamps: Vec<(PathBuf, Option<Stat>)>,
+    stamps: Vec<(Vec<u8>, Option<Stat>)>,
     #[serde(with = "flat")]
     tracked: Vec<u8>,
     excludes_file: Option<Vec<u8>>,
@@ -202,7 +202,11 @@ pub(crate) fn facts(root: &Path, dirs: &GitDirs, cache: Option<&Path>) -> Facts 
     ];
     stamps.extend(home.as_ref().map(|h| h.join(".gitconfig")));
     stamps.extend(xdg.as_ref().map(|x| x.join("config")));
-    let stamps: Vec<_> = stamps.into_iter().map(|p| (p.clone(), stat(&p))).collect();
+    let stamps: Vec<_> = stamps
+        .into_iter()
+        .map(|p| (stat(&p), p.into_os_string().into_vec()))
+        .map(|(stat, path)| (path, stat))
+        .collect();
 
     let remembered = cache
         .and_then(|c| index::load::<Remembered>(c, VERSION))

@@ -41,6 +41,7 @@ pub use known::is_protected;
 pub use mirror::{Check, Collected, Mirror, MirrorLock, RunGuard, disk_use, mirrors, purge};
 pub use pack::{Packed, write_pack, write_pack_with};
 pub use record::{MirrorRecord, Records, Rests, Sent};
+pub(crate) use scan::is_at_or_below;
 pub use scan::{Scan, ScanOptions, scan};
 pub use stage::{Op, Origin, Staged, after, stage, touched};
 pub use times::Times;

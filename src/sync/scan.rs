@@ -69,6 +69,8 @@ pub struct Scan {
     pub withheld: Vec<RelPath>,
     /// Ignored files and directories that did not fit under the limit: they exist here only.
     pub unsent: Vec<RelPath>,
+    /// What is ignored here, whether it goes or not, and caches: the topmost paths.
+    pub ignored: Vec<RelPath>,
     /// What goes only because it was named, with the directories above it that go for no other reason.
     pub named: Vec<RelPath>,
     /// What was named and stays all the same, and why: one clause.
@@ -201,6 +203,7 @@ fn choose(
             }
             Class::Cache => {
                 closed.push(path.to_vec());
+                scan.ignored.push(rel);
                 continue;
             }
             Class::Plain => None,
@@ -246,6 +249,8 @@ fn choose(
     scan.unreadable
         .extend(walked.unreadable.into_iter().filter_map(RelPath::new));
 
+    scan.ignored
+        .extend(walked.units.iter().filter_map(|u| RelPath::from_slice(&u.path)));
     // Ignored units, smallest first, until the limit.
     let mut order: Vec<usize> = (0..walked.units.len()).collect();
     order.sort_by_key(|u| (walked.units[*u].over, unit_bytes[*u], &walked.units[*u].path));

@@ -179,6 +179,7 @@ impl Pair {
             agreed: &Default::default(),
             superseded: &Default::default(),
             withheld: &self.scan.withheld,
+            ignored: &self.scan.ignored,
             began_ns: self.scan.began_ns,
             head: (None, None),
             clock_offset_ms: 0,

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::TMP_PREFIX;
-use super::beneath::{self, Beneath};
+use super::beneath::{self, Beneath, Unlocked};
 use super::known;
 use super::rules::{Level, Rules, Says};
 use super::stat::Stat;
@@ -125,6 +125,8 @@ struct Shared<'a> {
     hungry: AtomicUsize,
     units: Mutex<Vec<Arc<LiveUnit>>>,
     options: &'a WalkOptions<'a>,
+    /// Opens the directories that may not be read otherwise.
+    opener: Option<Arc<Unlocked>>,
 }
 
 /// Tasks that a thread gave away because another had none. Otherwise each keeps its own: two threads that take turns at a lock
@@ -157,6 +159,7 @@ pub(crate) fn walk(tree: &Beneath, options: &WalkOptions<'_>) -> io::Result<Walk
         hungry: AtomicUsize::new(0),
         units: Mutex::default(),
         options,
+        opener: tree.opener(),
     };
     let mut walked = std::thread::scope(|scope| {
         // No thread is to be had where a limit is reached, and in a process that is just ending: fewer do it then.
@@ -244,7 +247,22 @@ fn list(task: &Task, shared: &Shared<'_>, lister: &mut Lister, out: &mut Walked,
     let dir = task.path.as_ref().map_or(&b""[..], RelPath::as_bytes);
     let name = task.path.as_ref().map_or(&b""[..], RelPath::name);
     let watch = shared.options.watch;
-    let opened = lister.read(task, if name.is_empty() { b"." } else { name }, watch);
+    let mut opened = lister.read(task, if name.is_empty() { b"." } else { name }, watch);
+    if let Some(opener) = shared.opener.as_ref().filter(|_| task.path.is_some()) {
+        let parent = task.parent.as_fd();
+        if opened
+            .as_ref()
+            .is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
+            && let Ok(Some(stat)) = beneath::stat_at(parent, name)
+        {
+            opener.open(parent, name, dir, &stat);
+            opened = lister.read(task, name, watch);
+        }
+        if let Ok((_, stat, _)) = &mut opened {
+            opener.open(parent, name, dir, stat);
+            *stat = opener.before(dir, *stat);
+        }
+    }
     let (fd, stat, number) = match opened {
         Ok(o) => o,
         Err(e) => {

@@ -202,6 +202,59 @@ fn many_at_once_in_one_workspace() {
     }
 }
 
+/// Runs a command that changes `b` and makes `c` while `meanwhile` happens here; the line about it.
+fn during(env: &TestEnv, p: &Project, meanwhile: &[&[&str]]) -> String {
+    let script =
+        "touch $HOME/began; while test ! -e $HOME/go; do sleep 0.01; done; echo ran >> b; echo new > c";
+    let running = p.start_cx(&on("n1", script));
+    let home = env.node("n1").home();
+    let running = running.until_exists(&home.join("began"));
+    meanwhile.iter().for_each(|args| drop(p.git(args)));
+    fs::write(home.join("go"), "").unwrap();
+    running.wait().ok().line()
+}
+
+#[test]
+fn a_commit_made_during_a_run_keeps_nothing_apart() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a", "a\n"), ("b", "b\n"), (".gitignore", "*.o\n")]);
+    p.write("a", "edited\n");
+    p.write("untracked", "");
+    p.write("x.o", "");
+    let line = during(
+        &env,
+        &p,
+        &[
+            &["add", "-A"],
+            &["commit", "-qm", "second"],
+            &["switch", "-qc", "topic"],
+            &["commit", "-qm", "empty", "--allow-empty"],
+        ],
+    );
+    assert!(!line.contains("HEAD"), "{line}");
+    assert_eq!(
+        (p.read("b"), p.read("c")),
+        ("b\nran\n".to_owned(), "new\n".to_owned())
+    );
+}
+
+#[test]
+fn a_branch_that_only_brings_a_file_is_another_one() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a", "a\n"), ("b", "b\n")]);
+    p.git(&["switch", "-qc", "other"]);
+    p.write("more", "");
+    p.git(&["add", "-A"]);
+    p.git(&["commit", "-qm", "more"]);
+    p.git(&["switch", "-q", "main"]);
+    let line = during(&env, &p, &[&["switch", "-q", "other"]]);
+    assert!(
+        line.contains("HEAD moved here meanwhile: b, c as made there"),
+        "{line}"
+    );
+    assert_eq!(p.git(&["status", "--porcelain"]), "");
+}
+
 #[test]
 fn a_branch_switched_during_a_run_is_left_as_it_is() {
     let env = TestEnv::with_nodes(&["n1"]);

@@ -144,3 +144,37 @@ fn links_into_the_tree_lead_there_on_both_sides_where_paths_differ() {
     );
     assert_eq!(target("link"), format!("{top}/sub"));
 }
+
+#[test]
+fn a_project_whose_path_is_not_utf8_is_worked_in_like_any_other() {
+    use std::os::unix::ffi::OsStrExt;
+    let env = TestEnv::with_nodes(&["n1"]);
+    let mut project = env.plain_project("plain", &[("f", "1\n"), ("both", "1\n")]);
+    let odd = project.dir.with_file_name(std::ffi::OsStr::from_bytes(b"nu\xff"));
+    std::fs::rename(&project.dir, &odd).unwrap();
+    project.dir = odd;
+    project.git(&["init", "-q"]);
+    for seen in ["1\n", "1\n2\n"] {
+        let ran = project.on("n1", "cat f; echo 2 >> f").ok();
+        assert_eq!(ran.stdout(), seen);
+    }
+    assert_eq!(project.read("f"), "1\n2\n2\n");
+    project.cx(&["push", "n1"]).ok();
+    project.cx(&["warm", "n1"]).ok();
+    // What is kept here of a run knows the project by its path.
+    let line = [
+        "run",
+        "--detach",
+        "--on",
+        "n1",
+        "--",
+        "sh",
+        "-c",
+        "echo there > both",
+    ];
+    let id = project.cx(&line).ok().stdout().trim().to_owned();
+    project.write("both", "here\n");
+    project.cx(&["attach", &id]).ok();
+    let listed = project.cx(&["conflicts"]).ok().stdout();
+    assert!(listed.contains("both"), "{listed}");
+}

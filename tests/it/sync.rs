@@ -375,3 +375,24 @@ fn secrets_go_along_where_a_person_named_them() {
         ("1\n".into(), "3\n".into())
     );
 }
+
+#[test]
+fn sources_that_go_by_the_hundred_stay_and_the_run_says_so() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[(".gitignore", "out\n")]);
+    for i in 0..120 {
+        p.write(&format!("src/{i}"), "");
+        p.write(&format!("out/{i}"), "");
+    }
+    p.on("n1", "rm -r out").ok();
+    assert!(!p.has("out"));
+    let out = p.on("n1", "rm -r src").exits(75);
+    let line = out.line();
+    assert!(
+        line.contains("ended with 0") && line.contains("src") && line.contains("--local"),
+        "{line}"
+    );
+    assert!(p.has("src/119"));
+    p.sh("rm -r src").ok();
+    p.on("n1", "test ! -e src").ok();
+}

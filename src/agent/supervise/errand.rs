@@ -26,6 +26,7 @@ impl Supervisor {
             sequence: 0,
             stayed: (Vec::new(), 0),
             over: Vec::new(),
+            unread: Vec::new(),
             uncollected: None,
             tools: Default::default(),
             load: admit::load(&self.base, self.run.slots.unwrap_or(0)),

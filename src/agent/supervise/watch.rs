@@ -16,7 +16,7 @@ use crate::agent::pty::Pty;
 use crate::agent::{admit, child, kept};
 use crate::proto::{Down, Exit, Up};
 use crate::request::Ending;
-use crate::sync::Mirror;
+use crate::sync::{self, Mirror, SyncError};
 
 /// After the command's own end, its output is read on for this long after the last byte: a background child
 /// that holds the pipes does not hold the run.
@@ -193,7 +193,7 @@ impl Supervisor {
         } = held;
         let (mut generation, mut sequence) = (None, 0);
         let mut stayed = (Vec::new(), 0);
-        let mut over = Vec::new();
+        let (mut over, mut unread) = (Vec::new(), Vec::new());
         let mut uncollected = None;
         let mut back = None;
         let failed = !matches!(ending, Ending::Code(0));
@@ -213,12 +213,17 @@ impl Supervisor {
             match kept::collect(&mut mirror, spec, &self.dir) {
                 Ok(collected) => {
                     (generation, sequence) = (Some(collected.generation), collected.sequence);
-                    (stayed, over) = (collected.stayed, collected.over);
+                    (stayed, over, unread) = (collected.stayed, collected.over, collected.unread);
                     // Nothing is taken in there either, then.
                     back = kept::back(&self.dir).filter(|_| !collected.is_empty);
                 }
                 Err(e) => {
-                    uncollected = Some(format!("{e:#}"));
+                    let full = e.chain().any(|e| {
+                        matches!(e.downcast_ref(), Some(SyncError::Full(_)))
+                            || e.downcast_ref().is_some_and(sync::is_full)
+                    });
+                    let then = if full { "; free some space there" } else { "" };
+                    uncollected = Some(format!("{e:#}{then}"));
                     kept::make_room(&self.dir);
                     // The mirror keeps what was made until somebody can take it.
                     if spec.back.scope > 0 {
@@ -243,6 +248,7 @@ impl Supervisor {
             sequence,
             stayed,
             over,
+            unread,
             tools,
             uncollected,
             load,

@@ -45,7 +45,7 @@ pub fn keep(paths: &Paths, own: &Own<'_>) -> anyhow::Result<File> {
             version: VERSION,
             id: own.id.to_owned(),
             node: HERE.to_owned(),
-            workspace: Some(own.cwd.to_owned()),
+            workspace: Some(crate::paths::AnyPath(own.cwd.to_owned())),
             command: vec![crate::history::redact_text(own.text)],
             started_ms: own.started_ms,
             ending: None,

@@ -24,7 +24,7 @@ impl Running<'_> {
             return Err(RunError::Back {
                 ending: exit.ending,
                 why: format!(
-                    "{}; it stays there: free some space on {}, then `cx attach {short}` brings it",
+                    "{}; it stays on {}: `cx attach {short}` brings it once that is mended",
                     printable(why, 300),
                     node
                 ),

@@ -6,7 +6,7 @@ use super::*;
 use crate::plan::manifest::generation;
 use crate::sync::pack::PackWriter;
 use crate::sync::testing::{Pair, chmod, crash_after, names, picture, rel, write};
-use crate::sync::{after, stage};
+use crate::sync::{Check, after, stage};
 
 /// A pair in sync, with some files.
 fn pair(files: &[&str]) -> Pair {
@@ -128,6 +128,7 @@ fn a_moved_head_keeps_everything_apart() {
         agreed: &Default::default(),
         superseded: &Default::default(),
         withheld: &[],
+        ignored: &[],
         began_ns: p.scan.began_ns,
         head: (None, Some([1; 32])),
         clock_offset_ms: 0,
@@ -162,7 +163,8 @@ fn protected_paths_secrets_and_mass_deletions_are_refused() {
         &many.iter().map(String::as_str).collect::<Vec<_>>(),
         &[(".husky", "/tmp")],
     ));
-    assert_eq!(report.refused.len(), bad.len() + many.len() + 1);
+    assert_eq!(report.refused.len(), bad.len() + 1);
+    assert_eq!(report.undeleted.len(), many.len());
     assert_eq!((report.files, report.deleted), (0, 0));
     assert_eq!(picture(&p.here()), before);
     assert_eq!(fs::read_to_string(p.here().join(".git/config")).unwrap(), "mine");
@@ -375,6 +377,7 @@ fn times_are_ours_and_modes_lose_setuid() {
         agreed: &Default::default(),
         superseded: &Default::default(),
         withheld: &[],
+        ignored: &[],
         began_ns: p.scan.began_ns,
         head: (None, None),
         // The node is half an hour behind.
@@ -398,6 +401,14 @@ fn times_are_ours_and_modes_lose_setuid() {
 fn as_anybody() {
     let mut sets = rustix::thread::capabilities(None).unwrap();
     sets.effective = rustix::thread::CapabilitySet::empty();
+    rustix::thread::set_capabilities(None, sets).unwrap();
+}
+
+/// Takes them again.
+#[cfg(target_os = "linux")]
+fn as_root() {
+    let mut sets = rustix::thread::capabilities(None).unwrap();
+    sets.effective = sets.permitted;
     rustix::thread::set_capabilities(None, sets).unwrap();
 }
 
@@ -545,6 +556,7 @@ fn a_touch_there_is_one_here_and_no_more() {
         agreed: &Default::default(),
         superseded: &Default::default(),
         withheld: &[],
+        ignored: &[],
         began_ns: p.scan.began_ns,
         head: (None, Some([1; 32])),
         clock_offset_ms: 0,
@@ -553,4 +565,91 @@ fn a_touch_there_is_one_here_and_no_more() {
     let before = time(&p, "same");
     assert_eq!(commit_local(&p.here(), staged, &context).unwrap().files, 0);
     assert_eq!(time(&p, "same"), before);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_command_shut_there_comes_back_like_any_other() {
+    let mut p = pair(&["f", "d/e/in", "d/gone", "listed/in"]);
+    p.write(".gitignore", "out\n");
+    p.write("out/o", "old");
+    p.git = true;
+    p.sync();
+    let there = p.there();
+    write(&there.join("f"), "theirs");
+    write(&there.join("d/e/in"), "theirs");
+    write(&there.join("d/new"), "theirs");
+    fs::remove_file(there.join("d/gone")).unwrap();
+    write(&there.join("listed/in"), "theirs");
+    write(&there.join("out/o"), "theirs");
+    for shut in ["f", "out/o", "d/e/in", "d/e", "d"] {
+        chmod(&there.join(shut), 0);
+    }
+    chmod(&there.join("listed"), 0o400);
+    let before = picture(&there);
+    as_anybody();
+    let (collected, report) = p.bring_back();
+    assert!(collected.unread.is_empty(), "{collected:?}");
+    assert_eq!((report.files, report.deleted), (5, 1), "{report:?}");
+    // The next run finds nothing new, and what it changes there comes too.
+    let (again, report) = p.bring_back();
+    assert!(again.is_empty, "{again:?} {report:?}");
+    as_root();
+    assert_eq!(picture(&there), before);
+    assert_eq!(picture(&p.here()), before);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_anothers_and_shut_there_is_named_and_stops_nothing() {
+    let mut p = pair(&["f", "d/e/in", "other"]);
+    p.write(".gitignore", "out\n");
+    p.write("out/o", "old");
+    p.git = true;
+    p.sync();
+    let there = p.there();
+    for f in ["f", "out/o", "other"] {
+        write(&there.join(f), "theirs");
+    }
+    let theirs = [there.join("f"), there.join("d"), there.join("out/o")];
+    for shut in &theirs {
+        chmod(shut, 0);
+        std::os::unix::fs::chown(shut, Some(1), Some(1)).unwrap();
+    }
+    as_anybody();
+    for files in [1, 0] {
+        let (collected, report) = p.bring_back();
+        assert_eq!(names(&collected.unread), ["d", "f", "out/o"], "{collected:?}");
+        assert_eq!((report.files, report.deleted), (files, 0), "{report:?}");
+    }
+    let mirror = p.mirror().check(generation(&p.believed), &[], &p.back).unwrap();
+    assert!(matches!(mirror, Check::At), "{mirror:?}");
+    as_root();
+    let here = picture(&p.here());
+    assert_eq!(here[Path::new("d/e/in")], "file 644 d/e/in");
+    assert_eq!(here[Path::new("f")], "file 644 f");
+    assert_eq!(here[Path::new("other")], "file 644 theirs");
+}
+
+#[test]
+fn outputs_may_go_by_the_hundred_and_refused_deletions_are_told() {
+    let mut p = pair(&["src"]);
+    p.write(".gitignore", "out\n");
+    for i in 0..150 {
+        p.write(&format!("out/{i}"), "o");
+    }
+    p.git = true;
+    p.sync();
+    fs::remove_dir_all(p.there().join("out")).unwrap();
+    let (_, report) = p.bring_back();
+    assert_eq!((report.deleted, report.failed.len()), (151, 0), "{report:?}");
+    assert!(p.here().join("src").exists() && !p.here().join("out").exists());
+
+    let many: Vec<String> = (0..150).map(|i| format!("d/{i}")).collect();
+    let mut p = pair(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    fs::remove_dir_all(p.there().join("d")).unwrap();
+    let (_, report) = p.bring_back();
+    assert_eq!((report.deleted, report.undeleted.len()), (0, 151), "{report:?}");
+    assert_eq!(report.refused, []);
+    assert!(p.here().join("d/149").exists());
 }

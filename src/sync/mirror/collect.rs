@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use super::outputs::{Outputs, list};
+use super::outputs::Outputs;
 use super::survey::Survey;
 use super::{Mirror, Seen};
 use crate::plan::delta::Touched;
@@ -35,6 +35,8 @@ pub struct Collected {
     pub stayed: (Vec<RelPath>, u64),
     /// Files that would have come back but for the limit.
     pub over: Vec<RelPath>,
+    /// What could not be read there, at most 100: it belongs to another user.
+    pub unread: Vec<RelPath>,
 }
 
 /// How many of the files that stayed are named.
@@ -61,7 +63,7 @@ impl Mirror {
         let _lock = self.locked()?;
         self.refresh()?;
         let survey = self.survey_now(back, false)?;
-        let mut tree = self.tree()?;
+        let mut tree = self.tree()?.unlocked();
         let named = Outputs::new(&back.brings, run_dir);
         let mut plan = Plan::default();
         self.plan_synced(&survey, back, &named, &mut plan);
@@ -77,14 +79,20 @@ impl Mirror {
 
         let mut went = Vec::new();
         let mut learned = survey.known;
+        let mut unread = survey.unread;
         let mut pack = PackWriter::new(out).map_err(|e| self.failed("failed to send what changed in", e))?;
         for path in plan.deletions.iter().rev() {
             pack.delete(path)
                 .map_err(|e| self.failed("failed to send what changed in", e))?;
         }
         for (path, item) in &plan.puts {
-            let sent = pack.put(&mut tree, path, &item.entry, item.origin);
-            let sent = sent.map_err(|e| self.failed("failed to send what changed in", e))?;
+            let sent = match pack.put(&mut tree, path, &item.entry, item.origin) {
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                    unread.insert(path.clone());
+                    None
+                }
+                sent => sent.map_err(|e| self.failed("failed to send what changed in", e))?,
+            };
             let Some(sent) = sent else {
                 // It vanished, or became something else, under our eyes: the next collect tells.
                 went.push((path.clone(), self.state.manifest.get(path).cloned()));
@@ -137,6 +145,7 @@ impl Mirror {
             files,
             bytes,
             deleted: plan.deletions.len() as u64,
+            unread: unread.into_iter().take(NAMED).collect(),
             is_empty: plan.deletions.is_empty() && plan.puts.is_empty() && plan.touches.is_empty(),
             generation,
             sequence,
@@ -180,7 +189,7 @@ impl Mirror {
     ) -> Result<Collected, SyncError> {
         let _lock = self.locked()?;
         self.refresh()?;
-        let mut tree = self.tree()?;
+        let mut tree = self.tree()?.unlocked();
         let mut plan = Plan::default();
         let mut missing = Vec::new();
         for path in paths {
@@ -207,6 +216,7 @@ impl Mirror {
             files,
             bytes,
             deleted: 0,
+            unread: Vec::new(),
             is_empty: plan.puts.is_empty(),
             generation,
             sequence: self.state.newest_ns,
@@ -491,7 +501,7 @@ fn take_all(tree: &mut Beneath, path: &RelPath, plan: &mut Plan) -> bool {
     let mode = stat.permissions();
     let (entry, origin) = (Entry::Dir { mode }, Origin::Apart);
     plan.puts.insert(path.clone(), Item { entry, origin });
-    for name in list(&tree.again(), tree, path.as_bytes()) {
+    for name in tree.names(Some(path)).unwrap_or_default() {
         let skipped = name.eq_ignore_ascii_case(b".git") || name.starts_with(TMP_PREFIX.as_bytes());
         let below = [path.as_bytes(), b"/", &name].concat();
         if let Some(below) = RelPath::new(below).filter(|_| !skipped) {

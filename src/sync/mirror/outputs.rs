@@ -1,11 +1,10 @@
 //! What a rule names as its outputs, and how it is found.
 
 use std::collections::BTreeMap;
-use std::io;
 
 use crate::plan::Brings;
 use crate::plan::manifest::RelPath;
-use crate::sync::beneath::{self, Beneath};
+use crate::sync::beneath::Beneath;
 use crate::sync::stat::Stat;
 use crate::sync::{TMP_PREFIX, wild};
 
@@ -41,14 +40,7 @@ impl Outputs {
         for pattern in &self.patterns {
             let parts: Vec<&[u8]> = pattern.split(|b| *b == b'/').collect();
             let mut budget = FIND_BUDGET;
-            find(
-                tree,
-                &mut tree.again(),
-                Vec::new(),
-                &parts,
-                &mut budget,
-                &mut found,
-            );
+            find(&mut tree.again(), Vec::new(), &parts, &mut budget, &mut found);
         }
         found
     }
@@ -58,7 +50,6 @@ impl Outputs {
 const FIND_BUDGET: u32 = 200_000;
 
 fn find(
-    top: &Beneath,
     tree: &mut Beneath,
     dir: Vec<u8>,
     parts: &[&[u8]],
@@ -78,12 +69,12 @@ fn find(
     };
     let is_wild = part.iter().any(|b| matches!(b, b'*' | b'?' | b'[' | b'\\'));
     let names = if is_wild {
-        list(top, tree, &dir)
+        tree.names(RelPath::new(&dir[..]).as_ref()).unwrap_or_default()
     } else {
         vec![part.to_vec()]
     };
     if *part == b"**" && !rest.is_empty() {
-        find(top, tree, dir.clone(), rest, budget, found);
+        find(tree, dir.clone(), rest, budget, found);
     }
     for name in names {
         if *budget == 0 {
@@ -103,34 +94,14 @@ fn find(
         let last = rest.is_empty();
         if stat.is_dir() {
             if *part == b"**" {
-                find(top, tree, path.into(), parts, budget, found);
+                find(tree, path.into(), parts, budget, found);
             } else if !last {
-                find(top, tree, path.into(), rest, budget, found);
+                find(tree, path.into(), rest, budget, found);
             }
         } else if last && stat.is_file() {
             found.insert(path, stat);
         }
     }
-}
-
-/// The names in a directory of the tree.
-pub(super) fn list(top: &Beneath, tree: &mut Beneath, dir: &[u8]) -> Vec<Vec<u8>> {
-    use std::os::fd::AsFd;
-    let mut open = || -> io::Result<_> {
-        match RelPath::new(dir) {
-            Some(path) => {
-                let place = tree.place(&path)?;
-                beneath::open_dir(place.dir.as_fd(), place.name)
-            }
-            None => beneath::open_dir(top.root_fd().as_fd(), b"."),
-        }
-    };
-    let Ok(fd) = open() else { return Vec::new() };
-    let Ok(entries) = rustix::fs::Dir::read_from(&fd) else {
-        return Vec::new();
-    };
-    let names = entries.flatten().map(|e| e.file_name().to_bytes().to_vec());
-    names.filter(|n| n != b"." && n != b"..").collect()
 }
 
 /// A pattern relative to the run's directory, as one relative to the top. `None` if it leaves the mirror.

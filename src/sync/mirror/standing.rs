@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Mirror;
+use crate::paths::AnyPath;
 use crate::plan::manifest::RelPath;
 use crate::sync::SyncError;
 use crate::sync::beneath::{Beneath, Relocated};
@@ -21,9 +22,9 @@ use crate::sync::beneath::{Beneath, Relocated};
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Standing {
     /// Where the tree stands, if it does not stand in cx's own directory.
-    tree: Option<(PathBuf, u64, u64)>,
+    tree: Option<(AnyPath, u64, u64)>,
     /// Directories that were made on the way to it, or as the place where it is shown; the topmost first.
-    made: Vec<PathBuf>,
+    made: Vec<AnyPath>,
 }
 
 fn load(meta: &Path) -> Standing {
@@ -47,7 +48,7 @@ fn id(path: &Path) -> Option<(u64, u64)> {
 /// Where the tree of the mirror with this `meta` stands: `usual`, or where it was moved to.
 pub(super) fn root(meta: &Path, usual: PathBuf) -> PathBuf {
     match load(meta).tree {
-        Some((path, dev, ino)) if id(&path) == Some((dev, ino)) => path,
+        Some((path, dev, ino)) if id(&path) == Some((dev, ino)) => path.0,
         _ => usual,
     }
 }
@@ -110,9 +111,12 @@ impl Mirror {
         }
         let _lock = self.lock()?;
         let mut standing = load(&self.meta);
-        standing
-            .made
-            .extend(made.iter().filter(|m| !m.as_os_str().is_empty()).cloned());
+        standing.made.extend(
+            made.iter()
+                .filter(|m| !m.as_os_str().is_empty())
+                .cloned()
+                .map(AnyPath),
+        );
         save(&self.meta, &standing)
     }
 
@@ -134,7 +138,7 @@ impl Mirror {
 
     /// Removes the directory `want` if it was made for showing this mirror and is empty; whether it did.
     pub fn unmake(&self, want: &Path) -> bool {
-        load(&self.meta).made.iter().any(|m| m == want) && fs::remove_dir(want).is_ok()
+        load(&self.meta).made.iter().any(|m| **m == *want) && fs::remove_dir(want).is_ok()
     }
 
     /// Moves the tree to `want`, which must not exist, while its parent does; no run may use the mirror.
@@ -148,7 +152,7 @@ impl Mirror {
         }
         let (dev, ino) = id(&self.root).ok_or(io::ErrorKind::NotFound)?;
         let mut standing = load(&self.meta);
-        standing.tree = Some((want.to_owned(), dev, ino));
+        standing.tree = Some((AnyPath(want.to_owned()), dev, ino));
         save(&self.meta, &standing)?;
         let from = self.root.clone();
         // A directory that somebody makes there in this moment stays theirs.
@@ -197,7 +201,7 @@ impl Mirror {
         }
         for dir in load(&self.meta).made.iter().rev() {
             // Whoever has put something there keeps it.
-            let _ = fs::remove_dir(dir);
+            let _ = fs::remove_dir(&**dir);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What the tree holds now, against what it held when cx last looked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::ErrorKind;
 use std::iter::Peekable;
 
 use super::{Mirror, Seen, State, stats};
@@ -30,6 +31,8 @@ pub(super) struct Survey {
     /// Of what is synced, the files and directories that are as they were but for their modification time: the new one, and
     /// whether it is older.
     pub touches: BTreeMap<RelPath, Touched>,
+    /// What could not be read: another user's. It is told as it was, if it was.
+    pub unread: BTreeSet<RelPath>,
     /// Stats to trust from now on; `None`: do not trust any.
     pub known: BTreeMap<RelPath, Option<Stat>>,
 }
@@ -59,7 +62,7 @@ impl Mirror {
         if wanted.is_empty() {
             return Ok(());
         }
-        let mut tree = self.tree()?;
+        let mut tree = self.tree()?.unlocked();
         let mut stats = Vec::new();
         for (path, entry) in &wanted {
             let Ok(Some(stat)) = tree.stat(path) else {
@@ -134,7 +137,7 @@ impl Mirror {
         back: &BackSpec,
         watch: Option<Watch>,
     ) -> Result<(Survey, Option<Watched>), SyncError> {
-        let tree = self.tree()?;
+        let tree = self.tree()?.unlocked();
         let options = WalkOptions {
             extra_ignore: &back.extra_ignore,
             also_caches: &[],
@@ -145,9 +148,14 @@ impl Mirror {
         };
         let walked = walk(&tree, &options).map_err(|e| self.failed("failed to list", e))?;
         let failed = |e| self.failed("failed to look at", e);
-        let is_whole = walked.unreadable.is_empty() && !walked.units.iter().any(|u| u.over);
+        let is_whole = !walked.units.iter().any(|u| u.over);
         let mut aside = walked.linked;
-        let mut look = Look::new(&self.state, &tree, Survey::default());
+        let unread = walked.unreadable.into_iter().filter_map(RelPath::new).collect();
+        let before = Survey {
+            unread,
+            ..Survey::default()
+        };
+        let mut look = Look::new(&self.state, &tree, before);
         let mut rest = self.state.manifest.iter().peekable();
         for found in walked.found {
             let path = found.path;
@@ -164,6 +172,7 @@ impl Mirror {
             look.missed(missed, entry).map_err(failed)?;
         }
         let survey = look.read(&tree, options.threads);
+        let is_whole = is_whole && survey.unread.is_empty();
         let watched = watch.filter(|w| is_whole && w.is_whole()).map(|watch| Watched {
             watch,
             dirs: walked.listed.into_iter().map(|d| (d.number, d)).collect(),
@@ -190,7 +199,7 @@ impl Mirror {
         let paths: BTreeSet<&RelPath> = watched.aside.iter().chain(&around).collect();
         let dirs: HashMap<Option<&RelPath>, &Listed> =
             watched.dirs.values().map(|d| (d.path.as_ref(), d)).collect();
-        let mut tree = self.tree()?;
+        let mut tree = self.tree()?.unlocked();
         let mut look = Look::new(&self.state, &tree, watched.before.clone());
         for path in paths.into_iter().cloned() {
             look.survey.ignored.remove(&path);
@@ -204,7 +213,10 @@ impl Mirror {
                 }
                 continue;
             };
-            match (tree.stat(&path).map_err(failed)?, entry) {
+            let Ok(now) = tree.stat(&path) else {
+                return Ok(None);
+            };
+            match (now, entry) {
                 (Some(stat), entry) if stat.is_dir() && around.contains(&path) => match entry {
                     Some(entry @ Entry::Dir { .. }) => {
                         look.compare(&path, entry, &stat, false).map_err(failed)?;
@@ -226,6 +238,9 @@ impl Mirror {
             }
         }
         let survey = look.read(&tree, threads());
+        if !survey.unread.is_empty() {
+            return Ok(None);
+        }
         watched.before = survey.without_changes();
         Ok(Some(survey))
     }
@@ -320,9 +335,12 @@ impl<'a> Look<'a> {
     }
 
     fn missed(&mut self, path: &RelPath, entry: &Entry) -> std::io::Result<()> {
-        match self.tree.stat(path)? {
-            Some(stat) => self.compare(path, entry, &stat, true),
-            None => {
+        match self.tree.stat(path) {
+            // It lies in a directory that is named as unreadable.
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(()),
+            Err(e) => Err(e),
+            Ok(Some(stat)) => self.compare(path, entry, &stat, true),
+            Ok(None) => {
                 self.change(path, None, false);
                 Ok(())
             }
@@ -386,6 +404,9 @@ impl<'a> Look<'a> {
                     self.change(path, Some(Entry::Symlink { target }), false);
                 }
                 Err(e) if beneath::is_absent(&e) => {}
+                Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                    self.survey.unread.insert(path.clone());
+                }
                 Err(e) => return Err(e),
             }
         } else {
@@ -434,8 +455,7 @@ impl<'a> Look<'a> {
                     self.change(&path, Some(entry), false);
                 }
                 Err(e) if beneath::is_absent(&e) => self.change(&path, None, false),
-                // What cannot be read is not known; a file that was, is told as it was.
-                Err(_) => {}
+                Err(_) => drop(self.survey.unread.insert(path)),
             }
         }
         self.survey
