@@ -52,6 +52,30 @@ fn a_detached_run_is_watched_and_taken_home_by_another_cx() {
 }
 
 #[test]
+fn output_that_is_not_kept_any_more_is_counted() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a", "")]);
+    let all = 270_000_000;
+    let script = format!("head -c {all} /dev/zero; echo end");
+    let id = p
+        .cx(&["run", "--on", "n1", "--detach", "--", "sh", "-c", &script])
+        .ok();
+    let id = id.stdout().trim().to_owned();
+    until_state(&p, "ended");
+    for verb in ["logs", "attach"] {
+        let out = p.cx(&[verb, &id]).ok();
+        let missing = all + 4 - out.stdout().len();
+        assert!(
+            missing > 0 && out.stdout().ends_with("end\n"),
+            "{verb}: {missing}"
+        );
+        out.says(&format!(
+            "n1: {missing} bytes of output before this are not kept any more"
+        ));
+    }
+}
+
+#[test]
 fn the_next_cx_in_the_workspace_takes_home_what_has_ended() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "")]);
