@@ -450,6 +450,8 @@ pub enum Down {
         /// Bytes of standard input that have arrived in all.
         stdin: u64,
     },
+    /// So many bytes of output before what follows are not kept any more.
+    Missing(u64),
     /// So many more bytes of [`Up::Stdin`] were taken by the command; the client keeps at most
     /// [`STDIN_WINDOW`] bytes under way.
     Took(u32),

@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use serde_json::json;
 
 use crate::client::kept::{self, Record, here};
+use crate::client::run::missing;
 use crate::client::stdio::Output;
 use crate::config::Config;
 use crate::node::printable;
@@ -136,6 +137,10 @@ pub fn logs(id: &str, follow: bool) -> anyhow::Result<i32> {
         loop {
             match channel.rx.recv().await.context("the connection ended")? {
                 Down::Output { fd, data } => output.write(fd, data).await,
+                Down::Missing(bytes) => {
+                    output.flush().await;
+                    report::line(&missing(&record.node, bytes));
+                }
                 Down::Seen(seen) => {
                     output.flush().await;
                     if matches!(seen[..], [Seen::Gone]) {

@@ -212,22 +212,28 @@ pub fn back(dir: &Path) -> Option<PathBuf> {
 /// Gives the output of the run `id`, piece by piece, and with `follow` goes on until it ends; then what became of it.
 pub fn read(base: &Path, id: &str, follow: bool, mut give: impl FnMut(&Down) -> bool) {
     let seen = |give: &mut dyn FnMut(&Down) -> bool| give(&Down::Seen(vec![look(base, id)]));
-    let Some(file) = log::run_dir(base, id)
-        .ok()
-        .and_then(|dir| File::open(dir.join("log")).ok())
-    else {
+    let open = |dir: PathBuf| Some((File::open(dir.join("log")).ok()?, dir));
+    let Some((file, dir)) = log::run_dir(base, id).ok().and_then(open) else {
         seen(&mut give);
         return;
     };
-    let mut at = 0;
+    let (mut at, mut passed) = (0, 0);
     loop {
         let going = follow && look(base, id) == Seen::Going;
         // A log that has grown too long starts again.
         if file.metadata().is_ok_and(|m| m.len() < at) {
             at = 0;
         }
+        if at == 0 {
+            let lost = log::lost_bytes(&dir);
+            if lost > passed && !give(&Down::Missing(lost - passed)) {
+                return;
+            }
+            passed = passed.max(lost);
+        }
         while let Some((fd, data)) = record(&file, at) {
             at += 5 + data.len() as u64;
+            passed += data.len() as u64;
             if !give(&Down::Output { fd, data }) {
                 return;
             }

@@ -34,6 +34,15 @@ const KEEP: u64 = 1 << 30;
 /// The most that is kept of a run that nobody waits for; then its log starts again from nothing.
 const KEEP_DETACHED: u64 = 256 << 20;
 
+/// Name of the file beside the log that says how many bytes of output it has lost.
+const BASE: &str = "lost";
+
+/// How many bytes of output the log in the run's directory `dir` has lost at its head.
+pub fn lost_bytes(dir: &Path) -> u64 {
+    let bytes = std::fs::read(dir.join(BASE)).unwrap_or_default();
+    bytes.try_into().map_or(0, u64::from_le_bytes)
+}
+
 /// What reaches the supervisor's main thread.
 pub enum Event {
     /// A packet from the attached stream.
@@ -54,6 +63,8 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     file: File,
+    /// Where it is noted how much output is before the file's first record.
+    base: PathBuf,
     events: Sender<Event>,
 }
 
@@ -107,6 +118,7 @@ impl Log {
             state: Mutex::default(),
             changed: Condvar::new(),
             file,
+            base: path.with_file_name(BASE),
             events,
         }));
         log.attach(stream, 0);
@@ -121,6 +133,8 @@ impl Log {
             state: Mutex::default(),
             changed: Condvar::new(),
             file,
+            // Its file stays as it is.
+            base: PathBuf::new(),
             events,
         }));
         {
@@ -173,6 +187,10 @@ impl Log {
         if attachment > 1 {
             let attached = Down::Attached { stdin: s.stdin };
             s.control.push_back(proto::encode(1, &attached));
+            if s.base > have {
+                let missing = Down::Missing(s.base - have);
+                s.control.push_back(proto::encode(1, &missing));
+            }
         }
         drop(s);
         self.0.changed.notify_all();
@@ -277,6 +295,8 @@ impl Log {
 
     /// Lets the file start again from nothing; what it held is gone.
     fn restart(&self, s: &mut State) {
+        // First, so that who reads the file meanwhile is told. Without it nobody is, and that is all.
+        let _ = std::fs::write(&self.0.base, s.total.to_le_bytes());
         if self.0.file.set_len(0).is_ok() {
             s.base = s.total;
             (s.len, s.sent, s.skip) = (0, 0, 0);

@@ -292,8 +292,13 @@ impl Asked {
 
     /// The last word of a run whose supervisor says nothing more. A client that has heard its end does not hear this.
     fn last_word(&self) -> Down {
+        let message = if super::log::connect(&self.base, &self.id).is_ok() {
+            "somebody else attached to it"
+        } else {
+            "its supervisor there is gone"
+        };
         Down::Failed {
-            message: "its supervisor there is gone, or lets somebody else attach".into(),
+            message: message.into(),
             started: self.has_started(),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Project, TestEnv, wait_for};
+use crate::harness::{CX, Project, Running, TestEnv, wait_for};
 use crate::signals::GONE;
 
 /// Waits for `$HOME/end` on the node, then makes a file and ends with 5.
@@ -49,6 +49,49 @@ fn a_detached_run_is_watched_and_taken_home_by_another_cx() {
     assert_eq!(p.cx(&["logs", &short]).ok().stdout(), "begun\nended\n");
     assert_eq!(p.cx(&["attach", &short]).exits(5).stdout(), "begun\nended\n");
     env.node("n1").assert_empty_within(GONE);
+}
+
+#[test]
+fn output_that_is_not_kept_any_more_is_counted() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a", "")]);
+    let all = 270_000_000;
+    let script = format!("head -c {all} /dev/zero; echo end");
+    let id = p
+        .cx(&["run", "--on", "n1", "--detach", "--", "sh", "-c", &script])
+        .ok();
+    let id = id.stdout().trim().to_owned();
+    until_state(&p, "ended");
+    for verb in ["logs", "attach"] {
+        let out = p.cx(&[verb, &id]).ok();
+        let missing = all + 4 - out.stdout().len();
+        assert!(
+            missing > 0 && out.stdout().ends_with("end\n"),
+            "{verb}: {missing}"
+        );
+        out.says(&format!(
+            "n1: {missing} bytes of output before this are not kept any more"
+        ));
+    }
+}
+
+#[test]
+fn who_is_put_out_by_another_is_told_so() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("a", "")]);
+    let id = detach(&p, &["--detach"]).ok().stdout().trim().to_owned();
+    let seen = p.dir.with_file_name("seen");
+    let script = format!("{CX} attach {id} > {}", seen.display());
+    let mut first = env.command("sh", &p.dir);
+    let first = Running::start(first.args(["-c", &script]), b"");
+    wait_for(GONE, || match std::fs::read_to_string(&seen) {
+        Ok(text) if text == "begun\n" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let second = p.start_cx(&["attach", &id]);
+    first.wait().exits(75).says("somebody else attached to it");
+    std::fs::write(env.node("n1").home().join("end"), "").unwrap();
+    second.wait().exits(5);
 }
 
 #[test]

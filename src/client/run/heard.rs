@@ -93,6 +93,11 @@ impl Running<'_> {
                 self.keep_tail(&data);
                 self.output.write(fd, data).await;
             }
+            Down::Missing(bytes) => {
+                self.got += bytes;
+                self.output.flush().await;
+                told.line(&missing(&self.link.node, bytes));
+            }
             Down::Packed { pieces, data } => {
                 let data = crate::squeeze::unfold(&pieces, &data).map_err(|e| RunError::Lost {
                     why: format!("its output can't be read: {e}"),
@@ -163,6 +168,11 @@ impl Running<'_> {
             self.tail.drain(..self.tail.len() - TAIL);
         }
     }
+}
+
+/// What is said where output is not kept any more.
+pub fn missing(node: &str, bytes: u64) -> String {
+    format!("{node}: {bytes} bytes of output before this are not kept any more")
 }
 
 fn refused(why: Refusal, load: Load) -> RunError {

@@ -13,6 +13,7 @@ mod lost;
 mod pack;
 
 pub use detached::attach;
+pub use heard::missing;
 use live::Live;
 use pack::{send_run, sending};
 
