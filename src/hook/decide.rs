@@ -77,12 +77,13 @@ impl World<'_> {
             .or_else(|| Some(self.path("HOME")?.join(".claude")))
     }
 
-    /// The user's rules for a command in `cwd`.
-    pub fn guard(&self, cwd: &Path) -> Guard {
+    /// The user's rules for a command in `cwd`; those of the projects of `also` only restrict.
+    pub fn guard(&self, cwd: &Path, also: &[PathBuf]) -> Guard {
         let scopes = Scopes {
             user: self.client_dir(),
             project: self.path("CLAUDE_PROJECT_DIR"),
             cwd: cwd.to_owned(),
+            also: also.to_vec(),
             managed: self.managed.clone(),
             trust: self
                 .path("CLAUDE_CONFIG_DIR")
@@ -115,9 +116,9 @@ impl World<'_> {
         }
     }
 
-    /// What the user's rules say of a text that would run in `cwd`, whoever runs it.
-    pub fn judge(&self, text: &str, cwd: &Path) -> Judgement {
-        let guard = self.guard(cwd);
+    /// What the user's rules say of a text that would run in `cwd`, whoever runs it; the projects of `also` deny and ask too.
+    pub fn judge(&self, text: &str, cwd: &Path, also: &[PathBuf]) -> Judgement {
+        let guard = self.guard(cwd, also);
         guard.on_ground(cwd, false, |ground| {
             permissions::judge(text, Shell::of(self).dialect, &guard.rules, ground)
         })
@@ -125,7 +126,7 @@ impl World<'_> {
 
     /// The user's rule for the sake of which a text is left as it is: one that may concern it.
     pub fn rule_about(&self, text: &str, cwd: &Path) -> Option<String> {
-        self.guard(cwd).rules.might_restrict(text).map(str::to_owned)
+        self.guard(cwd, &[]).rules.might_restrict(text).map(str::to_owned)
     }
 
     /// Whether everything is to stay local for now: `CX_LOCAL`, `cx off`, or a sandbox without network.
@@ -300,7 +301,7 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         return None;
     }
 
-    let guard = world.guard(cwd);
+    let guard = world.guard(cwd, &[]);
     // What a deny or ask rule may concern, or what a sandbox does not hold, the client is to see as it is.
     if guard.rules.might_restrict(text).is_some() || guard.rules.might_leave_the_sandbox(text) {
         return None;

@@ -64,7 +64,7 @@ fn in_world(text: &str, cwd: &Path, world: &World<'_>) -> Fate {
         Some("ask") => return told(Then::Asks, ""),
         _ => {}
     }
-    match world.judge(text, cwd) {
+    match world.judge(text, cwd, &[]) {
         Judgement::Deny(why) => told(Then::Denies, &why),
         Judgement::Ask(why) => told(Then::Asks, &why),
         Judgement::Allow => told(Then::Runs, "your rules, or Claude Code's own, allow all of it"),

@@ -2,7 +2,7 @@
 //! rewritten as theirs would be.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -42,9 +42,11 @@ pub(super) fn before(bytes: &[u8], event: &Event<'_>, world: &World<'_>) -> Opti
     let cwd = input["cwd"]
         .as_str()
         .map_or_else(|| cwd.to_owned(), |below| cwd.join(below));
+    // The session's own project restricts also what runs elsewhere, and the one there does: the server goes by both.
+    let also = [PathBuf::from(&event.cwd), cwd.clone()];
     let mut question = None;
     for command in &commands {
-        match world.judge(command, &cwd) {
+        match world.judge(command, &cwd, &also) {
             Judgement::Deny(why) => return Some(wire::deny(&why)),
             Judgement::Ask(why) => question = question.or(Some(why)),
             Judgement::NoRule if ASKING.contains(&event.mode.as_str()) => {

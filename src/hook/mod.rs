@@ -66,9 +66,10 @@ pub fn main(args: &[OsString]) -> ExitCode {
 }
 
 /// Judges a command text that would run in `cwd` by the permission rules of the user whose client started this process: for
-/// doors, such as an MCP server, whose commands the client's own rules do not see. The files are read anew each time.
-pub fn judge(text: &str, cwd: &Path) -> permissions::Judgement {
-    decide::World::of_process(&|name| env::var_os(name)).judge(text, cwd)
+/// doors, such as an MCP server, whose commands the client's own rules do not see. The projects of the directories `also` deny and ask
+/// too, and allow nothing. The files are read anew each time.
+pub fn judge(text: &str, cwd: &Path, also: &[PathBuf]) -> permissions::Judgement {
+    decide::World::of_process(&|name| env::var_os(name)).judge(text, cwd, also)
 }
 
 /// The user's rule, if there is one, for the sake of which the heavy commands of a text are left where they are: it denies or asks
@@ -99,6 +100,7 @@ fn scopes(client_dir: &Path, cwd: &Path) -> settings::Scopes {
         user: Some(client_dir.to_owned()),
         project: env::var_os("CLAUDE_PROJECT_DIR").map(PathBuf::from),
         cwd: cwd.to_owned(),
+        also: Vec::new(),
         managed: settings::managed_dir(),
         trust: None,
         client: Some(client),

@@ -28,6 +28,8 @@ pub struct Scopes {
     pub project: Option<PathBuf>,
     /// The directory in which the command would run.
     pub cwd: PathBuf,
+    /// Other directories whose projects may restrict the command, and allow nothing.
+    pub also: Vec<PathBuf>,
     /// The administrator's directory.
     pub managed: PathBuf,
     /// The client's `.claude.json`, which says of a project whether the user trusts it.
@@ -62,6 +64,11 @@ pub fn collect(scopes: &Scopes) -> Rules {
         found.local = true;
         file(&mut found, &project.join(".claude/settings.local.json"));
         found.local = false;
+    }
+    found.reads = false;
+    for project in others(scopes) {
+        file(&mut found, &project.join(".claude/settings.json"));
+        file(&mut found, &project.join(".claude/settings.local.json"));
     }
     found.reads = true;
     found.project = None;
@@ -152,6 +159,23 @@ fn projects(scopes: &Scopes) -> Vec<PathBuf> {
     };
     let mut list = vec![project.clone()];
     list.extend(main_checkout(project));
+    list
+}
+
+/// What may be a project of `also`, up to the one that the client names.
+fn others(scopes: &Scopes) -> Vec<PathBuf> {
+    let own = projects(scopes);
+    let mut list: Vec<PathBuf> = Vec::new();
+    for place in &scopes.also {
+        let up = place.ancestors().take(MAX_LEVELS);
+        let up = up.take_while(|d| scopes.project.as_deref() != Some(*d));
+        let up = up.flat_map(|d| std::iter::once(d.to_owned()).chain(main_checkout(d)));
+        for dir in up {
+            if !own.contains(&dir) && !list.contains(&dir) {
+                list.push(dir);
+            }
+        }
+    }
     list
 }
 
@@ -405,6 +429,7 @@ mod tests {
                 user: Some(at("home/.claude")),
                 project: Some(at("project")),
                 cwd: at("project/deep/er"),
+                also: Vec::new(),
                 managed: at("etc"),
                 trust: Some(at("home/.claude.json")),
                 client: Some(ClientArgs {
@@ -476,6 +501,24 @@ mod tests {
         tree.put("project/.claude/settings.json", &deny("above"));
         tree.put("project/deep/er/.claude/settings.local.json", &deny("here"));
         assert_eq!(collect(&tree.scopes).deny, ["here", "above"]);
+    }
+
+    #[test]
+    fn other_projects_restrict_and_allow_nothing() {
+        let mut tree = Tree::new();
+        let both =
+            r#"{"permissions":{"allow":["Bash"],"deny":["x"],"ask":["y"],"additionalDirectories":["/"]}}"#;
+        tree.put("other/.claude/settings.local.json", both);
+        tree.put("project/inner/.claude/settings.json", &deny("inner"));
+        tree.put(".claude/settings.json", &deny("above"));
+        let dir = tree.dir.path().to_owned();
+        tree.scopes.also = vec![dir.join("project/inner/a")];
+        assert_eq!(collect(&tree.scopes).deny, ["inner"]);
+        tree.scopes.also = ["other", "other/b", "project"].map(|p| dir.join(p)).to_vec();
+        let rules = collect(&tree.scopes);
+        assert_eq!(rules.deny, ["x", "above"]);
+        assert_eq!(rules.ask, ["y"]);
+        assert!(rules.allow.is_empty() && rules.perhaps.is_empty() && rules.directories.is_empty());
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub fn typed(
         Typed::No => ControlFlow::Continue(()),
         Typed::Found(found) => ControlFlow::Break(understood(&found, event, input, world, shell)),
         Typed::Unclear => {
-            let guard = world.guard(Path::new(&event.cwd));
+            let guard = world.guard(Path::new(&event.cwd), &[]);
             match hidden(text, &event.mode, &guard) {
                 Some(rule) => ControlFlow::Break(Some(ask(
                     event,
@@ -93,7 +93,7 @@ fn understood(
         return lighter.map(|text| wire::answer(None, Some((input, text, None))));
     }
     let cwd = Path::new(&event.cwd);
-    let guard = world.guard(cwd);
+    let guard = world.guard(cwd, &[]);
     let parse = |text: &str| shell::parse(text, shell.dialect).ok();
     let worst = found
         .inner

@@ -1,20 +1,27 @@
 //! Whether the user's own permission rules let a command run. The client's rules for its shell tool do not see what comes through
 //! this door, so the server asks them itself, by the same code as the hook.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::hook::permissions::Judgement;
 use crate::hook::{self, asked};
 
-/// Asks the rules about each command, which would run in `cwd`. `call` is the client's id of the call, under which the hook left a
+/// Asks the rules about each command, which would run in `cwd`, for a session whose projects are in `also`: theirs hold wherever
+/// it has a command run. `call` is the client's id of the call, under which the hook left a
 /// note where the client asked a person.
 ///
 /// # Errors
 /// Why they must not run, and what to do; for the model.
-pub fn permitted(commands: &[String], cwd: &Path, call: Option<&str>, state: &Path) -> Result<(), String> {
+pub fn permitted(
+    commands: &[String],
+    cwd: &Path,
+    also: &[PathBuf],
+    call: Option<&str>,
+    state: &Path,
+) -> Result<(), String> {
     let mut question = None;
     for command in commands {
-        match hook::judge(command, cwd) {
+        match hook::judge(command, cwd, also) {
             // What no rule speaks of, the client asks about as it does for any tool.
             Judgement::Allow | Judgement::NoRule => {}
             Judgement::Deny(why) => {

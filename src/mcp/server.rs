@@ -240,6 +240,8 @@ impl Server {
         cwd: &Path,
         context: &RequestContext<RoleServer>,
     ) -> Result<(), String> {
+        let mut also = vec![self.inner.home.clone(), cwd.to_owned()];
+        also.extend(self.inner.roots.get().into_iter().flatten().flatten().cloned());
         let id = context
             .meta
             .0
@@ -247,8 +249,9 @@ impl Server {
             .and_then(Value::as_str)
             .map(str::to_owned);
         let (commands, cwd, state) = (commands.to_vec(), cwd.to_owned(), self.inner.paths.state.clone());
-        let judging =
-            tokio::task::spawn_blocking(move || allowed::permitted(&commands, &cwd, id.as_deref(), &state));
+        let judging = tokio::task::spawn_blocking(move || {
+            allowed::permitted(&commands, &cwd, &also, id.as_deref(), &state)
+        });
         judging
             .await
             .unwrap_or_else(|_| Err("the permission rules could not be read".into()))

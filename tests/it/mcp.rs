@@ -626,6 +626,71 @@ fn a_client_that_works_elsewhere_has_its_commands_there() {
     }
 }
 
+/// The rules of the session's own project, and of every root, hold wherever a call has its command run.
+#[test]
+fn the_rules_of_every_root_hold_in_each() {
+    let env = TestEnv::new();
+    let [start, first, second] = ["start", "first", "second"].map(|n| env.home().join(n));
+    for (dir, kind, rule) in [
+        (&start, "deny", "Bash(id:*)"),
+        (&first, "ask", "Bash(who:*)"),
+        (&second, "deny", "Bash(users:*)"),
+    ] {
+        std::fs::create_dir_all(dir.join(".claude")).unwrap();
+        let rules = json!({"permissions": {kind: [rule], "allow": ["Bash"]}});
+        std::fs::write(dir.join(".claude/settings.json"), rules.to_string()).unwrap();
+    }
+    for roots in [vec![&start, &first, &second], vec![&first, &second]] {
+        let mut client = Client::of(&env, &start, &[]);
+        client.ask(
+            "initialize",
+            json!({"protocolVersion": "2025-06-18", "capabilities": {"roots": {}}, "clientInfo": {"name": "test", "version": "1"}}),
+        );
+        client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+        let id = client.start_call("cluster_bash", json!({"command": "id"}));
+        let asked = client.receive();
+        let uris: Vec<_> = roots
+            .iter()
+            .map(|r| json!({"uri": format!("file://{}", r.display())}))
+            .collect();
+        client.send(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"roots": uris}}));
+        let said = Said(client.answer(id)["result"].clone());
+        assert!(said.is_error(), "{said:?}");
+        for cwd in &roots {
+            for (command, why) in [
+                ("id", "Refused: your rule Bash(id:*) denies it"),
+                ("who", "Not run: your rule Bash(who:*) asks about it"),
+                ("users", "Refused: your rule Bash(users:*) denies it"),
+            ] {
+                for (tool, arguments) in [
+                    ("cluster_bash", json!({"command": command, "cwd": cwd})),
+                    (
+                        "offload_to",
+                        json!({"node_id": "n1", "command": command, "cwd": cwd}),
+                    ),
+                    (
+                        "parallel_execute",
+                        json!({"commands": ["true", command], "cwd": cwd}),
+                    ),
+                ] {
+                    let said = client.call(tool, arguments);
+                    assert!(
+                        said.is_error() && said.text().starts_with(why),
+                        "{tool} {command} in {cwd:?}: {said:?}"
+                    );
+                }
+            }
+            let said = client.call("cluster_bash", json!({"command": "pwd -P", "cwd": cwd}));
+            assert_eq!(
+                said.text().lines().next(),
+                cwd.canonicalize().unwrap().to_str(),
+                "{said:?}"
+            );
+        }
+        client.end();
+    }
+}
+
 #[test]
 fn where_no_root_is_here_nothing_runs_elsewhere() {
     let env = TestEnv::new();
