@@ -40,14 +40,7 @@ impl Outputs {
         for pattern in &self.patterns {
             let parts: Vec<&[u8]> = pattern.split(|b| *b == b'/').collect();
             let mut budget = FIND_BUDGET;
-            find(
-                tree,
-                &mut tree.again(),
-                Vec::new(),
-                &parts,
-                &mut budget,
-                &mut found,
-            );
+            find(&mut tree.again(), Vec::new(), &parts, &mut budget, &mut found);
         }
         found
     }
@@ -57,7 +50,6 @@ impl Outputs {
 const FIND_BUDGET: u32 = 200_000;
 
 fn find(
-    top: &Beneath,
     tree: &mut Beneath,
     dir: Vec<u8>,
     parts: &[&[u8]],
@@ -82,7 +74,7 @@ fn find(
         vec![part.to_vec()]
     };
     if *part == b"**" && !rest.is_empty() {
-        find(top, tree, dir.clone(), rest, budget, found);
+        find(tree, dir.clone(), rest, budget, found);
     }
     for name in names {
         if *budget == 0 {
@@ -102,9 +94,9 @@ fn find(
         let last = rest.is_empty();
         if stat.is_dir() {
             if *part == b"**" {
-                find(top, tree, path.into(), parts, budget, found);
+                find(tree, path.into(), parts, budget, found);
             } else if !last {
-                find(top, tree, path.into(), rest, budget, found);
+                find(tree, path.into(), rest, budget, found);
             }
         } else if last && stat.is_file() {
             found.insert(path, stat);
