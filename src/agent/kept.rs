@@ -14,7 +14,7 @@ use anyhow::Context;
 
 use super::{STARTED, log};
 use crate::proto::{self, Down, Exit, MirrorSpec, Seen, Up};
-use crate::sync::{Collected, Mirror};
+use crate::sync::{self, Collected, Mirror, SyncError};
 
 /// A run that ended is kept for so long.
 const OLD: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -158,6 +158,15 @@ pub fn collect(mirror: &mut Mirror, spec: &MirrorSpec, dir: &Path) -> anyhow::Re
     collected
 }
 
+/// Why something could not be collected, and what to do about it where that is known.
+pub fn why_not(e: &anyhow::Error) -> String {
+    let full = e.chain().any(|e| {
+        matches!(e.downcast_ref(), Some(SyncError::Full(_))) || e.downcast_ref().is_some_and(sync::is_full)
+    });
+    let then = if full { "; free some space there" } else { "" };
+    format!("{e:#}{then}")
+}
+
 /// How a kept run ended. What could not be collected then is collected now, if that is possible.
 ///
 /// # Errors
@@ -177,7 +186,7 @@ pub fn settle(base: &Path, id: &str) -> anyhow::Result<Exit> {
             write_exit(&dir, &exit)?;
             mirror.paid(id);
         }
-        Err(e) => exit.uncollected = Some(format!("{e:#}")),
+        Err(e) => exit.uncollected = Some(why_not(&e)),
     }
     Ok(exit)
 }

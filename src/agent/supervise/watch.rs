@@ -16,7 +16,7 @@ use crate::agent::pty::Pty;
 use crate::agent::{admit, child, kept};
 use crate::proto::{Down, Exit, Up};
 use crate::request::Ending;
-use crate::sync::{self, Mirror, SyncError};
+use crate::sync::Mirror;
 
 /// After the command's own end, its output is read on for this long after the last byte: a background child
 /// that holds the pipes does not hold the run.
@@ -218,12 +218,7 @@ impl Supervisor {
                     back = kept::back(&self.dir).filter(|_| !collected.is_empty);
                 }
                 Err(e) => {
-                    let full = e.chain().any(|e| {
-                        matches!(e.downcast_ref(), Some(SyncError::Full(_)))
-                            || e.downcast_ref().is_some_and(sync::is_full)
-                    });
-                    let then = if full { "; free some space there" } else { "" };
-                    uncollected = Some(format!("{e:#}{then}"));
+                    uncollected = Some(kept::why_not(&e));
                     kept::make_room(&self.dir);
                     // The mirror keeps what was made until somebody can take it.
                     if spec.back.scope > 0 {
