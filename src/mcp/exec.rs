@@ -47,13 +47,11 @@ pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended
         Call::Parallel { .. } => return batch::carry_out(cwd, live, ended, rooms).await,
         Call::Offload { node, .. } => Demands {
             on: Some(node.clone()),
-            detach: live.detach(),
             ..Demands::default()
         },
         Call::Bash { os, arch, .. } => Demands {
             os: os.clone(),
             arch: arch.clone(),
-            detach: live.detach(),
             ..Demands::default()
         },
         Call::Status => return,
@@ -62,6 +60,11 @@ pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended
         return;
     };
     let ran = if demands.is_pinned() {
+        let demands = Demands {
+            detach: live.detach(),
+            name: Some(command.id.clone()),
+            ..demands
+        };
         let request = Arc::new(Request::script(&command.text, cwd, demands));
         let placed = pipeline::place(request.clone()).await;
         on_node(&request, placed, command, live.limits(), ended, None).await

@@ -107,7 +107,7 @@ fn what_waits_when_nobody_waits_for_it() {
     until_run(&mut client, waiting.as_str().unwrap(), "waiting");
     env.node("n1").write("go", "");
     until_run(&mut client, going.as_str().unwrap(), "exited");
-    // What waited has its turn, and then goes on like the other, under the name it got there.
+    // What waited has its turn, and then goes on like the other, under the name that its caller was told.
     wait_for(LIMIT, || {
         let status = client.call("cluster_status", json!({}));
         let runs = status.0["structuredContent"]["runs"].clone();
@@ -119,7 +119,12 @@ fn what_waits_when_nobody_waits_for_it() {
             .count();
         if over == 2 { Ok(()) } else { Err(format!("{runs}")) }
     });
+    let id = waiting.as_str().unwrap();
+    let (run, _) = until_run(&mut client, id, "exited");
+    assert_eq!(run["node_id"], "n1");
     client.end();
+    assert_eq!(env.cx(&["logs", id]).ok().stdout(), "over\n");
+    assert_eq!(env.cx(&["attach", id]).ok().stdout(), "over\n");
 }
 
 /// A run that was left takes its slot until it ends: what waits for one is not started here meanwhile.
