@@ -127,6 +127,23 @@ fn what_waits_when_nobody_waits_for_it() {
     assert_eq!(env.cx(&["attach", id]).ok().stdout(), "over\n");
 }
 
+/// While its server lives, the timeout of a call holds for what went on without the caller, wherever it runs.
+#[test]
+fn what_was_left_has_its_timeout() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[]);
+    let mut client = Client::hello(&env, &project.dir, &["--detach-after", "2"]);
+    let said = client.call(
+        "offload_to",
+        json!({"node_id": "n1", "command": "touch $HOME/up; sleep 3011", "timeout": 5}),
+    );
+    assert_eq!(said.field("state"), "detached", "{said:?}");
+    let id = said.field("run_id").as_str().unwrap().to_owned();
+    until_run(&mut client, &id, "signaled");
+    gone(&env, &["n1"], "sleep 3011");
+    client.end();
+}
+
 /// A run that was left takes its slot until it ends: what waits for one is not started here meanwhile.
 #[test]
 fn what_was_left_keeps_its_slot() {
