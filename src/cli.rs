@@ -433,6 +433,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<i32> {
                 require_remote: a.require_remote || a.detach,
                 quiet: a.quiet,
                 spread: false,
+                name: None,
                 detach: match a.detach_at {
                     _ if a.detach => Some(Detach::AtOnce),
                     Some(s) => Some(Detach::At(Instant::now() + Duration::from_secs(s.into()))),

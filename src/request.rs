@@ -40,6 +40,8 @@ pub struct Demands {
     pub spread: bool,
     /// When the run goes on without its caller, beyond what the config says.
     pub detach: Option<Detach>,
+    /// The name under which the caller speaks of the run: letters and digits, the last part of its id on a node.
+    pub name: Option<String>,
 }
 
 /// When a run goes on without its caller.

@@ -247,18 +247,13 @@ pub fn cancel(id: &str, out: &mut dyn Write) -> anyhow::Result<i32> {
         writeln!(out, "run {} on this machine {how}", record.short())?;
         return Ok(0);
     }
-    let told = w.runtime.block_on(async {
-        let link = detached::link(&record.node, &w.config, &w.paths, ANSWER)
-            .await
-            .map_err(|e| anyhow!("{}: {e}", record.node))?;
-        let id = record.id.clone();
-        link.ask(&Up::Stop { id }, ANSWER)
-            .await
-            .map_err(|e| anyhow!("{}: {e}", record.node))
-    })?;
+    let told = w
+        .runtime
+        .block_on(detached::stop(&record, &w.config, &w.paths, ANSWER))
+        .map_err(|e| anyhow!("{}: {e}", record.node))?;
     match told {
-        Down::Told(true) => writeln!(out, "run {} on {} was told to end", record.short(), record.node)?,
-        _ => writeln!(out, "run {} on {} has ended already", record.short(), record.node)?,
+        true => writeln!(out, "run {} on {} was told to end", record.short(), record.node)?,
+        false => writeln!(out, "run {} on {} has ended already", record.short(), record.node)?,
     }
     Ok(0)
 }

@@ -90,6 +90,7 @@ pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended, rooms: &Arc
             let demands = Demands {
                 spread: true,
                 detach: live.detach(),
+                name: Some(c.id.clone()),
                 ..Demands::default()
             };
             Arc::new(Request::script(&c.text, cwd.clone(), demands))

@@ -11,12 +11,14 @@ use super::live::{Command, Live};
 use super::ran::{Ran, State};
 use super::tools::Call;
 use super::{batch, keeper, shell};
+use crate::client::kept;
 use crate::client::run::Order;
 use crate::client::stdio::Output;
 use crate::client::terminal::Terminal;
+use crate::config::Config;
 use crate::hook;
 use crate::paths::{AnyPath, Paths};
-use crate::pipeline::{self, Door, End, Placed};
+use crate::pipeline::{self, Door, End, Placed, detached};
 use crate::progress::Step;
 use crate::report::Told;
 use crate::request::{Demands, Request};
@@ -24,6 +26,10 @@ use crate::room::Rooms;
 
 /// After the wish to end it, a run may take so long: TERM, KILL after two seconds, and what it changed on its way back.
 const GRACE: Duration = Duration::from_secs(6);
+
+/// How long a node may take to hear that a run's time is over, how long is waited until it is told again, and how often.
+const TELL: Duration = Duration::from_secs(10);
+const TELL_TIMES: u32 = 100;
 
 /// What may end a run from outside.
 #[derive(Clone)]
@@ -47,13 +53,11 @@ pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended
         Call::Parallel { .. } => return batch::carry_out(cwd, live, ended, rooms).await,
         Call::Offload { node, .. } => Demands {
             on: Some(node.clone()),
-            detach: live.detach(),
             ..Demands::default()
         },
         Call::Bash { os, arch, .. } => Demands {
             os: os.clone(),
             arch: arch.clone(),
-            detach: live.detach(),
             ..Demands::default()
         },
         Call::Status => return,
@@ -62,6 +66,11 @@ pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended
         return;
     };
     let ran = if demands.is_pinned() {
+        let demands = Demands {
+            detach: live.detach(),
+            name: Some(command.id.clone()),
+            ..demands
+        };
         let request = Arc::new(Request::script(&command.text, cwd, demands));
         let placed = pipeline::place(request.clone()).await;
         on_node(&request, placed, command, live.limits(), ended, None).await
@@ -141,6 +150,22 @@ impl Told for Listener {
     }
 }
 
+/// Ends a run that was left on a node once its time is over, if this server lives until then.
+async fn end_late(id: String, left: Duration) {
+    tokio::time::sleep(left).await;
+    let Ok(paths) = Paths::from_env() else { return };
+    // A node that can't be told now is told later.
+    for _ in 0..TELL_TIMES {
+        let (Ok(record), Ok(config)) = (kept::find(&paths, &id), Config::load(&paths)) else {
+            return;
+        };
+        if record.ending.is_some() || detached::stop(&record, &config, &paths, TELL).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(TELL).await;
+    }
+}
+
 /// Runs a text in one shell on a node, for so long and left alone from that moment on; where the pipeline has it run here, in one
 /// here, as soon as one of `rooms` is free.
 pub async fn on_node(
@@ -214,6 +239,9 @@ pub async fn on_node(
             let mut ran = Ran::of(*outcome, notes, begun.elapsed(), id, capture);
             if ran.state != State::NotRun {
                 ran.state = state(&why, timeout, ran.state);
+            }
+            if ran.state == State::Detached {
+                tokio::spawn(end_late(ran.id.clone(), timeout.saturating_sub(begun.elapsed())));
             }
             ran
         }

@@ -103,7 +103,8 @@ impl Live {
     pub fn new(paths: &Paths, texts: &[String], timeout: Duration, detach_after: Option<Duration>) -> Live {
         let logs = logs(paths);
         let commands = texts.iter().map(|t| {
-            let id = format!("m{:x}-{:x}", paths::now_ms(), paths::nonce() & 0xffff_ffff);
+            // Its name for life, here and on a node: of one part, as the names of runs that people see are.
+            let id = format!("m{:08x}", paths::nonce() & 0xffff_ffff);
             Command {
                 capture: Capture::new(&logs, &id),
                 id,

@@ -123,6 +123,18 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
     .await
 }
 
+/// Tells a run on a node to end, which may take the node so long to hear; whether it still went on.
+///
+/// # Errors
+/// When the node can't be told; one clause.
+pub async fn stop(record: &Record, config: &Config, paths: &Paths, limit: Duration) -> Result<bool, String> {
+    let link = link(&record.node, config, paths, limit).await?;
+    let id = record.id.clone();
+    let told = link.ask(&Up::Stop { id }, limit).await;
+    told.map(|t| matches!(t, Down::Told(true)))
+        .map_err(|e| e.to_string())
+}
+
 fn state_of(seen: Seen) -> State {
     match seen {
         Seen::Going => State::Going,

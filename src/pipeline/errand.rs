@@ -127,7 +127,7 @@ impl Place {
                 Vec::new()
             },
             errand,
-            ..Job::without_command(run_id(), Some(tree.clone()))
+            ..Job::without_command(run_id(None), Some(tree.clone()))
         };
         let terms = Terms {
             slots: node.slots,

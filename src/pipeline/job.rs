@@ -321,12 +321,13 @@ pub(super) fn scope(w: WriteBack) -> u8 {
     }
 }
 
-/// A unique id: time, process and chance.
-pub(super) fn run_id() -> String {
+/// A unique id: time, process and chance, or the name that the run has already.
+pub(super) fn run_id(name: Option<&str>) -> String {
+    let chance = || format!("{:x}", paths::nonce() & 0xffff_ffff);
     format!(
-        "{:x}-{:x}-{:x}",
+        "{:x}-{:x}-{}",
         crate::agent::now_ms(),
         std::process::id(),
-        paths::nonce() & 0xffff_ffff
+        name.map_or_else(chance, str::to_owned)
     )
 }

@@ -188,7 +188,7 @@ pub(super) async fn remote(
             }
         }
         let Some(job) = &mut job else { break };
-        job.id = run_id();
+        job.id = run_id(request.demands.name.as_deref());
         let mut mark = None;
         job.shared = None;
         if in_place && let Some(ws) = &case.ws {

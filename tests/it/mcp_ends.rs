@@ -107,7 +107,7 @@ fn what_waits_when_nobody_waits_for_it() {
     until_run(&mut client, waiting.as_str().unwrap(), "waiting");
     env.node("n1").write("go", "");
     until_run(&mut client, going.as_str().unwrap(), "exited");
-    // What waited has its turn, and then goes on like the other, under the name it got there.
+    // What waited has its turn, and then goes on like the other, under the name that its caller was told.
     wait_for(LIMIT, || {
         let status = client.call("cluster_status", json!({}));
         let runs = status.0["structuredContent"]["runs"].clone();
@@ -119,6 +119,28 @@ fn what_waits_when_nobody_waits_for_it() {
             .count();
         if over == 2 { Ok(()) } else { Err(format!("{runs}")) }
     });
+    let id = waiting.as_str().unwrap();
+    let (run, _) = until_run(&mut client, id, "exited");
+    assert_eq!(run["node_id"], "n1");
+    client.end();
+    assert_eq!(env.cx(&["logs", id]).ok().stdout(), "over\n");
+    assert_eq!(env.cx(&["attach", id]).ok().stdout(), "over\n");
+}
+
+/// While its server lives, the timeout of a call holds for what went on without the caller, wherever it runs.
+#[test]
+fn what_was_left_has_its_timeout() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[]);
+    let mut client = Client::hello(&env, &project.dir, &["--detach-after", "2"]);
+    let said = client.call(
+        "offload_to",
+        json!({"node_id": "n1", "command": "touch $HOME/up; sleep 3011", "timeout": 5}),
+    );
+    assert_eq!(said.field("state"), "detached", "{said:?}");
+    let id = said.field("run_id").as_str().unwrap().to_owned();
+    until_run(&mut client, &id, "signaled");
+    gone(&env, &["n1"], "sleep 3011");
     client.end();
 }
 
