@@ -7,7 +7,7 @@
 //!
 //! It lends the two descriptors themselves, with what it has read of a packet that is not whole yet: while the stream is lent,
 //! nothing goes through the holder, and it beats for neither side, so that both see the other's silence as they would without it. A
-//! client that has finished gives the stream back ([`Lease::give_back`]), again with what it has read beyond. One that ends
+//! client that has finished gives the stream back (`Lease::give_back`), again with what it has read beyond. One that ends
 //! without that is gone: then the holder ends, too, and with it the stream, which means to the agent what it always means. What is
 //! true of a stream of one's own is so true of a lent one: what a killed cx leaves on the node, what becomes of a detached run.
 
