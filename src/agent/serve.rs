@@ -120,7 +120,7 @@ pub fn serve() -> anyhow::Result<()> {
     let silence = start
         .elapsed()
         .saturating_sub(Duration::from_millis(heard.load(Ordering::Relaxed)));
-    if silence < FRESH && !session.is_some_and(has_ended) {
+    if silence < FRESH && !lock(&runs).is_empty() && !session.is_some_and(has_ended) {
         let gone = proto::encode(1, &Up::Gone);
         for s in lock(&runs).values_mut() {
             let _ = s.write_all(&gone);

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use dates::{OfDir, times};
+use dates::{OfDir, is_dir, times};
 
 use super::beneath::{self, Beneath, Opened, Place};
 use super::known::is_protected;
@@ -306,16 +306,9 @@ fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, Sync
         });
         let is_apart = commit.report.conflicts.len() + commit.report.kept_deletions.len() > apart;
         // Directories get their modes and times at the very end.
-        let is_dir = matches!(
-            op,
-            Op::Put {
-                entry: Entry::Dir { .. },
-                ..
-            }
-        );
         if made.is_ok()
             && !is_apart
-            && !is_dir
+            && !is_dir(op)
             && let Some(note) = &mut note
         {
             let _ = note.write_all(&(number as u32).to_le_bytes());
@@ -578,9 +571,9 @@ impl Commit<'_> {
     /// Finds the directories that a file or link is to replace, and that hold what was not sent, or changed here.
     fn see_what_stays(&mut self) {
         for op in &self.journal.ops {
-            let Op::Put { path, entry, .. } = op else { continue };
-            let is_dir = matches!(entry, Entry::Dir { .. });
-            if !is_dir && matches!(self.tree.stat(path), Ok(Some(s)) if s.is_dir()) && !self.may_go(path) {
+            let Op::Put { path, .. } = op else { continue };
+            if !is_dir(op) && matches!(self.tree.stat(path), Ok(Some(s)) if s.is_dir()) && !self.may_go(path)
+            {
                 self.keep.insert(path.clone());
             }
         }

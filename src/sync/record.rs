@@ -282,9 +282,11 @@ impl MirrorRecord {
             scan,
             ..
         } = *sent;
-        // What stays there as it is, and was not sent, was found unchanged.
-        let times = scan.times.moved(&scan.manifest, manifest);
-        let times = times.or(&self.times.moved(&self.manifest, manifest));
+        let mut times = scan.times.moved(&scan.manifest, manifest);
+        if !scan.manifest.has_same_paths(manifest) {
+            // What stays there as it is, and was not sent, was found unchanged.
+            times = times.or(&self.times.moved(&self.manifest, manifest));
+        }
         // What a later collection brought, or one that was put in place after the scan, is not what was found here then.
         let is_later = |(s, at): &(i64, i64)| *s > sequence || *at >= scan.began_ns;
         let is_plain = sent.only.is_none() && sent.spared.is_empty() && self.ahead.is_empty();

@@ -33,7 +33,7 @@ pub(super) fn times(ops: &[Op], clock_offset_ms: i64, began_ns: i64) -> BTreeMap
     times
 }
 
-fn is_dir(op: &Op) -> bool {
+pub(super) fn is_dir(op: &Op) -> bool {
     matches!(
         op,
         Op::Put {

@@ -166,7 +166,7 @@ impl Mirror {
                     stat.map_err(|e| SyncError::io("failed to change", &work.tree.display(path), e))?;
                 known.insert(path.clone(), stat);
             }
-            work.close(&journal.ops, &journal.times, &want)
+            work.close(&journal.ops, &journal.times)
                 .map_err(|e| self.failed("failed to set modes in", e))?;
             // What a run changes in them from now on is told by their times.
             for path in touched(&journal.ops) {
@@ -376,46 +376,27 @@ impl Work {
     }
 
     /// Gives directories the modes and times that they are to have, deepest first.
-    fn close(&mut self, ops: &[Op], times: &[i64], want: &Manifest) -> io::Result<()> {
+    fn close(&mut self, ops: &[Op], times: &[i64]) -> io::Result<()> {
         self.opened.close(&mut self.tree);
-        let mut modes = BTreeMap::new();
-        for op in ops {
-            if let Op::Put {
+        for (op, time) in ops.iter().zip(times).rev() {
+            let Op::Put {
                 path,
                 entry: Entry::Dir { mode },
-                ..
-            } = op
-            {
-                modes.insert(path.clone(), *mode);
-            }
-        }
-        for (path, mode) in modes.iter().rev() {
-            let mode = match want.get(path) {
-                Some(Entry::Dir { mode }) => *mode,
-                _ => *mode,
-            };
-            let place = self.tree.place(path)?;
-            if place
-                .stat()?
-                .is_some_and(|s| s.is_dir() && s.permissions() != mode)
-            {
-                place.chmod_dir(mode)?;
-            }
-        }
-        for (op, time) in ops.iter().zip(times) {
-            if let Op::Put {
-                path,
-                entry: Entry::Dir { .. },
                 mtime_ns,
                 ..
             } = op
-                && *mtime_ns != 0
-                && *time != KEEP
-            {
-                let place = self.tree.place(path)?;
-                if place.stat()?.is_some_and(|s| s.is_dir()) {
-                    set_mtime(&place, *time)?;
-                }
+            else {
+                continue;
+            };
+            let place = self.tree.place(path)?;
+            let Some(stat) = place.stat()?.filter(Stat::is_dir) else {
+                continue;
+            };
+            if stat.permissions() != *mode {
+                place.chmod_dir(*mode)?;
+            }
+            if *mtime_ns != 0 && *time != KEEP {
+                set_mtime(&place, *time)?;
             }
         }
         Ok(())

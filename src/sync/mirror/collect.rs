@@ -228,11 +228,7 @@ impl Mirror {
     /// Changes among what is synced.
     fn plan_synced(&self, survey: &Survey, back: &BackSpec, named: &Outputs, plan: &mut Plan) {
         for (path, now) in &survey.changes {
-            let wanted = match back.scope {
-                0 => false,
-                1 => named.wants(path, survey.ignored_changes.contains(path)),
-                _ => true,
-            };
+            let wanted = comes(path, survey, back, named);
             match now {
                 Some(entry) if wanted => {
                     plan.puts.insert(
@@ -257,11 +253,7 @@ impl Mirror {
     /// What is synced and only got another time.
     fn plan_touched(&self, survey: &Survey, back: &BackSpec, named: &Outputs, plan: &mut Plan) {
         for (path, touched) in &survey.touches {
-            let wanted = match back.scope {
-                0 => false,
-                1 => named.wants(path, survey.ignored_changes.contains(path)),
-                _ => true,
-            };
+            let wanted = comes(path, survey, back, named);
             if !wanted || plan.puts.contains_key(path) {
                 continue;
             }
@@ -368,6 +360,15 @@ impl Mirror {
                 plan.stayed.insert(path);
             }
         }
+    }
+}
+
+/// Whether what changed of something that is synced comes back.
+fn comes(path: &RelPath, survey: &Survey, back: &BackSpec, named: &Outputs) -> bool {
+    match back.scope {
+        0 => false,
+        1 => named.wants(path, survey.ignored_changes.contains(path)),
+        _ => true,
     }
 }
 
