@@ -358,6 +358,10 @@ pub struct BackSpec {
     pub extra_ignore: Vec<Vec<u8>>,
     /// Ignored files that exist here but were not sent: come back if they changed there.
     pub exist_here: Vec<RelPath>,
+    /// The programs of cargo's that exist here: they come if they changed, or appeared, there.
+    pub programs: Vec<RelPath>,
+    /// Whether such programs come as well that do not exist here.
+    pub new_programs: bool,
     /// Outputs that this node sent and that are not here any more as they came: they come again, changed or not.
     pub again: Vec<RelPath>,
     /// Known cache directories that are not scanned (names), besides those of the run's rule.

@@ -161,8 +161,14 @@ fn refused(text: &str, served: impl Fn(u16) -> bool) -> Vec<String> {
 }
 
 /// Environments and inputs that stay on this machine, in words: what package managers made here in `cwd` or above it, unless a set-up
-/// makes it there as well (`is_made`), and what was `unsent` as it is over the limit.
-pub fn stays(cwd: &Path, root: &Path, is_made: impl Fn(&Path) -> bool, unsent: &[RelPath]) -> Vec<String> {
+/// makes it there as well (`is_made`), what was `unsent` as it is over the limit, and cargo's `programs` that the node lacks.
+pub fn stays(
+    cwd: &Path,
+    root: &Path,
+    is_made: impl Fn(&Path) -> bool,
+    unsent: &[RelPath],
+    programs: &[RelPath],
+) -> Vec<String> {
     let mut said = Vec::new();
     for name in ["node_modules", ".venv", "venv"] {
         let dirs = cwd.ancestors().take_while(|d| d.starts_with(root));
@@ -175,6 +181,12 @@ pub fn stays(cwd: &Path, root: &Path, is_made: impl Fn(&Path) -> bool, unsent: &
         said.push(format!(
             "over ignored_limit, so not there: {}",
             super::tree::list(unsent)
+        ));
+    }
+    if !programs.is_empty() {
+        said.push(format!(
+            "built on another machine, so not there: {}",
+            super::tree::list(programs)
         ));
     }
     said
@@ -242,12 +254,12 @@ mod tests {
         std::fs::create_dir_all(root.join("node_modules")).unwrap();
         std::fs::create_dir_all(sub.join(".venv")).unwrap();
         let unsent = [RelPath::new("data").unwrap()];
-        let said = stays(&sub, root, |d| d.ends_with("node_modules"), &unsent).join("; ");
+        let said = stays(&sub, root, |d| d.ends_with("node_modules"), &unsent, &[]).join("; ");
         assert_eq!(
             said,
             ".venv was made here and does not go along; over ignored_limit, so not there: data"
         );
-        assert!(stays(root, root, |_| true, &[]).is_empty());
-        assert!(stays(root, root, |_| false, &[])[0].starts_with("node_modules was made here"));
+        assert!(stays(root, root, |_| true, &[], &[]).is_empty());
+        assert!(stays(root, root, |_| false, &[], &[])[0].starts_with("node_modules was made here"));
     }
 }

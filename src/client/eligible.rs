@@ -2,6 +2,7 @@
 //! what a node must have for it.
 
 pub mod assigned;
+pub mod cargo;
 pub mod configured;
 pub mod owners;
 
@@ -10,7 +11,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::cross;
-use super::named;
 use super::shared;
 use crate::config::Config;
 use crate::paths::{Paths, normal};
@@ -125,7 +125,8 @@ pub fn look(
         .find_map(|a| leaves(a, cwd, &roots))
         // A program that is a link is the node's own: an environment's Python.
         .or_else(|| argv.iter().skip(1).find_map(|a| leads_out(a, cwd, &roots)))
-        .or_else(|| outside_dependency(argv, cwd, &roots));
+        .or_else(|| outside_dependency(argv, cwd, &roots))
+        .or_else(|| cargo::leaves_outside(argv, &work.brings, cwd, &ws.root));
     if let Some(why) = outside {
         only_here(&mut fit, why);
     }
@@ -429,46 +430,12 @@ pub fn touched(work: &Workload, cwd: &Path, root: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What comes back of a command of the rule `rule`, as seen from `cwd`: cargo's `target` lies at the top of the cargo workspace.
-/// Of a cargo command that is not about its programs (`cargo test` builds them, too) those come that exist here.
+/// What comes back of a command of the rule `rule`, as seen from `cwd`.
 pub fn brings(rule: &str, brings: &Brings, cwd: &Path, root: &Path) -> Brings {
-    if rule != "cargo" {
+    if rule != "cargo" || !matches!(brings, Brings::Outputs(_)) {
         return brings.clone();
     }
-    let globs = match brings {
-        Brings::Outputs(globs) => globs.clone(),
-        Brings::Synced => Vec::new(),
-        Brings::Ignored => return brings.clone(),
-    };
-    let is_top = |d: &&Path| {
-        let text = std::fs::read_to_string(d.join("Cargo.toml")).unwrap_or_default();
-        text.lines().any(|l| l.trim_start().starts_with("[workspace"))
-    };
-    let within = || cwd.ancestors().take_while(|d| d.starts_with(root));
-    let own = within().find(|d| d.join("Cargo.toml").is_file());
-    let top = within().find(is_top).or(own).unwrap_or(cwd);
-    let up = "../".repeat(cwd.strip_prefix(top).map_or(0, |r| r.components().count()));
-    let moved = |g: &String| {
-        if g.starts_with("target/") {
-            format!("{up}{g}")
-        } else {
-            g.clone()
-        }
-    };
-    let mut outputs: Vec<String> = globs.iter().map(moved).collect();
-    if *brings == Brings::Synced {
-        for profile in ["debug", "release"] {
-            let dir = top.join("target").join(profile);
-            let programs = named::programs_in(&dir).into_iter();
-            let plain = |n: &String| !n.contains(['*', '?', '[', '\\', '{', '}', ',']);
-            let names = programs.filter_map(|n| n.into_string().ok()).filter(plain);
-            outputs.extend(names.map(|n| format!("{up}target/{profile}/{n}")));
-        }
-    }
-    if outputs.is_empty() {
-        return Brings::Synced;
-    }
-    Brings::Outputs(outputs)
+    cargo::moved(brings, cwd, &cargo::own_target_dir(cwd, root))
 }
 
 /// A root that a text names somewhere, as in `sh -c 'gcc /home/me/app/x.c'`.
@@ -601,25 +568,6 @@ mod tests {
             why.contains("crates/a/Cargo.toml depends on ../../../lib"),
             "{why}"
         );
-    }
-
-    #[test]
-    fn outputs_of_cargo_lie_at_the_top_of_its_workspace() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path();
-        std::fs::create_dir_all(root.join("crates/a/src")).unwrap();
-        std::fs::write(root.join("Cargo.toml"), "[workspace]\nmembers = ['crates/*']\n").unwrap();
-        std::fs::write(root.join("crates/a/Cargo.toml"), "[package]\n").unwrap();
-        let globs = Brings::Outputs(vec!["target/debug/*".into()]);
-        let of = |rule: &str, cwd: &str| match brings(rule, &globs, &root.join(cwd), root) {
-            Brings::Outputs(mut g) => g.remove(0),
-            _ => unreachable!(),
-        };
-        assert_eq!(of("cargo", ""), "target/debug/*");
-        assert_eq!(of("cargo", "crates/a/src"), "../../../target/debug/*");
-        assert_eq!(of("make", "crates/a"), "target/debug/*");
-        std::fs::write(root.join("Cargo.toml"), "[package]\n").unwrap();
-        assert_eq!(of("cargo", "crates/a/src"), "../target/debug/*");
     }
 
     #[test]

@@ -227,6 +227,7 @@ pub fn tree(paths: &Arc<Paths>, record: &Record) -> Option<(Tree, Manifest)> {
         name: sent.name,
     };
     let tree = Tree {
+        asked: Vec::new(),
         stays: None,
         ws,
         key,

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use crate::paths::normal;
 use crate::plan::manifest::RelPath;
+use crate::sync;
 
 /// More words than this are not looked at, nor more entries of a program's directory.
 const MANY: usize = 2000;
@@ -81,14 +82,11 @@ pub fn look(argv: &[OsString], cwd: &Path, root: &Path) -> Named {
 }
 
 /// The names of the files in `dir` that can be run or loaded by a program.
-pub fn programs_in(dir: &Path) -> Vec<OsString> {
+fn programs_in(dir: &Path) -> Vec<OsString> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().take(MANY);
     let can_run = |name: &OsString| {
-        let library = [".so", ".dylib", ".dll"]
-            .iter()
-            .any(|end| name.to_string_lossy().contains(end));
-        fs::symlink_metadata(dir.join(name))
-            .is_ok_and(|m| m.is_file() && (library || m.permissions().mode() & 0o111 != 0))
+        let meta = fs::symlink_metadata(dir.join(name));
+        meta.is_ok_and(|m| m.is_file() && sync::is_program(name.as_bytes(), m.permissions().mode()))
     };
     entries.map(|e| e.file_name()).filter(can_run).collect()
 }

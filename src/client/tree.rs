@@ -16,14 +16,15 @@ use crate::plan::delta::{Delta, delta_keeping};
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, Exit, INLINE_PACK, MirrorKey};
 use crate::sync::{
-    self, BackContext, GitMeta, Packed, Records, Repository, Rests, Scan, ScanOptions, Sent, Staged,
-    Workspace,
+    self, BackContext, GitMeta, Packed, Programs, Records, Repository, Rests, Scan, ScanOptions, Sent,
+    Staged, Workspace,
 };
 
 /// Files of so many bytes in all are packed in memory; more goes out while it is packed.
 const IN_MEMORY: u64 = 4 << 20;
 
 /// A workspace as it was scanned for one command.
+#[derive(Clone)]
 pub struct Tree {
     /// The workspace.
     pub ws: Workspace,
@@ -37,6 +38,8 @@ pub struct Tree {
     pub back: BackSpec,
     /// The small repository that the mirror gets, in a git workspace.
     pub repository: Option<Repository>,
+    /// The files that the command names.
+    pub asked: Vec<RelPath>,
     /// Why the command can run only here, as the tree shows: what it names does not go.
     pub stays: Option<String>,
     /// Whether the command brings its outputs up to date: then those that were lost here come again.
@@ -64,6 +67,8 @@ pub struct Pack {
     pub changes: (u64, u64),
     /// Outputs that came from there and are not here any more as they came.
     pub again: Vec<RelPath>,
+    /// Those of cargo's that it takes away there.
+    programs: Programs,
     /// What the generation it starts from holds besides what both agreed on, see [`crate::proto::MirrorSpec::adopt`].
     pub adopt: Vec<(RelPath, Entry)>,
     delta: Delta,
@@ -93,6 +98,7 @@ impl Pack {
             bytes: None,
             changes: (0, 0),
             again: Vec::new(),
+            programs: Programs::default(),
             adopt: Vec::new(),
             delta: Delta::default(),
             want: None,
@@ -135,6 +141,24 @@ pub struct Applied {
 }
 
 impl Tree {
+    /// The same for a node of another platform, which has no use for the programs of this one, nor has this one for those made there:
+    /// only what the command names goes.
+    pub fn for_another_platform(&self) -> Tree {
+        let mut tree = self.clone();
+        let scan = &mut tree.scan;
+        let programs: BTreeSet<RelPath> = std::mem::take(&mut scan.programs)
+            .into_iter()
+            .map(|(p, _)| p)
+            .filter(|p| !self.asked.contains(p))
+            .collect();
+        scan.named.retain(|p| !programs.contains(p));
+        let manifest = scan.manifest.with(programs.into_iter().map(|p| (p, None)));
+        scan.times = scan.times.moved(&scan.manifest, &manifest);
+        scan.manifest = manifest;
+        (tree.back.programs, tree.back.new_programs) = (Vec::new(), false);
+        tree
+    }
+
     /// The pack for `node`, whose mirror holds `have` (and whether other runs are live in it), or what we remember of it.
     ///
     /// # Errors
@@ -163,11 +187,11 @@ impl Tree {
         let record = self.records.load(&self.ws.key, node);
         // A mirror that is not what we believed may have lost its repository, too.
         let stale_repository = have.is_some() || record.repository != self.repository.as_ref().map(|r| r.id);
-        let again = if self.rebuilds {
-            record.missing_outputs(&self.ws.root)
-        } else {
-            Vec::new()
-        };
+        let mut programs = record.programs(&self.ws.root, &self.scan);
+        let mut again = std::mem::take(&mut programs.again);
+        if self.rebuilds {
+            again.extend(record.missing_outputs(&self.ws.root));
+        }
         let vanished = record.vanished(&self.ws.root);
         // Whether what is ahead there has come home, only the node can tell.
         let must_ask = have.is_none() && record.is_behind();
@@ -208,6 +232,11 @@ impl Tree {
         let spared = self.spare_the_young(&mut d, &have, &mut want);
         d.deletions
             .extend(vanished.into_iter().filter(|p| !have.contains_key(p)));
+        // Another run may be using what it found.
+        programs
+            .stale
+            .retain(|(p, _)| !is_shared && !have.contains_key(p));
+        d.deletions.extend(programs.stale.iter().map(|(p, _)| p.clone()));
         let size: u64 = d
             .upserts
             .iter()
@@ -228,6 +257,7 @@ impl Tree {
             bytes: None,
             changes: (d.upserts.len() as u64, size),
             again,
+            programs,
             adopt,
             delta: d,
             want,
@@ -316,6 +346,12 @@ impl Tree {
         })
     }
 
+    /// Programs of cargo's that stand here and, by what is known, not there.
+    pub fn programs_not_on(&self, node: &str) -> Vec<RelPath> {
+        let record = self.records.load(&self.ws.key, node);
+        record.programs(&self.ws.root, &self.scan).again
+    }
+
     /// Remembers that the mirror now holds what was sent.
     pub fn synced(&self, node: &str, pack: &Pack, sequence: i64) {
         if let Some(p) = &pack.packed
@@ -332,6 +368,7 @@ impl Tree {
                 });
                 r.unsent = self.scan.unsent.clone();
                 r.note_named(&self.ws.root, &self.scan, &p.manifest);
+                r.removed.extend(pack.programs.stale.iter().cloned());
                 if let Some(repository) = &pack.repository {
                     r.repository = Some(repository.id);
                 }

@@ -13,7 +13,7 @@ use crate::client::{cross, eligible, named};
 use crate::config::{Config, DetachAt, WriteBack};
 use crate::conflicts;
 use crate::hook::call;
-use crate::paths::{self, Paths};
+use crate::paths::{self, Paths, normal};
 use crate::plan::manifest::{Entry, RelPath};
 use crate::plan::{Brings, Class, Verdict};
 use crate::proto::{BackSpec, Errand, MirrorKey};
@@ -68,7 +68,13 @@ pub(super) fn scan(
         !set_up.iter().any(|s| s.makes(&ws.root, &full))
     });
     let options = ScanOptions {
-        named: named.files,
+        named: named.files.clone(),
+        // cargo makes its own anew.
+        programs_limit: if verdict.rule == "cargo" {
+            0
+        } else {
+            config.policy.back_limit
+        },
         index: Some(paths.cache.join("index").join(&ws.key)),
         ignored_limit: config.policy.ignored_limit,
         include: [config.include.clone(), provision::included(&ws, &paths.state)].concat(),
@@ -85,15 +91,18 @@ pub(super) fn scan(
         workspace: ws.key.clone(),
         name: ws.name.clone(),
     };
+    // What no rule knows may leave anything.
+    let brings = if verdict.class == Class::Heavy {
+        eligible::brings(&verdict.rule, &verdict.workload.brings, cwd, &ws.root)
+    } else {
+        Brings::Ignored
+    };
     let back = BackSpec {
-        // What no rule knows may leave anything.
-        brings: if verdict.class == Class::Heavy {
-            eligible::brings(&verdict.rule, &verdict.workload.brings, cwd, &ws.root)
-        } else {
-            Brings::Ignored
-        },
+        brings: brings.clone(),
         extra_ignore: scan.extra_ignore.clone(),
         exist_here: scan.unsent.clone(),
+        programs: scan.programs.iter().map(|(p, _)| p.clone()).collect(),
+        new_programs: brings == Brings::Ignored,
         again: Vec::new(),
         limit: config.policy.back_limit,
         scope: 2,
@@ -111,6 +120,7 @@ pub(super) fn scan(
     };
     let mut tree = Tree {
         stays: None,
+        asked: std::mem::take(&mut named.files),
         rebuilds: verdict.class == Class::Heavy && verdict.workload.brings != Brings::Synced,
         key,
         dir,
@@ -137,9 +147,11 @@ fn stays(tree: &Tree, dirs: &[RelPath], cwd: &Path, verdict: &Verdict, config: &
         Some(Entry::File { size, .. }) => *size,
         _ => 0,
     };
-    let size: u64 = scan.named.iter().map(bytes).sum();
-    if size > config.policy.back_limit {
-        let largest = scan.named.iter().max_by_key(|p| bytes(p))?;
+    let goes_by_name = |p: &&RelPath| scan.named.binary_search(p).is_ok();
+    let by_name = || tree.asked.iter().filter(goes_by_name);
+    if by_name().map(bytes).sum::<u64>() > config.policy.back_limit {
+        let largest = by_name().max_by_key(|p| bytes(p))?;
+        let size: u64 = by_name().map(bytes).sum();
         return Some(format!(
             "{largest} and what else can be run beside it take {} MB, more than back_limit",
             size >> 20
@@ -220,7 +232,16 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         pass: &case.config.env_pass,
         assigned: &assigned,
     };
-    let env = cross::crossing(std::env::vars_os(), &rules);
+    let mut env = cross::crossing(std::env::vars_os(), &rules);
+    if let Some(ws) = &case.ws {
+        let is_ours = |(name, value): &(Vec<u8>, Vec<u8>)| {
+            let names_target = eligible::cargo::VARIABLES.iter().any(|v| v.as_bytes() == name);
+            let within = || normal(&request.cwd.join(OsStr::from_bytes(value))).starts_with(&ws.root);
+            !names_target || within()
+        };
+        // A place outside the tree is this machine's: a node has its own.
+        env.retain(is_ours);
+    }
     let root = case.ws.as_ref().map(|w| w.root.as_os_str().as_bytes());
     let names_tree = root.is_some_and(|r| env.iter().any(|(_, v)| crate::probe::find(v, r).is_some()));
     Job {

@@ -15,6 +15,7 @@ use crate::client::{differs, fails_there, forward, shared};
 use crate::config::{NodeConfig, WhenFull};
 use crate::inflight::Inflight;
 use crate::learned;
+use crate::paths;
 use crate::plan::Class;
 use crate::plan::learned::trips;
 use crate::plan::manifest::generation;
@@ -25,7 +26,7 @@ use crate::request::{Detach, Ending, Outcome, Request};
 use crate::table::{self, NodeClock, Table};
 
 use super::job::{make_job, run_id, scan, scan_beside, scope};
-use super::judge::{Case, decide, learned_key, local_view};
+use super::judge::{Case, decide, learned_key, local_view, node_view};
 use super::told::{note_failures, note_load, tell_history};
 use super::{Door, End, detached, not_run};
 
@@ -201,6 +202,10 @@ pub(super) async fn remote(
                 }
             }
         }
+        let native = job.tree.clone();
+        if is_foreign(case, &node) {
+            job.tree = native.as_ref().map(|t| Arc::new(t.for_another_platform()));
+        }
         // It may have been read for another node.
         let aside = in_place.then(|| (job.tree.take(), std::mem::take(&mut job.also)));
         let _flight = Inflight::enter(&case.paths, &node.name);
@@ -241,6 +246,9 @@ pub(super) async fn remote(
         drop(mark);
         if let (Err(_), Some(read)) = (&result, aside) {
             (job.tree, job.also) = read;
+        }
+        if result.is_err() {
+            job.tree = native;
         }
         match result {
             Ok(ran) => {
@@ -401,6 +409,16 @@ fn unfit(request: &Request, case: &Case, node: &str) -> Option<String> {
     }
 }
 
+/// Whether programs of this machine do not run on `node`, as far as its platform is known.
+fn is_foreign(case: &Case, node: &NodeConfig) -> bool {
+    let is_known = |table: &Table| table.nodes.get(&node.name).is_some_and(|s| s.facts.is_some());
+    // A node that was met just now has told since.
+    let newer = (!is_known(&case.table)).then(|| Table::load(&case.paths).0);
+    let table = newer.as_ref().unwrap_or(&case.table);
+    let view = node_view(node, table.nodes.get(&node.name), paths::now_ms());
+    view.is_foreign_to(&local_view(&case.paths, table).platform)
+}
+
 /// Whether a command of this kind has not failed on `node` before, in this workspace.
 fn is_first_failure(request: &Request, case: &Case, node: &str) -> bool {
     let shape = differs::shape(&case.verdict.rule, &request.argv);
@@ -473,8 +491,10 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         let mut differing = differs::look(&ran.exit.tools, &job.env, &ran.tail, &case.paths);
         let set_up = case.fit.setup.allowed();
         let is_made = |dir: &Path| set_up.iter().any(|s| s.makes(&ws.root, dir));
-        let unsent = job.tree.as_ref().map_or(&[][..], |t| &t.scan.unsent);
-        differing.extend(differs::stays(&request.cwd, &ws.root, is_made, unsent));
+        let tree = job.tree.as_ref();
+        let unsent = tree.map_or(&[][..], |t| &t.scan.unsent);
+        let programs = tree.map_or_else(Vec::new, |t| t.programs_not_on(&node.name));
+        differing.extend(differs::stays(&request.cwd, &ws.root, is_made, unsent, &programs));
         if !differing.is_empty() {
             notes.push(format!("differs: {}", differing.join("; ")));
         }

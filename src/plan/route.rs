@@ -108,6 +108,25 @@ pub struct NodeView {
     pub rtt_ms: Option<u32>,
 }
 
+impl NodeView {
+    /// Its operating system, if that is known.
+    pub fn os(&self) -> Option<&str> {
+        let told = self.facts.as_ref().map(|f| f.platform.os.as_str());
+        self.os.as_deref().or(told)
+    }
+
+    /// Its architecture, if that is known.
+    pub fn arch(&self) -> Option<&str> {
+        let told = self.facts.as_ref().map(|f| f.platform.arch.as_str());
+        self.arch.as_deref().or(told)
+    }
+
+    /// Whether it is known to run another operating system than `here`, or on another architecture.
+    pub fn is_foreign_to(&self, here: &Platform) -> bool {
+        self.os().is_some_and(|os| os != here.os) || self.arch().is_some_and(|arch| arch != here.arch)
+    }
+}
+
 /// A node that may take the command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
@@ -341,14 +360,7 @@ fn ineligible(input: &RouteInput, node: &NodeView, pinned: bool) -> Option<Strin
     {
         return Some(why.clone());
     }
-    let os = node
-        .os
-        .as_deref()
-        .or(node.facts.as_ref().map(|f| f.platform.os.as_str()));
-    let arch = node
-        .arch
-        .as_deref()
-        .or(node.facts.as_ref().map(|f| f.platform.arch.as_str()));
+    let (os, arch) = (node.os(), node.arch());
     for (what, wanted, is) in [("os", input.demands.os, os), ("arch", input.demands.arch, arch)] {
         if let Some(wanted) = wanted
             && is != Some(wanted)
@@ -367,7 +379,7 @@ fn ineligible(input: &RouteInput, node: &NodeView, pinned: bool) -> Option<Strin
     {
         return Some(format!("what it reads was made on {owner}"));
     }
-    if let Some(why) = foreign(input, work.platform, os, arch, node) {
+    if let Some(why) = foreign(input, work.platform, node) {
         return Some(why);
     }
     if let Some(facts) = &node.facts
@@ -403,18 +415,10 @@ fn lacks_tool(facts: &Facts, program: &str) -> bool {
 
 /// Why the node's platform does not fit. A command whose result is a verdict or text is tied to the system and architecture too
 /// until the user says otherwise for the workspace; one whose programs come back needs a libc that is no newer than here.
-fn foreign(
-    input: &RouteInput,
-    tie: PlatformTie,
-    os: Option<&str>,
-    arch: Option<&str>,
-    node: &NodeView,
-) -> Option<String> {
+fn foreign(input: &RouteInput, tie: PlatformTie, node: &NodeView) -> Option<String> {
     let here = &input.local.platform;
-    let (Some(os), Some(arch)) = (os, arch) else {
-        return None;
-    };
-    if os != here.os || arch != here.arch {
+    let (os, arch) = (node.os()?, node.arch()?);
+    if node.is_foreign_to(here) {
         return Some(format!("is {os} {arch}, here is {} {}", here.os, here.arch));
     }
     let there = &node.facts.as_ref()?.platform.libc;

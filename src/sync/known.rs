@@ -37,6 +37,11 @@ pub(crate) fn marks_cache(file: &[u8]) -> bool {
     file == b"CACHEDIR.TAG" || file == b"pyvenv.cfg"
 }
 
+/// Whether a cache of this name is another tool's than cargo's.
+pub(crate) fn is_other_tools_cache(name: &[u8]) -> bool {
+    CACHES.contains(&name) && name != b".cargo-target"
+}
+
 /// Whether the directory `name` is a known cache, given the name of its parent and whether a Cargo.toml stands
 /// beside it.
 pub(crate) fn is_cache(name: &[u8], parent: &[u8], beside_cargo_toml: bool, also: &[String]) -> bool {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::beneath::Beneath;
 use super::index;
+use super::programs;
 use super::scan::{Scan, is_at_or_below};
 use super::stage::{Op, Origin, after};
 use super::stat::Stat;
@@ -18,7 +19,7 @@ use crate::plan::delta::{Delta, Touched};
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, differences, generation, with_generation};
 
 /// Version of the files; one of another version counts as missing.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// What a mirror holds, as far as known here. A wrong belief costs one more exchange: the node compares generations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,8 @@ pub struct MirrorRecord {
     pub repository: Option<[u8; 32]>,
     /// Outputs outside of the manifest that came from there, as they stood here then.
     pub(crate) delivered: BTreeMap<RelPath, Stat>,
+    /// Programs of cargo's that were taken away there, as another one stood here then, or none.
+    pub(crate) removed: BTreeMap<RelPath, Option<Stat>>,
     /// What went at the last sync only because the command named it.
     pub(crate) named: BTreeSet<RelPath>,
     /// Ignored paths that existed here and did not go, at the last sync.
@@ -53,6 +56,16 @@ pub enum Rests {
     Stale,
     /// Nothing was ever agreed on it.
     Unknown,
+}
+
+/// Programs of cargo's that do not go with a run, and are not what the mirror has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Programs {
+    /// What the mirror may have in their place is older, or newer, than what stands here: it must not be run in silence. And how it
+    /// stands here.
+    pub(crate) stale: Vec<(RelPath, Option<Stat>)>,
+    /// If the run makes them, they come, whether the node had the same ones before or not.
+    pub again: Vec<RelPath>,
 }
 
 /// What a sync did.
@@ -113,6 +126,35 @@ impl MirrorRecord {
         };
         let gone = self.unsent.iter().filter(|p| matches!(tree.stat(p), Ok(None)));
         gone.cloned().collect()
+    }
+
+    /// How the programs of cargo's stand to those of the mirror, where a run will not get them from here.
+    pub fn programs(&self, root: &Path, scan: &Scan) -> Programs {
+        let mut programs = Programs::default();
+        let goes: BTreeSet<&RelPath> = scan.named.iter().collect();
+        let mut look = |path: &RelPath, stat: Option<Stat>| {
+            if goes.contains(path) || (stat.is_some() && self.delivered.get(path) == stat.as_ref()) {
+                return;
+            }
+            if stat.is_some() {
+                programs.again.push(path.clone());
+            }
+            if self.removed.get(path) != Some(&stat) {
+                programs.stale.push((path.clone(), stat));
+            }
+        };
+        for (path, stat) in &scan.programs {
+            look(path, Some(*stat));
+        }
+        let Ok(mut tree) = Beneath::open(root) else {
+            return programs;
+        };
+        for (path, stat) in &self.delivered {
+            if programs::is_program(path.name(), stat.mode) && matches!(tree.stat(path), Ok(None)) {
+                look(path, None);
+            }
+        }
+        programs
     }
 
     /// Of what goes by its name only (directories before what lies in them), what came from there or went there, and stands at
@@ -360,6 +402,7 @@ impl MirrorRecord {
                 self.agree(path, mine.get(path));
             }
             self.recent.insert(path.clone(), (sequence, now));
+            self.removed.remove(path);
         }
         let times = times.iter().filter(|(p, _)| !superseded.contains(p));
         self.times.set(&self.manifest, times.map(|(p, t)| (p, *t)));

@@ -4,7 +4,7 @@
 //! neither secrets nor in caches, smallest unit first, up to a limit in all. `.cxignore` has gitignore's syntax and the
 //! last word: what it ignores never goes, even if tracked; what it takes back with `!` goes even if git ignores it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +15,7 @@ use super::beneath::{self, Beneath};
 use super::git;
 use super::index::{Index, Writer};
 use super::known;
+use super::programs;
 use super::stat::Stat;
 use super::times::{Times, UNKNOWN};
 use super::walk::{Class, Found, WalkOptions, Walked, walk};
@@ -40,6 +41,8 @@ pub struct ScanOptions {
     /// Files that go whatever git ignores and wherever they lie, caches included: the command names them. Not what `.cxignore`
     /// shuts out, and no secrets.
     pub named: Vec<RelPath>,
+    /// Bytes of the programs in cargo's target directories that go along as if they were named, at most.
+    pub programs_limit: u64,
     /// Threads that walk and read.
     pub threads: usize,
 }
@@ -53,6 +56,7 @@ impl Default for ScanOptions {
             also_caches: Vec::new(),
             include: Vec::new(),
             named: Vec::new(),
+            programs_limit: 0,
             threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(2)),
         }
     }
@@ -73,6 +77,8 @@ pub struct Scan {
     pub ignored: Vec<RelPath>,
     /// What goes only because it was named, with the directories above it that go for no other reason.
     pub named: Vec<RelPath>,
+    /// The programs in cargo's target directories, whether they go or not.
+    pub(crate) programs: Vec<(RelPath, Stat)>,
     /// What was named and stays all the same, and why: one clause.
     pub named_but_stays: Vec<(RelPath, &'static str)>,
     /// Sockets, fifos and devices, which cannot go.
@@ -203,6 +209,9 @@ fn choose(
             }
             Class::Cache => {
                 closed.push(path.to_vec());
+                if programs::may_be_cargos(&rel) {
+                    scan.programs.extend(programs::look(tree, &rel));
+                }
                 scan.ignored.push(rel);
                 continue;
             }
@@ -290,16 +299,41 @@ fn choose(
     }
     goes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     goes.dedup_by(|a, b| a.0 == b.0);
-    if !options.named.is_empty() {
+    let named: Vec<RelPath> = options
+        .named
+        .iter()
+        .chain(programs_that_go(options, scan))
+        .cloned()
+        .collect();
+    if !named.is_empty() {
         let shut: BTreeSet<&[u8]> = shut.iter().map(Vec::as_slice).collect();
-        add_named(&mut goes, &shut, options, tree, scan);
+        add_named(&mut goes, &named, &shut, options, tree, scan);
     }
     goes
+}
+
+/// The programs of cargo's that go unnamed: the smallest directories first, until the limit.
+fn programs_that_go<'s>(options: &ScanOptions, scan: &'s Scan) -> impl Iterator<Item = &'s RelPath> {
+    let mut dirs: BTreeMap<Option<RelPath>, u64> = BTreeMap::new();
+    for (path, stat) in &scan.programs {
+        *dirs.entry(path.parent()).or_default() += stat.size;
+    }
+    let mut order: Vec<_> = dirs.into_iter().collect();
+    order.sort_by_key(|(_, size)| *size);
+    let mut left = options.programs_limit;
+    let fits = |(dir, size): (Option<RelPath>, u64)| {
+        left = left.checked_sub(size)?;
+        Some(dir)
+    };
+    let go: BTreeSet<_> = order.into_iter().map_while(fits).collect();
+    let goes = move |p: &&RelPath| go.contains(&p.parent()) && !known::is_secret(p.as_bytes());
+    scan.programs.iter().map(|(p, _)| p).filter(goes)
 }
 
 /// Adds what was named, with the directories above it.
 fn add_named(
     goes: &mut Vec<(RelPath, Stat)>,
+    all: &[RelPath],
     shut: &BTreeSet<&[u8]>,
     options: &ScanOptions,
     tree: &mut Beneath,
@@ -308,7 +342,7 @@ fn add_named(
     let mut named = BTreeSet::new();
     let is_git = |p: &RelPath| p.components().any(|c| c.eq_ignore_ascii_case(b".git"));
     // A mirror has repositories of its own.
-    for path in options.named.iter().filter(|p| !is_git(p)) {
+    for path in all.iter().filter(|p| !is_git(p)) {
         if goes.binary_search_by(|(p, _)| p.cmp(path)).is_ok() {
             continue;
         }

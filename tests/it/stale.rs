@@ -427,3 +427,145 @@ fn what_no_longer_goes_is_never_an_old_version_there() {
     std::fs::remove_file(p.dir.join("kept.bin")).unwrap();
     assert_eq!(see("k"), "");
 }
+
+/// A crate whose program says its version, with a Makefile that builds and runs it without naming it to cx.
+fn crate_with_makefile(env: &TestEnv) -> Project<'_> {
+    env.project(&[
+        ("Cargo.toml", CRATE),
+        ("src/main.rs", &rust(1)),
+        (
+            "Makefile",
+            "all:\n\t@cargo build -q --offline\ntest:\n\t@./target/debug/x\ncheck:\n\t@cargo run -q --offline\n",
+        ),
+        (".gitignore", "target/\n"),
+    ])
+}
+
+#[test]
+fn a_program_that_no_command_names_is_the_newest_one_wherever_it_runs() {
+    let env = with_cargo(&["n1", "n2"]);
+    if !has(&env, &["cargo", "cc", "make"]) {
+        return;
+    }
+    let p = crate_with_makefile(&env);
+    on(&p, "n1", "make").ok();
+    assert_eq!(p.sh("make test").ok().stdout(), "v1 here\n", "made there");
+    let out = on(&p, "n1", "make test").ok();
+    assert_eq!(out.stdout(), "v1 n1\n");
+    assert!(
+        out.line().contains("sync 0 files"),
+        "it lies there already: {out:?}"
+    );
+    assert_eq!(on(&p, "n2", "make test").ok().stdout(), "v1 n2\n");
+
+    p.write("src/main.rs", &rust(2));
+    p.sh("make").ok();
+    assert_eq!(on(&p, "n1", "make test").ok().stdout(), "v2 n1\n", "made here");
+    p.write("src/main.rs", &rust(3));
+    assert_eq!(
+        on(&p, "n2", "make check").ok().stdout(),
+        "v3 n2\n",
+        "cargo run there"
+    );
+    assert_eq!(p.sh("make test").ok().stdout(), "v3 here\n");
+    assert_eq!(
+        on(&p, "n1", "make test").ok().stdout(),
+        "v3 n1\n",
+        "made on the other"
+    );
+
+    p.sh("rm -r target").ok();
+    assert_ne!(
+        on(&p, "n1", "make test").status(),
+        0,
+        "nor there what is gone here"
+    );
+    on(&p, "n1", "make").ok();
+    assert_eq!(p.sh("make test").ok().stdout(), "v3 here\n");
+}
+
+#[test]
+fn a_test_that_runs_what_cargo_does_not_build_with_it_gets_no_older_program() {
+    let env = with_cargo(&["n1"]);
+    if !has(&env, &["cargo", "cc"]) {
+        return;
+    }
+    let p = env.project(&[
+        ("Cargo.toml", CRATE),
+        ("src/main.rs", &rust(1)),
+        (
+            "src/lib.rs",
+            "#[test] fn runs() { let out = std::process::Command::new(\"target/debug/x\").output().expect(\"x runs\"); print!(\"{}\", String::from_utf8_lossy(&out.stdout)); }\n",
+        ),
+        (
+            "tests/t.rs",
+            "#[test] fn runs() { assert!(std::process::Command::new(env!(\"CARGO_BIN_EXE_x\")).status().unwrap().success()); }\n",
+        ),
+        (".gitignore", "target/\n"),
+    ]);
+    let lib = "cargo test -q --offline --lib -- --nocapture";
+    on(&p, "n1", "cargo build -q --offline").ok();
+    let out = on(&p, "n1", lib).ok().stdout();
+    assert!(out.contains("v1 n1"), "{out}");
+    p.write("src/main.rs", &rust(2));
+    p.sh("cargo build -q --offline").ok();
+    let out = on(&p, "n1", lib);
+    assert!(!out.stdout().contains("v1"), "{out:?}");
+    assert_ne!(out.status(), 0, "{out:?}");
+    assert!(
+        out.said().iter().any(|l| l.contains("target/debug/x")),
+        "what is not there is named: {out:?}"
+    );
+    // The same bytes as before, which the node has sent already, and which are no longer those that stand here.
+    p.write("src/main.rs", &rust(1));
+    on(&p, "n1", "cargo test -q --offline").status();
+    assert_eq!(p.sh("./target/debug/x").ok().stdout(), "v1 here\n");
+    let out = on(&p, "n1", lib).ok().stdout();
+    assert!(out.contains("v1 n1"), "{out}");
+}
+
+#[test]
+fn programs_come_home_from_wherever_cargo_puts_them() {
+    let env = with_cargo(&["n1"]);
+    if !has(&env, &["cargo", "cc"]) {
+        return;
+    }
+    let p = crate_with_makefile(&env);
+    p.write(".cargo/config.toml", "[build]\ntarget-dir = \"out/rust\"\n");
+    p.write(".gitignore", "target/\nout/\n");
+    on(&p, "n1", "cargo build -q --offline").ok();
+    assert_eq!(p.sh("./out/rust/debug/x").ok().stdout(), "v1 here\n");
+    p.write("src/main.rs", &rust(2));
+    p.sh("cd src && cx run --on n1 -- cargo build -q --offline").ok();
+    assert_eq!(p.sh("./out/rust/debug/x").ok().stdout(), "v2 here\n");
+    p.write("src/main.rs", &rust(3));
+    p.sh("CARGO_TARGET_DIR=out/other cx run --on n1 -- cargo build -q --offline")
+        .ok();
+    assert_eq!(p.sh("./out/other/debug/x").ok().stdout(), "v3 here\n");
+    let out = p.sh("CARGO_TARGET_DIR=../other cx cargo build -q --offline").ok();
+    assert!(
+        out.line().contains("CARGO_TARGET_DIR") && out.line().contains("local"),
+        "{out:?}"
+    );
+    assert_eq!(p.sh("../other/debug/x").ok().stdout(), "v3 here\n");
+}
+
+#[test]
+fn programs_of_another_platform_neither_go_nor_come() {
+    let env = with_cargo(&["n1"]);
+    if !has(&env, &["cargo", "cc", "make"]) {
+        return;
+    }
+    let p = crate_with_makefile(&env);
+    p.sh("make").ok();
+    env.append_config("[node.n1]\nos = \"plan9\"\n");
+    assert_ne!(on(&p, "n1", "make test").status(), 0, "it has none of its own");
+    p.write("src/main.rs", &rust(2));
+    on(&p, "n1", "make").ok();
+    assert_eq!(
+        p.sh("make test").ok().stdout(),
+        "v1 here\n",
+        "it is that machine's"
+    );
+    assert_eq!(on(&p, "n1", "make test").ok().stdout(), "v2 n1\n");
+}

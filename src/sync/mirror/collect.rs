@@ -11,6 +11,7 @@ use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::BackSpec;
 use crate::sync::beneath::Beneath;
 use crate::sync::pack::PackWriter;
+use crate::sync::programs;
 use crate::sync::scan::{hash_file, is_at_or_below};
 use crate::sync::stage::Origin;
 use crate::sync::stat::Stat;
@@ -339,7 +340,19 @@ impl Mirror {
         seen: &mut BTreeMap<RelPath, Seen>,
     ) {
         let again: BTreeSet<&RelPath> = back.again.iter().collect();
-        for (path, stat) in named.find(tree) {
+        let mut found = named.find(tree);
+        if back.new_programs {
+            found.extend(survey.caches.iter().flat_map(|dir| programs::look(tree, dir)));
+        }
+        for path in &back.programs {
+            if let Ok(Some(stat)) = tree.stat(path)
+                && stat.is_file()
+                && programs::is_program(path.name(), stat.mode)
+            {
+                found.insert(path.clone(), stat);
+            }
+        }
+        for (path, stat) in found {
             let synced = self.state.manifest.contains_key(&path) || survey.changes.contains_key(&path);
             if synced || survey.ignored.contains_key(&path) {
                 continue;

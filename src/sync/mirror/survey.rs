@@ -9,6 +9,7 @@ use crate::plan::delta::Touched;
 use crate::plan::manifest::{Entry, Hash, RelPath};
 use crate::proto::BackSpec;
 use crate::sync::beneath::Beneath;
+use crate::sync::programs;
 use crate::sync::scan::{hash_all, hash_file};
 use crate::sync::stat::Stat;
 use crate::sync::walk::{Class, Listed, WalkOptions, walk};
@@ -26,6 +27,8 @@ pub(super) struct Survey {
     pub ignored: BTreeMap<RelPath, Stat>,
     /// Ignored directories outside of the manifest (and of caches).
     pub ignored_dirs: BTreeMap<RelPath, Stat>,
+    /// Caches that may be cargo's.
+    pub caches: Vec<RelPath>,
     /// Files that are not ignored but were forgotten, and are as they were then.
     pub forgotten: BTreeMap<RelPath, Seen>,
     /// Of what is synced, the files and directories that are as they were but for their modification time: the new one, and
@@ -165,6 +168,9 @@ impl Mirror {
                 look.missed(missed, entry).map_err(failed)?;
             }
             let entry = rest.next_if(|(p, _)| **p == path).map(|(_, e)| e);
+            if found.class == Class::Cache && programs::may_be_cargos(&path) {
+                look.survey.caches.push(path.clone());
+            }
             look.found(path, entry, found.stat, found.class).map_err(failed)?;
         }
         for (missed, entry) in rest {
@@ -253,6 +259,7 @@ impl Survey {
             ignored: self.ignored.clone(),
             ignored_dirs: self.ignored_dirs.clone(),
             forgotten: self.forgotten.clone(),
+            caches: self.caches.clone(),
             ..Survey::default()
         }
     }
