@@ -256,7 +256,8 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         needs_dirs: case.fit.needs_dirs.clone(),
         needs_paths: case.fit.needs_paths.clone(),
         // Who names a node gets it for a variable's sake, too.
-        identity: case.fit.identity.is_some() || (names_tree && !request.demands.is_pinned()),
+        identity: case.fit.identity.is_some()
+            || ((names_tree || case.verdict.workload.same_paths) && !request.demands.is_pinned()),
         tree: tree.map(Arc::new),
         also: Vec::new(),
         shared: None,

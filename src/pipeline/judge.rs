@@ -118,6 +118,9 @@ pub(super) fn decide(
     let now = crate::agent::now_ms();
     let names: Vec<&str> = config.nodes.iter().map(|n| n.name.as_str()).collect();
     let in_flight = Inflight::count(paths, &names);
+    let writes_paths = verdict.workload.same_paths && !request.demands.is_pinned();
+    let own = || writes_paths.then(|| "what it makes holds the paths of where it ran".to_owned());
+    let identity = fit.identity.clone().or_else(own);
     let records = tree::records(paths);
     let nodes = config
         .nodes
@@ -131,7 +134,7 @@ pub(super) fn decide(
                 ..node_view(n, table.nodes.get(&n.name), now)
             };
             let differ = n.paths == PathsWish::Rewrite && !fit.shared;
-            if let Some(why) = fit.identity.as_ref().filter(|_| differ) {
+            if let Some(why) = identity.as_ref().filter(|_| differ) {
                 view.unusable
                     .get_or_insert(format!("{why}, and its paths differ"));
             }

@@ -33,10 +33,12 @@ pub(super) fn verdict(text: &str, context: &RuleContext) -> (Verdict, Vec<Judged
             |j| j.verdict.clone(),
         ),
         (Some(one), None) if !moves_about(&judged) && one.part.left_alone.is_none() => one.verdict.clone(),
-        (Some(one), _) => Verdict {
-            class: one.verdict.class,
-            ..unknown(one.verdict.reason.clone())
-        },
+        (Some(one), _) => {
+            let mut all = unknown(one.verdict.reason.clone());
+            all.class = one.verdict.class;
+            all.workload.same_paths = judged.iter().any(|j| j.verdict.workload.same_paths);
+            all
+        }
     };
     (verdict, judged)
 }

@@ -69,6 +69,8 @@ pub struct Workload {
     pub platform: PlatformTie,
     /// Tags the node must carry.
     pub tags: Vec<String>,
+    /// What comes back holds the absolute paths of where it was made: of use only where they are the same.
+    pub same_paths: bool,
 }
 
 /// The judgement on one simple command.

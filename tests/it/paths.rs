@@ -88,6 +88,31 @@ fn where_paths_differ_text_is_rewritten_and_absolute_paths_stay_here() {
     assert_eq!(env.place(&project.cx(&["make", "test"]).ok().stdout()), "n1");
 }
 
+/// What cmake configures, it fills with the paths of where it runs; no cmake is needed to see where it would.
+#[test]
+fn what_holds_paths_is_made_where_they_are_the_same() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let fake = "#!/bin/sh\necho $HOME\n";
+    let project = env.project(&[("CMakeLists.txt", ""), ("bin/cmake", fake)]);
+    let configure = "PATH=$PWD/bin:$PATH cx cmake -S . -B build";
+    let place = || {
+        let ran = project.sh(configure).ok();
+        (env.place(&ran.stdout()), ran.stderr())
+    };
+    let (before, said) = place();
+    assert_eq!(
+        before,
+        if mode(&env) == "rewrite" { "local" } else { "n1" },
+        "{said}"
+    );
+    env.append_config("[node.n1]\npaths = \"rewrite\"\n");
+    let (there, said) = place();
+    assert_eq!(there, "local", "{said}");
+    assert!(said.contains("holds the paths of where it ran"), "{said}");
+    let pinned = project.sh("PATH=$PWD/bin:$PATH cx run --on n1 -- cmake -S . -B build");
+    assert_eq!(env.place(&pinned.ok().stdout()), "n1", "who names a node gets it");
+}
+
 #[test]
 fn nothing_is_left_of_a_run_in_a_namespace() {
     let env = TestEnv::with_nodes(&["n1"]);

@@ -390,6 +390,7 @@ impl Shape {
                     PlatformTie::Free
                 },
                 tags: Vec::new(),
+                same_paths: false,
             },
         }
     }

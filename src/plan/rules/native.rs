@@ -229,12 +229,16 @@ fn cmake(call: &Call) -> Verdict {
         | "--find-package"
         | "--system-information"
         | "--help-command" => light("cmake", &format!("`cmake {first}` is no build")),
-        "--workflow" => Shape {
-            ignored: true,
-            same_platform: true,
-            ..shape("cmake", "configures and builds")
+        "--workflow" => {
+            let shape = Shape {
+                ignored: true,
+                same_platform: true,
+                ..shape("cmake", "configures and builds")
+            };
+            let mut v = shape.verdict(call, "--workflow");
+            v.workload.same_paths = true;
+            v
         }
-        .verdict(call, "--workflow"),
         _ if first.starts_with("--list-presets") => light("cmake", "`cmake --list-presets` only looks"),
         _ => {
             // Configuring: what it makes is one directory, where the build then happens.
@@ -260,6 +264,7 @@ fn cmake(call: &Call) -> Verdict {
             });
             let mut v = shape("cmake", "configures the build").verdict(call, "");
             v.workload.platform = PlatformTie::Same;
+            v.workload.same_paths = true;
             match dir.map(tidy) {
                 // `cd build && cmake ..`: the run's own directory is the build directory.
                 Some(".") | None => {
@@ -338,6 +343,7 @@ fn meson(call: &Call) -> Verdict {
         "setup" | "configure" if sub == "setup" => {
             let mut v = shape("meson", "configures the build").verdict(call, sub);
             v.workload.platform = PlatformTie::Same;
+            v.workload.same_paths = true;
             if let Some(dir) = operand(
                 rest,
                 0,

@@ -279,6 +279,7 @@ impl UserRule {
             stdin: self.stdin,
             platform,
             tags: self.tags.clone(),
+            same_paths: false,
         };
         Verdict {
             class: Class::Heavy,
@@ -452,6 +453,7 @@ mod tests {
                 stdin: true,
                 platform: PlatformTie::Same,
                 tags: vec!["big".into()],
+                same_paths: false,
             },
         };
         assert_eq!(r.verdict("just"), want);
