@@ -538,18 +538,27 @@ pub struct Exit {
     pub generation: Option<Generation>,
     /// Orders the collections of one mirror: what a later one brought is newer.
     pub sequence: i64,
-    /// Ignored files that changed there and did not come back, at most 100, and how many in all.
-    pub stayed: (Vec<RelPath>, u64),
-    /// Files that would have come back but for the limit, at most 100.
-    pub over: Vec<RelPath>,
-    /// What the node's user may not read there, at most 100.
-    pub unread: Vec<RelPath>,
+    /// What did not come back.
+    pub left: Left,
     /// Programs that the run needs and their versions there, where that was asked for; an empty version: none.
     pub tools: Vec<(String, String)>,
     /// Why what the command changed could not be collected, if so; then nothing came back.
     pub uncollected: Option<String>,
     /// Load after the run.
     pub load: Load,
+}
+
+/// What a collection left on the node, or did not find there: at most 100 paths of each kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Ignored files that changed: they stay there. After [`Errand::Fetch`]: what there is nothing of.
+    pub stayed: Vec<RelPath>,
+    /// What changed among what is synced: the next sync makes it what stands at the client.
+    pub passing: Vec<RelPath>,
+    /// Files that would have come back but for the limit.
+    pub over: Vec<RelPath>,
+    /// What the node's user may not read.
+    pub unread: Vec<RelPath>,
 }
 
 /// The node's greeting.

@@ -14,7 +14,7 @@ use crate::agent::log::{self, Event};
 use crate::agent::place::Place;
 use crate::agent::pty::Pty;
 use crate::agent::{admit, child, kept};
-use crate::proto::{Down, Exit, Up};
+use crate::proto::{Down, Exit, Left, Up};
 use crate::request::Ending;
 use crate::sync::Mirror;
 
@@ -192,8 +192,7 @@ impl Supervisor {
             beside: _beside,
         } = held;
         let (mut generation, mut sequence) = (None, 0);
-        let mut stayed = (Vec::new(), 0);
-        let (mut over, mut unread) = (Vec::new(), Vec::new());
+        let mut left = Left::default();
         let mut uncollected = None;
         let mut back = None;
         let failed = !matches!(ending, Ending::Code(0));
@@ -213,7 +212,7 @@ impl Supervisor {
             match kept::collect(&mut mirror, spec, &self.dir) {
                 Ok(collected) => {
                     (generation, sequence) = (Some(collected.generation), collected.sequence);
-                    (stayed, over, unread) = (collected.stayed, collected.over, collected.unread);
+                    left = collected.left;
                     // Nothing is taken in there either, then.
                     back = kept::back(&self.dir).filter(|_| !collected.is_empty);
                 }
@@ -241,9 +240,7 @@ impl Supervisor {
             output,
             generation,
             sequence,
-            stayed,
-            over,
-            unread,
+            left,
             tools,
             uncollected,
             load,

@@ -589,7 +589,7 @@ fn what_a_command_shut_there_comes_back_like_any_other() {
     let before = picture(&there);
     as_anybody();
     let (collected, report) = p.bring_back();
-    assert!(collected.unread.is_empty(), "{collected:?}");
+    assert!(collected.left.unread.is_empty(), "{collected:?}");
     assert_eq!((report.files, report.deleted), (5, 1), "{report:?}");
     // The next run finds nothing new, and what it changes there comes too.
     let (again, report) = p.bring_back();
@@ -619,7 +619,11 @@ fn what_is_anothers_and_shut_there_is_named_and_stops_nothing() {
     as_anybody();
     for files in [1, 0] {
         let (collected, report) = p.bring_back();
-        assert_eq!(names(&collected.unread), ["d", "f", "out/o"], "{collected:?}");
+        assert_eq!(
+            names(&collected.left.unread),
+            ["d", "f", "out/o"],
+            "{collected:?}"
+        );
         assert_eq!((report.files, report.deleted), (files, 0), "{report:?}");
     }
     let mirror = p.mirror().check(generation(&p.believed), &[], &p.back).unwrap();
