@@ -140,6 +140,35 @@ fn too_late_is_too_late_and_leaves_nothing() {
 }
 
 #[test]
+fn a_long_collection_keeps_nobody_waiting() {
+    let home = tempfile::tempdir().unwrap();
+    let mut a = Agent::start(home.path());
+    let key = cx::proto::MirrorKey {
+        client: "c".into(),
+        workspace: "w".into(),
+        name: "p".into(),
+    };
+    let base = home.path().join(".cache/cx/node");
+    let mirror = cx::sync::Mirror::open(&base, &key).unwrap();
+    // As long as somebody changes it, it can't be removed.
+    let changing = mirror.lock().unwrap();
+    let all = cx::proto::GcAsk {
+        client: "c".into(),
+        older_ms: None,
+        max_bytes: Some(0),
+        dry: false,
+    };
+    a.say(0, &Up::Gc(all));
+    a.say(0, &Up::Ask);
+    assert!(matches!(a.hear(0), Down::Welcome(_)));
+    drop(changing);
+    let Down::Gc(lying) = a.hear(0) else {
+        panic!("no answer")
+    };
+    assert!(lying.iter().any(|l| l.what == "mirror" && l.removed), "{lying:?}");
+}
+
+#[test]
 fn without_a_word_nothing_starts() {
     let home = tempfile::tempdir().unwrap();
     let mut a = Agent::start(home.path());
