@@ -418,7 +418,7 @@ pub enum Down {
         /// The last line of its output; printable only where its sender is to be believed.
         line: String,
     },
-    /// All is set up; the node waits for [`Up::Go`].
+    /// All is set up, or what came before the start took longer than the leave was good for; the node waits for [`Up::Go`].
     Ready,
     /// The command started.
     Started {

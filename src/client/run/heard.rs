@@ -70,6 +70,8 @@ impl Running<'_> {
                 told.progress(Step::SettingUp(self.link.node.clone(), name, line));
             }
             Down::Ready => {
+                // Whatever leave was out has run out there, or was dropped.
+                self.start_by = None;
                 self.set_up = self.setting.take().map(|(names, since)| (names, since.elapsed()));
                 told.progress(Step::Starting(self.link.node.clone()));
                 self.go().await?;

@@ -50,7 +50,8 @@ const INTERRUPT: u8 = 3;
 /// A command that was asked to stop says so within this time, or this process stops all the same.
 const STOP: Duration = Duration::from_secs(1);
 
-/// How long a node may take from the start of the sync (or from `Go`) to the start of the command.
+/// How long the leave to start is good for, from the start of the sync or from `Go`. A node that is still at work then asks for
+/// another.
 pub const START_WINDOW: Duration = Duration::from_secs(4);
 
 /// What is to be run, whatever the node.
