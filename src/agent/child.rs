@@ -135,7 +135,7 @@ pub fn pump(
         let mut record = Vec::new();
         loop {
             if let Some(t) = &mut text
-                && t.holds()
+                && t.holds_little()
                 && !more_comes(&from)
                 && log.append(fd, &t.flush()).is_err()
             {
