@@ -50,7 +50,8 @@ pub(super) async fn remote(
     let limit = if pinned { reach::NAMED } else { reach::TOGETHER };
     door.told.progress(Step::Connecting(names.join(", ")));
     if let Some(ws) = &case.ws {
-        detached::fetch(&case.paths, &case.config, &ws.root, &mut *door.told).await;
+        let quiet = request.demands.quiet;
+        detached::fetch(&case.paths, &case.config, &ws.root, quiet, &mut *door.told).await;
     }
     let read = || {
         tokio::task::spawn_blocking({
