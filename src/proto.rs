@@ -155,8 +155,11 @@ pub struct RunStart {
     pub path_prefix: Vec<Vec<u8>>,
     /// umask of the caller.
     pub umask: u32,
-    /// Whether standard input will be sent; otherwise it is empty.
+    /// Whether standard input will be sent; otherwise it is empty, or `input`.
     pub stdin: bool,
+    /// What the rest of the file holds that is standard input at the client: a file there, too.
+    #[serde(with = "opt_bytes")]
+    pub input: Option<Vec<u8>>,
     /// The terminal of the caller, if any of the three is one.
     pub terminal: Option<Terminal>,
     /// stdout and stderr are the same file here: one pipe there, so that the order holds.
@@ -538,6 +541,8 @@ pub struct Exit {
     pub generation: Option<Generation>,
     /// Orders the collections of one mirror: what a later one brought is newer.
     pub sequence: i64,
+    /// How far into [`RunStart::input`] the command left it, bytes; where there was one.
+    pub input_at: Option<u64>,
     /// What did not come back.
     pub left: Left,
     /// Programs that the run needs and their versions there, where that was asked for; an empty version: none.

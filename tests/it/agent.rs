@@ -85,6 +85,7 @@ fn run(id: &str, script: &str, start_by: Option<u64>) -> Up {
         path_prefix: Vec::new(),
         umask: 0o022,
         stdin: false,
+        input: None,
         terminal: None,
         one_pipe: false,
         needs: Vec::new(),

@@ -24,6 +24,7 @@ impl Supervisor {
             output: 0,
             generation: None,
             sequence: 0,
+            input_at: None,
             left: Left::default(),
             uncollected: None,
             tools: Default::default(),

@@ -1,6 +1,7 @@
 //! From the start to the end: the command is watched, what it changed is collected, and both are delivered.
 
 use std::ffi::OsStr;
+use std::io::Seek;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -31,6 +32,7 @@ impl Supervisor {
         let child::Started {
             child,
             stdin,
+            input,
             outputs,
             pty,
         } = started;
@@ -66,6 +68,7 @@ impl Supervisor {
         }
         let ran_ms = begin.elapsed().as_millis() as u64;
         drop(stdin);
+        let input_at = input.and_then(|mut i| i.stream_position().ok());
         let master = pty.map(Pty::leave);
 
         let mut seen = self.log.total();
@@ -85,7 +88,7 @@ impl Supervisor {
             }
         }
         drop(master);
-        self.deliver(held, ending, ran_ms)
+        self.deliver(held, ending, ran_ms, input_at)
     }
 
     /// Handles packets until the command ends; ends it when the caller is gone or a lost link does not come back.
@@ -183,7 +186,13 @@ impl Supervisor {
     }
 
     /// Collects what the command changed and waits until somebody has got everything.
-    fn deliver(&mut self, held: Held, ending: Ending, ran_ms: u64) -> Result<Keep, Stop> {
+    fn deliver(
+        &mut self,
+        held: Held,
+        ending: Ending,
+        ran_ms: u64,
+        input_at: Option<u64>,
+    ) -> Result<Keep, Stop> {
         let Held {
             slot,
             facts,
@@ -240,6 +249,7 @@ impl Supervisor {
             output,
             generation,
             sequence,
+            input_at,
             left,
             tools,
             uncollected,

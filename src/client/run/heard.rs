@@ -141,7 +141,12 @@ impl Running<'_> {
                     i.feed(piece).await;
                 }
             }
-            Down::Exit(exit) => return Ok(Some(*exit)),
+            Down::Exit(exit) => {
+                if let (Some(input), Some(at)) = (&self.job.input, exit.input_at) {
+                    input.take_own(at);
+                }
+                return Ok(Some(*exit));
+            }
             Down::Refused { why, load } => {
                 if let Refusal::Setup { what, tail } = &why {
                     tell_failed_setup(&self.link.node, what, tail, told);

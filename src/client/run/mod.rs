@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::reach;
-use super::stdio::{Input, Output};
+use super::stdio::{Input, Output, WholeFile};
 use super::terminal::{self, Terminal};
 use super::tree::{Applied, Incoming, Pack, Tree};
 use crate::config::{Config, NodeConfig};
@@ -66,6 +66,8 @@ pub struct Job {
     pub path_prefix: Vec<Vec<u8>>,
     /// Whether standard input is forwarded.
     pub stdin: bool,
+    /// Standard input, where it is a file that goes along as a whole.
+    pub input: Option<WholeFile>,
     /// The terminal that the command gets there, after the caller's.
     pub terminal: Option<tty::Terminal>,
     /// stdout and stderr are one file here.
@@ -107,6 +109,7 @@ impl Job {
             env: Vec::new(),
             path_prefix: Vec::new(),
             stdin: false,
+            input: None,
             terminal: None,
             one_pipe: false,
             needs: Vec::new(),
