@@ -19,8 +19,9 @@ use crate::paths::Paths;
 use crate::proto::{Down, GcAsk, Lying, Up};
 use crate::status::write_columns;
 
-/// A node that lists its mirrors walks through them all.
-const LISTING: Duration = Duration::from_secs(120);
+/// A node that is not heard for this long is not waited for any more. What it was asked for may take longer: it walks through all its
+/// mirrors.
+pub const SILENCE: Duration = Duration::from_secs(20);
 
 /// What `cx gc` was told.
 #[derive(Debug, Default)]
@@ -89,7 +90,7 @@ pub fn run(args: &GcArgs, out: &mut dyn Write) -> anyhow::Result<i32> {
         let links = reach::all(&nodes, &config, &paths, Duration::from_secs(10), Install::Quietly).await;
         for (node, link) in nodes.iter().zip(links) {
             let answer = match &link {
-                Ok(link) => link.ask(&ask, LISTING).await.map_err(|e| e.to_string()),
+                Ok(link) => link.ask_patiently(&ask, SILENCE).await.map_err(|e| e.to_string()),
                 Err(e) => Err(e.to_string()),
             };
             match answer {

@@ -154,7 +154,7 @@ pub fn remove(alias: &str, purge: bool, out: &mut dyn Write) -> anyhow::Result<i
             let up = Up::Purge {
                 client: Some(paths.client_key()?),
             };
-            match link.ask(&up, Duration::from_secs(120)).await {
+            match link.ask_patiently(&up, crate::gc::SILENCE).await {
                 Ok(Down::Purged(bytes)) => writeln!(out, "{alias}: freed {:.1} MB", bytes as f64 / 1e6)?,
                 _ => anyhow::bail!(
                     "{alias} did not say that it freed anything; nothing was removed from the config"

@@ -155,8 +155,11 @@ pub struct RunStart {
     pub path_prefix: Vec<Vec<u8>>,
     /// umask of the caller.
     pub umask: u32,
-    /// Whether standard input will be sent; otherwise it is empty.
+    /// Whether standard input will be sent; otherwise it is empty, or `input`.
     pub stdin: bool,
+    /// What the rest of the file holds that is standard input at the client: a file there, too.
+    #[serde(with = "opt_bytes")]
+    pub input: Option<Vec<u8>>,
     /// The terminal of the caller, if any of the three is one.
     pub terminal: Option<Terminal>,
     /// stdout and stderr are the same file here: one pipe there, so that the order holds.
@@ -422,7 +425,7 @@ pub enum Down {
         /// The last line of its output; printable only where its sender is to be believed.
         line: String,
     },
-    /// All is set up; the node waits for [`Up::Go`].
+    /// All is set up, or what came before the start took longer than the leave was good for; the node waits for [`Up::Go`].
     Ready,
     /// The command started.
     Started {
@@ -542,18 +545,29 @@ pub struct Exit {
     pub generation: Option<Generation>,
     /// Orders the collections of one mirror: what a later one brought is newer.
     pub sequence: i64,
-    /// Ignored files that changed there and did not come back, at most 100, and how many in all.
-    pub stayed: (Vec<RelPath>, u64),
-    /// Files that would have come back but for the limit, at most 100.
-    pub over: Vec<RelPath>,
-    /// What the node's user may not read there, at most 100.
-    pub unread: Vec<RelPath>,
+    /// How far into [`RunStart::input`] the command left it, bytes; where there was one.
+    pub input_at: Option<u64>,
+    /// What did not come back.
+    pub left: Left,
     /// Programs that the run needs and their versions there, where that was asked for; an empty version: none.
     pub tools: Vec<(String, String)>,
     /// Why what the command changed could not be collected, if so; then nothing came back.
     pub uncollected: Option<String>,
     /// Load after the run.
     pub load: Load,
+}
+
+/// What a collection left on the node, or did not find there: at most 100 paths of each kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Ignored files that changed: they stay there. After [`Errand::Fetch`]: what there is nothing of.
+    pub stayed: Vec<RelPath>,
+    /// What changed among what is synced: the next sync makes it what stands at the client.
+    pub passing: Vec<RelPath>,
+    /// Files that would have come back but for the limit.
+    pub over: Vec<RelPath>,
+    /// What the node's user may not read.
+    pub unread: Vec<RelPath>,
 }
 
 /// The node's greeting.

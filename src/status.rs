@@ -81,12 +81,15 @@ impl Row {
             .as_ref()
             .zip(s.facts.as_ref())
             .and_then(|(l, f)| table::overloaded(l, f));
+        // This machine's own may be as full as it likes.
+        let full = config.and(s.load.as_ref()).and_then(table::full);
         let unusable = s.usable(now).err();
         let state = match (&unusable, &overload, age) {
             (Some(_), ..) => "unreachable",
             // An answer clears the error.
             _ if s.error.is_some() => "unreachable",
             (None, _, None) => "unknown",
+            _ if full.is_some() => "full",
             (None, Some(_), _) => "overloaded",
             (None, None, _) => "healthy",
         };
@@ -101,7 +104,7 @@ impl Row {
         let slots = config.and_then(|c| c.slots).or(facts.map(|f| f.slots));
         let running = load.map_or(0, |l| l.running).max(under_way);
         let free = slots.map(|n| n.saturating_sub(running));
-        let note = unusable.clone().or_else(|| overload.clone());
+        let note = unusable.clone().or(full).or_else(|| overload.clone());
         let note = note
             .or_else(|| s.error.as_ref().map(|e| e.what.clone()))
             .map(|n| printable(&n, 200));
@@ -215,6 +218,7 @@ mod tests {
         s.facts = Some(facts);
         s.load = Some(Load {
             memory_free: 4 << 30,
+            disk_free: 4 << 30,
             running: 1,
             ..Load::default()
         });
@@ -223,6 +227,12 @@ mod tests {
         let row = Row::new("n", None, &s, 0, now);
         assert_eq!(row.json["slots_free"], 1);
         assert_eq!(row.cells[9], "5 s ago");
+        s.load.as_mut().unwrap().disk_free = 3 << 20;
+        assert_eq!(state(&s), "healthy", "here that stops nothing");
+        let config = NodeConfig::default();
+        let row = Row::new("n", Some(&config), &s, 0, now);
+        assert_eq!(row.json["state"], "full");
+        assert!(row.cells[10].starts_with("3 MB of disk left"), "{:?}", row.cells);
         s.load.as_mut().unwrap().cpu = 99.0;
         assert_eq!(state(&s), "overloaded");
         s.failed("connection refused", now);

@@ -14,9 +14,6 @@ use crate::probe;
 use crate::proto::{Facts, Load, NeedPath, NeedSpec, Refusal};
 use crate::table;
 
-/// Free disk below which a run is refused: a sync into a full disk helps nobody.
-const MIN_DISK: u64 = 256 << 20;
-
 pub use crate::paths::now_ms;
 
 /// A slot of this node; freed when dropped, by the kernel if need be.
@@ -132,12 +129,8 @@ pub fn path_of(env: &[(OsString, OsString)]) -> &OsStr {
 
 /// Whether load or disk forbid a further run.
 pub fn too_busy(load: &Load, facts: &Facts, allow_overload: bool) -> Option<Refusal> {
-    if load.disk_free < MIN_DISK {
-        let left = load.disk_free >> 20;
-        return Some(Refusal::Disk(format!(
-            "{left} MB of disk left, and {} are to stay free; `cx gc` shows what cx keeps there",
-            MIN_DISK >> 20
-        )));
+    if let Some(why) = table::full(load) {
+        return Some(Refusal::Disk(why));
     }
     table::crushed(load, facts)
         .filter(|_| !allow_overload)

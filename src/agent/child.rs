@@ -32,13 +32,15 @@ pub struct Started {
     pub child: Child,
     /// Where standard input goes, if it is forwarded.
     pub stdin: Option<File>,
+    /// The file that is standard input instead, at the position where the command leaves it.
+    pub input: Option<File>,
     /// The ends of stdout and stderr to read: one for both, or one each.
     pub outputs: Vec<(u8, File)>,
     /// The terminal, if the run has one.
     pub pty: Option<Pty>,
 }
 
-/// Starts `program` (already looked up) for `run` in `dir`, which is shown at `place`.
+/// Starts `program` (already looked up) for `run` in `dir`, which is shown at `place`. `scratch` is the run's own directory.
 ///
 /// # Errors
 /// Those of starting a process; `NotFound` and `PermissionDenied` mean the program.
@@ -48,6 +50,7 @@ pub fn start(
     dir: &Path,
     env: &[(OsString, OsString)],
     place: &Place,
+    scratch: &Path,
 ) -> io::Result<Started> {
     let os = |b: &Vec<u8>| OsString::from_vec(b.clone());
     let mut command = Command::new(place.shown(program));
@@ -84,8 +87,10 @@ pub fn start(
         }
     }
     let mut typed = None;
-    match &pty {
-        Some(pty) if on_terminal(|t| t.stdin) => {
+    let input = run.input.as_deref().map(|i| input_file(i, scratch)).transpose()?;
+    match (&pty, &input) {
+        (_, Some(input)) => drop(command.stdin(input.try_clone()?)),
+        (Some(pty), None) if on_terminal(|t| t.stdin) => {
             command.stdin(pty.slave()?);
             typed = run.stdin.then(|| pty.master()).transpose()?;
         }
@@ -112,9 +117,19 @@ pub fn start(
     Ok(Started {
         child,
         stdin,
+        input,
         outputs,
         pty,
     })
+}
+
+/// A file without a name that holds `bytes`, to be read. It is made in the directory `scratch`.
+fn input_file(bytes: &[u8], scratch: &Path) -> io::Result<File> {
+    let path = scratch.join("input");
+    crate::paths::write_atomic(&path, bytes, 0o600)?;
+    let file = File::open(&path);
+    std::fs::remove_file(&path)?;
+    file
 }
 
 /// Copies one output into the log until its end, and says so then. Once bit `fd` of `closed` is set the pipe is dropped
@@ -135,7 +150,7 @@ pub fn pump(
         let mut record = Vec::new();
         loop {
             if let Some(t) = &mut text
-                && t.holds()
+                && t.holds_little()
                 && !more_comes(&from)
                 && log.append(fd, &t.flush()).is_err()
             {

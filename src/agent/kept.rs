@@ -136,7 +136,7 @@ pub fn new_back(dir: &Path) -> io::Result<File> {
 /// Tells in `exit` what was collected.
 pub fn tell(exit: &mut Exit, found: Collected) {
     (exit.generation, exit.sequence) = (Some(found.generation), found.sequence);
-    (exit.stayed, exit.over, exit.unread) = (found.stayed, found.over, found.unread);
+    exit.left = found.left;
 }
 
 /// Collects into `dir` what a run changed, as `spec` says.

@@ -69,12 +69,14 @@ pub fn serve() -> anyhow::Result<()> {
                     }
                 }
                 Ok(Up::Gc(ask)) => {
-                    let gone = Down::Gc(super::gc::collect(&base, &ask));
-                    let _ = proto::write_packet(&mut *lock(&out), 0, &gone);
+                    let base = base.clone();
+                    beside(out.clone(), move || Down::Gc(super::gc::collect(&base, &ask)));
                 }
                 Ok(Up::Purge { client }) => {
-                    let freed = super::purge(&base, client.as_deref());
-                    let _ = proto::write_packet(&mut *lock(&out), 0, &Down::Purged(freed));
+                    let base = base.clone();
+                    beside(out.clone(), move || {
+                        Down::Purged(super::purge(&base, client.as_deref()))
+                    });
                 }
                 Ok(Up::Look { ids }) => {
                     let seen = ids.iter().map(|id| kept::look(&base, id)).collect();
@@ -184,6 +186,14 @@ fn beat(out: Out, runs: Runs, heard: Arc<AtomicU64>, start: Instant) {
                 let _ = o.write_all(&packet).and_then(|()| o.flush());
             }
         }
+    });
+}
+
+/// Does what may take long beside whatever else goes on, and answers then: who stops reading for long takes a live stream for dead.
+fn beside(out: Out, work: impl FnOnce() -> Down + Send + 'static) {
+    std::thread::spawn(move || {
+        let answer = work();
+        let _ = proto::write_packet(&mut *lock(&out), 0, &answer);
     });
 }
 

@@ -226,7 +226,7 @@ impl Supervisor {
             }
             let note = self.dir.join(super::STARTED);
             File::create(&note).context("failed to note the start")?;
-            match child::start(&self.run, &program, &dir, &env, &place) {
+            match child::start(&self.run, &program, &dir, &env, &place, &self.dir) {
                 Ok(child) => Ok((held, child, place)),
                 Err(e) => {
                     let _ = std::fs::remove_file(note);

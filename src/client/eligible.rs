@@ -53,6 +53,8 @@ pub struct Fit {
     pub unless_shared: Option<String>,
     /// The tops of other trees that go along.
     pub also: Vec<PathBuf>,
+    /// Why not all that are to go along can.
+    pub unfit: Option<String>,
 }
 
 /// Whether a command that no rule knows may leave a busy machine unasked: its program, or the script it is given first, is a file
@@ -102,6 +104,7 @@ pub fn look(
     let project = Project::load(&ws.root);
     let beside = provision::beside(ws, &project, &paths.state, &paths.home);
     let (also, unfit) = beside.map_or_else(|e| (Vec::new(), Some(e)), |a| (a, None));
+    fit.unfit.clone_from(&unfit);
     let roots: Vec<PathBuf> = std::iter::once(&ws.root).chain(&also).cloned().collect();
     fit.also = also;
     fit.identity = argv.iter().find_map(|a| {

@@ -275,6 +275,62 @@ impl Input {
     }
 }
 
+/// What is left of a file that is this process's standard input, to go along as a whole. A command there can do with it what it could
+/// do here: seek, read less than all. What it leaves is the next reader's.
+#[derive(Clone, Debug)]
+pub struct WholeFile {
+    /// Where it was read from, bytes from its beginning.
+    at: u64,
+    /// The rest.
+    pub rest: Vec<u8>,
+}
+
+impl WholeFile {
+    /// The most that goes along, bytes. More is read and sent as from a pipe.
+    const LIMIT: usize = 256 << 10;
+
+    /// This process's own input, if it is such a file. Nothing is taken from it.
+    pub fn own() -> Option<WholeFile> {
+        let stdin = std::io::stdin();
+        WholeFile::of(stdin.as_fd())
+    }
+
+    fn of(fd: BorrowedFd) -> Option<WholeFile> {
+        let stat = rustix::fs::fstat(fd).ok()?;
+        if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
+            return None;
+        }
+        let at = rustix::fs::tell(fd).ok()?;
+        let mut rest = Vec::new();
+        let mut buf = [0; 64 << 10];
+        loop {
+            match rustix::io::pread(fd, &mut buf, at + rest.len() as u64) {
+                Ok(0) => return Some(WholeFile { at, rest }),
+                Ok(n) => rest.extend_from_slice(&buf[..n]),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return None,
+            }
+            if rest.len() > WholeFile::LIMIT {
+                return None;
+            }
+        }
+    }
+
+    /// Leaves this process's input where the command left it: `taken` bytes further.
+    pub fn take_own(&self, taken: u64) {
+        let stdin = std::io::stdin();
+        self.take(stdin.as_fd(), taken);
+    }
+
+    fn take(&self, fd: BorrowedFd, taken: u64) {
+        // Unless another process reads it, too.
+        if rustix::fs::tell(fd) == Ok(self.at) {
+            let to = self.at + taken.min(self.rest.len() as u64);
+            let _ = rustix::fs::seek(fd, rustix::fs::SeekFrom::Start(to));
+        }
+    }
+}
+
 /// Reads this process's input to its end. A terminal is left alone while this process is in the background: reading it then would
 /// stop the whole process.
 fn read_own(to: &mpsc::Sender<Vec<u8>>) {

@@ -610,7 +610,8 @@ impl Tree {
 /// loss else), what was too large to come, and what may not be read there.
 pub fn left_there(exit: &Exit, root: &Path, write_back: WriteBack) -> Vec<String> {
     let is_here = |p: &RelPath| root.join(OsStr::from_bytes(p.as_bytes())).exists();
-    let (here, there): (Vec<_>, Vec<_>) = exit.stayed.0.iter().cloned().partition(is_here);
+    let left = &exit.left;
+    let (here, there): (Vec<_>, Vec<_>) = left.stayed.iter().cloned().partition(is_here);
     let there = if write_back == WriteBack::All {
         Vec::new()
     } else {
@@ -621,10 +622,14 @@ pub fn left_there(exit: &Exit, root: &Path, write_back: WriteBack) -> Vec<String
         let first = paths.first()?;
         Some(format!("{what}: {} (cx pull {first})", list(paths)))
     });
-    let over = (!exit.over.is_empty()).then(|| format!("left behind, over back_limit: {}", list(&exit.over)));
+    let passing = (!left.passing.is_empty()).then(|| {
+        let paths = list(&left.passing);
+        format!("not taken: {paths} (the next run undoes that there; cx pull before)")
+    });
+    let over = (!left.over.is_empty()).then(|| format!("left behind, over back_limit: {}", list(&left.over)));
     let unread =
-        (!exit.unread.is_empty()).then(|| format!("could not be read there: {}", list(&exit.unread)));
-    pull.chain(over).chain(unread).collect()
+        (!left.unread.is_empty()).then(|| format!("could not be read there: {}", list(&left.unread)));
+    pull.chain(passing).chain(over).chain(unread).collect()
 }
 
 /// Names a few paths.

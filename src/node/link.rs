@@ -310,6 +310,23 @@ impl Link {
         move || heard.silence()
     }
 
+    /// Asks something that may take long, and waits for as long as the node is heard.
+    ///
+    /// # Errors
+    /// When the stream ends or falls silent for `limit`.
+    pub async fn ask_patiently(&self, up: &Up, limit: Duration) -> Result<Down, LinkError> {
+        const LOOK: Duration = Duration::from_millis(500);
+        let fell_silent = async {
+            while self.silence() < limit {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            answer = self.ask(up, Duration::MAX) => answer,
+            () = fell_silent => Err(LinkError::Unreachable("no answer".into())),
+        }
+    }
+
     /// Asks something of the agent itself and waits for the answer.
     ///
     /// # Errors

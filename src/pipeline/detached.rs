@@ -262,8 +262,15 @@ pub async fn attach(
     }
 }
 
-/// Brings home what detached runs of this workspace changed that have ended meanwhile, and tells of each in one line.
-pub(super) async fn fetch(paths: &Arc<Paths>, config: &Config, root: &std::path::Path, told: &mut dyn Told) {
+/// Brings home what detached runs of this workspace changed that have ended meanwhile, and tells of each in one line, `quiet` only of
+/// what did not come.
+pub(super) async fn fetch(
+    paths: &Arc<Paths>,
+    config: &Config,
+    root: &std::path::Path,
+    quiet: bool,
+    told: &mut dyn Told,
+) {
     let pending = kept::pending(paths, root);
     // Of all nodes together: the command waits for this.
     let deadline = Instant::now() + BRIEFLY;
@@ -280,6 +287,10 @@ pub(super) async fn fetch(paths: &Arc<Paths>, config: &Config, root: &std::path:
             silent.push(record.node.clone());
         }
         if let Some(ending) = outcome.ending {
+            // What it changed is kept apart or can't be had: that is for the caller to know in any case.
+            if quiet && outcome.notes.is_empty() {
+                continue;
+            }
             let files = match outcome.back.0 {
                 0 => String::new(),
                 1 => " · 1 file back".into(),

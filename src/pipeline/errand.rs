@@ -253,7 +253,7 @@ pub fn pull(wanted: &[PathBuf], on: Option<&str>, out: &mut dyn Write) -> anyhow
                 .await
             {
                 Ok(ran) => {
-                    let missing = ran.exit.stayed.0;
+                    let missing = ran.exit.left.stayed;
                     if missing.len() < left.len() {
                         let (files, bytes) = ran.back.files;
                         let s = if files == 1 { "" } else { "s" };
@@ -263,12 +263,12 @@ pub fn pull(wanted: &[PathBuf], on: Option<&str>, out: &mut dyn Write) -> anyhow
                         writeln!(out, "{}: {note}", node.name)?;
                         why.push(String::new());
                     }
-                    if !ran.exit.over.is_empty() {
+                    if !ran.exit.left.over.is_empty() {
                         writeln!(
                             out,
                             "{}: too large to come: {}",
                             node.name,
-                            tree::list(&ran.exit.over)
+                            tree::list(&ran.exit.left.over)
                         )?;
                         why.push(String::new());
                     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::eligible::configured;
 use crate::client::run::Job;
+use crate::client::stdio::WholeFile;
 use crate::client::tree::{self, Tree};
 use crate::client::{cross, eligible, named};
 use crate::config::{Config, DetachAt, WriteBack};
@@ -219,6 +220,11 @@ pub(super) fn scan_beside(
 pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door: &Door) -> Job {
     let reads = reads_input(request, case);
     let alone = request.demands.detach == Some(Detach::AtOnce);
+    let input = if reads && door.stdin {
+        WholeFile::own()
+    } else {
+        None
+    };
     let mut assigned = match request.origin {
         Origin::Agent => assigned_in_the_text(&case.paths),
         _ => typed_variables(),
@@ -249,7 +255,8 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         argv: request.argv.iter().map(|a| a.as_bytes().to_vec()).collect(),
         env,
         path_prefix: case.fit.path_prefix.clone(),
-        stdin: !alone && (reads || door.terminal.is_typed()),
+        stdin: !alone && input.is_none() && (reads || door.terminal.is_typed()),
+        input,
         terminal: if alone { None } else { door.terminal.spec(reads) },
         one_pipe: door.one_pipe,
         needs: case.fit.needs.clone(),

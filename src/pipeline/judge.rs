@@ -238,6 +238,7 @@ pub(super) fn node_view(node: &NodeConfig, state: Option<&NodeState>, now: u64) 
         slots: node.slots,
         unusable: state.usable(now).err(),
         overloaded,
+        full: state.load.as_ref().and_then(table::full),
         age_s: now.saturating_sub(state.seen_ms) as f64 / 1000.0,
         rtt_ms: state.rtt_ms,
         facts: state.facts,

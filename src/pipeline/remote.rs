@@ -15,12 +15,14 @@ use crate::client::{differs, fails_there, forward, shared};
 use crate::config::{NodeConfig, WhenFull};
 use crate::inflight::Inflight;
 use crate::learned;
+use crate::node::printable;
 use crate::paths;
 use crate::plan::Class;
 use crate::plan::learned::trips;
 use crate::plan::manifest::generation;
 use crate::plan::route::Route;
 use crate::progress::Step;
+use crate::proto::{PathMode, PathsWish};
 use crate::report::{self, DETACHED, LOST, NO_NODE, Told};
 use crate::request::{Detach, Ending, Outcome, Request};
 use crate::table::{self, NodeClock, Table};
@@ -49,7 +51,8 @@ pub(super) async fn remote(
     let limit = if pinned { reach::NAMED } else { reach::TOGETHER };
     door.told.progress(Step::Connecting(names.join(", ")));
     if let Some(ws) = &case.ws {
-        detached::fetch(&case.paths, &case.config, &ws.root, &mut *door.told).await;
+        let quiet = request.demands.quiet;
+        detached::fetch(&case.paths, &case.config, &ws.root, quiet, &mut *door.told).await;
     }
     let read = || {
         tokio::task::spawn_blocking({
@@ -445,6 +448,17 @@ pub(super) fn away(why: &BTreeMap<String, String>) -> String {
     format!("no node took it ({})", parts.join("; "))
 }
 
+/// What the configuration asks of a node's paths and the node can't do.
+fn not_as_wished(wish: PathsWish, mode: PathMode, why: &str) -> Option<String> {
+    let wish = match wish {
+        PathsWish::Namespace => "namespace",
+        PathsWish::Direct => "direct",
+        PathsWish::Auto | PathsWish::Rewrite => return None,
+    };
+    let is_rewritten = mode == PathMode::Rewrite;
+    is_rewritten.then(|| format!("paths = {wish:?} can't be had there: {}", printable(why, 200)))
+}
+
 pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &Job, ran: Ran) -> Outcome {
     // A tree in place says nothing of how a mirror would be shown.
     let paths = ran.paths.clone().filter(|_| job.shared.is_none());
@@ -460,8 +474,12 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         owners::note(&case.paths, &ws.key, &ws.root, &dirs, Some(&node.name));
     }
     let set_up = ran.set_up_note();
+    let shown_otherwise = ran.paths.as_ref().filter(|_| job.shared.is_none());
+    let shown_otherwise = shown_otherwise.and_then(|(mode, why)| not_as_wished(node.paths, *mode, why));
     let mut notes = ran.back.notes;
     notes.extend(set_up);
+    notes.extend(shown_otherwise);
+    notes.extend(case.fit.unfit.clone());
     notes.extend(case.fit.setup.untrusted.clone());
     if let Some(ws) = &case.ws {
         notes.extend(tree::left_there(&ran.exit, &ws.root, node.write_back));

@@ -19,6 +19,8 @@ const OVERLOADED_S: f64 = 300.0;
 /// Past this age (seconds) two candidates drawn at random compete instead of all: going to the apparently least loaded by an old
 /// table makes herds (Mitzenmacher, "How Useful Is Old Information?", 2000).
 const OLD_S: f64 = 15.0;
+/// Seconds for which a full disk is believed to be full: nobody clears one up between two commands.
+const FULL_S: f64 = 300.0;
 
 /// Everything a decision hangs on.
 #[derive(Clone, Debug)]
@@ -100,6 +102,8 @@ pub struct NodeView {
     pub unusable: Option<String>,
     /// Why it is too busy, as far as known.
     pub overloaded: Option<String>,
+    /// Why its disk is too full for a run, by that load.
+    pub full: Option<String>,
     /// Runs of ours that are on their way or running there.
     pub in_flight: u32,
     /// A mirror of this workspace is there.
@@ -373,6 +377,11 @@ fn ineligible(input: &RouteInput, node: &NodeView, pinned: bool) -> Option<Strin
     }
     if pinned {
         return None;
+    }
+    if node.age_s <= FULL_S
+        && let Some(why) = &node.full
+    {
+        return Some(why.clone());
     }
     if let Some(owner) = &input.owner
         && *owner != node.name
@@ -681,6 +690,13 @@ mod tests {
         assert!(with(&|i| i.must_be_local = Some("/x lies outside".into())).contains("/x lies outside"));
         assert!(with(&|i| i.owner = Some("b".into())).contains("made on b"));
         assert!(with(&|i| i.nodes[0].unusable = Some("refused".into())).contains("a: refused"));
+        assert!(
+            with(&|i| i.nodes[0].full = Some("3 MB of disk left".into())).contains("a: 3 MB of disk left")
+        );
+        assert_eq!(
+            with(&|i| (i.nodes[0].full, i.nodes[0].age_s) = (Some("3 MB of disk left".into()), 900.0)),
+            "a"
+        );
         assert!(with(&|i| i.nodes[0].overloaded = Some("cpu 99 %".into())).contains("overloaded"));
         assert_eq!(
             with(&|i| (i.nodes[0].overloaded, i.local.cpu) = (Some("cpu 99 %".into()), 80.0)),

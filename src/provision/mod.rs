@@ -101,10 +101,14 @@ pub fn beside(
     state: &Path,
     home: &Path,
 ) -> Result<Vec<PathBuf>, String> {
-    let project = match project {
-        Ok(p) if !p.also.is_empty() && trust::is_given(state, ws, p) => p,
-        _ => return Ok(Vec::new()),
-    };
+    match project {
+        Ok(p) if !p.also.is_empty() && trust::is_given(state, ws, p) => tops(ws, p, home),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The same whether a person has said so or not.
+fn tops(ws: &Workspace, project: &Project, home: &Path) -> Result<Vec<PathBuf>, String> {
     let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
     let mut found: Vec<PathBuf> = Vec::new();
     for also in &project.also {

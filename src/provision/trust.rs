@@ -4,8 +4,9 @@
 //! one of them changes. It counts for all worktrees of a repository, as long as they say the same.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -24,9 +25,34 @@ const VERSION: u32 = 1;
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Trusted {
     version: u32,
-    /// By the directory that [`home_of`] names.
+    /// By the directory that [`home_of`] names, as [`key_of`] writes it.
     #[serde(default)]
-    workspaces: BTreeMap<PathBuf, Given>,
+    workspaces: BTreeMap<String, Given>,
+}
+
+/// What stands before a path that is no UTF-8, and so is written in hexadecimal: no absolute path begins like that.
+const HEX: &str = "hex:";
+
+/// A directory as it is named in the file, which is JSON.
+fn key_of(home: &Path) -> String {
+    let hex = |b: &u8| format!("{b:02x}");
+    match home.to_str() {
+        Some(text) => text.to_owned(),
+        None => format!(
+            "{HEX}{}",
+            home.as_os_str().as_bytes().iter().map(hex).collect::<String>()
+        ),
+    }
+}
+
+/// The directory that a key names.
+fn home_named(key: &str) -> PathBuf {
+    let Some(digits) = key.strip_prefix(HEX) else {
+        return key.into();
+    };
+    let byte = |n: &[u8]| u8::from_str_radix(std::str::from_utf8(n).ok()?, 16).ok();
+    let bytes: Vec<u8> = digits.as_bytes().chunks(2).filter_map(byte).collect();
+    OsString::from_vec(bytes).into()
 }
 
 /// One word.
@@ -109,7 +135,7 @@ pub(super) fn files_of(root: &Path, step: &Setup) -> Vec<PathBuf> {
 
 /// Whether a person has trusted this workspace as it is.
 pub fn is_given(state: &Path, ws: &Workspace, project: &Project) -> bool {
-    let given = load(state).workspaces.remove(&home_of(ws));
+    let given = load(state).workspaces.remove(&key_of(&home_of(ws)));
     given.is_some_and(|g| g.hash == content(ws, project))
 }
 
@@ -168,6 +194,9 @@ pub fn give(yes: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
             "  and get, and change, these directories: {}",
             names.join(", ")
         )?;
+        if let Err(why) = super::tops(&ws, &project, &paths.home) {
+            writeln!(out, "  but as long as this is so, commands stay here: {why}")?;
+        }
     }
     if steps.is_empty() {
         writeln!(
@@ -203,7 +232,9 @@ pub fn give(yes: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
     let mut trusted = load(&paths.state);
     trusted.version = VERSION;
     let at_ms = paths::now_ms();
-    trusted.workspaces.insert(home_of(&ws), Given { hash, at_ms });
+    trusted
+        .workspaces
+        .insert(key_of(&home_of(&ws)), Given { hash, at_ms });
     save(&paths.state, &trusted)?;
     writeln!(
         out,
@@ -231,7 +262,7 @@ pub fn take_back(out: &mut dyn Write) -> anyhow::Result<i32> {
     let ws = sync::find(&cwd, &paths.home).map_err(anyhow::Error::msg)?;
     let _lock = locked(&paths.state)?;
     let mut trusted = load(&paths.state);
-    if trusted.workspaces.remove(&home_of(&ws)).is_none() {
+    if trusted.workspaces.remove(&key_of(&home_of(&ws))).is_none() {
         writeln!(out, "{} was not trusted", ws.root.display())?;
         return Ok(1);
     }
@@ -248,7 +279,8 @@ pub fn list(out: &mut dyn Write) -> anyhow::Result<i32> {
     let paths = Paths::from_env()?;
     let trusted = load(&paths.state);
     let (here, project) = here(&paths).map_or((None, Project::default()), |(w, p)| (Some(w), p));
-    for (home, given) in &trusted.workspaces {
+    for (key, given) in &trusted.workspaces {
+        let home = &home_named(key);
         let name = if home.file_name().is_some_and(|n| n == ".git") {
             home.parent().unwrap_or(home)
         } else {
@@ -315,6 +347,15 @@ mod tests {
     }
 
     #[test]
+    fn any_path_can_be_trusted() {
+        for path in [&b"/work/app"[..], b"/work/\xff\xfe", b"/hex:2f"] {
+            let path = PathBuf::from(OsString::from_vec(path.to_vec()));
+            assert_eq!(home_named(&key_of(&path)), path);
+        }
+        assert_eq!(key_of(Path::new("/work/\u{e4}")), "/work/\u{e4}");
+    }
+
+    #[test]
     fn it_lapses_and_a_file_that_others_can_write_says_nothing() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
@@ -328,7 +369,9 @@ mod tests {
             ..Trusted::default()
         };
         let hash = content(&ws, &p);
-        trusted.workspaces.insert(home_of(&ws), Given { hash, at_ms: 0 });
+        trusted
+            .workspaces
+            .insert(key_of(&home_of(&ws)), Given { hash, at_ms: 0 });
         save(&state, &trusted).unwrap();
         assert!(is_given(&state, &ws, &p));
         let (ws, other) = project(&root, "[[setup]]\nrun = 'false'\n");

@@ -273,6 +273,7 @@ fn finish(dir: &Path, journal: &Journal, again: bool) -> Result<BackReport, Sync
         opened: Opened::default(),
         keep: BTreeSet::new(),
         young: BTreeSet::new(),
+        replaced: BTreeMap::new(),
         times: times(&journal.ops, journal.clock_offset_ms, journal.began_ns),
         now: now_ns(),
     };
@@ -361,6 +362,8 @@ struct Commit<'a> {
     keep: BTreeSet<RelPath>,
     /// Directories in which somebody worked here since the tree was read.
     young: BTreeSet<RelPath>,
+    /// Outputs that this commit found old enough to be replaced, by inode: replacing one of a file's names touches the others.
+    replaced: BTreeMap<u64, Stat>,
     /// The modification times that files get here, by those there.
     times: BTreeMap<i64, i64>,
     now: i64,
@@ -524,12 +527,26 @@ impl Commit<'_> {
             (_, Some(Entry::Dir { .. }), Some(Entry::Dir { .. })) => Ok(Leave::Done),
             // An output that was not sent, and that nobody touched here during the run.
             (None, Some(Entry::File { .. } | Entry::Symlink { .. }), Some(_))
-                if origin != Origin::Synced && !is_own && stat.is_settled(self.journal.began_ns) =>
+                if origin != Origin::Synced && !is_own && self.is_old(&stat) =>
             {
                 Ok(Leave::Go)
             }
             _ => Ok(Leave::Conflict),
         }
+    }
+
+    /// Whether nobody touched this output since the tree was read.
+    fn is_old(&mut self, stat: &Stat) -> bool {
+        let replaced = self.replaced.get(&stat.inode);
+        let ctime_ns = stat.ctime_ns;
+        if replaced.is_some_and(|r| Stat { ctime_ns, ..*r } == *stat) {
+            return true;
+        }
+        let is_settled = stat.is_settled(self.journal.began_ns);
+        if is_settled {
+            self.replaced.insert(stat.inode, *stat);
+        }
+        is_settled
     }
 
     /// What stands here. A file is read only if it can be one of `candidates`; otherwise its hash is left zero.

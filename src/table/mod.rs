@@ -188,6 +188,20 @@ pub fn overloaded(load: &Load, facts: &Facts) -> Option<String> {
     crushed(load, facts)
 }
 
+/// Free disk below which a node takes no run: a sync into a full disk helps nobody.
+const MIN_DISK: u64 = 256 << 20;
+
+/// Why a node's disk is too full for a run; `None` while it is not.
+pub fn full(load: &Load) -> Option<String> {
+    (load.disk_free < MIN_DISK).then(|| {
+        format!(
+            "{} MB of disk left, and {} are to stay free; `cx gc` shows what cx keeps there",
+            load.disk_free >> 20,
+            MIN_DISK >> 20
+        )
+    })
+}
+
 /// Why a machine must not be given a further heavy command, the agent's measure on arrival. Full use of the CPU alone is none: it may
 /// be a moment's, and is what a machine is for.
 pub fn crushed(load: &Load, facts: &Facts) -> Option<String> {

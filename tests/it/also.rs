@@ -92,7 +92,10 @@ fn a_file_that_changed_on_both_sides_is_kept_apart_there_too() {
     fs::write(home.join("go"), "").unwrap();
     let out = run.wait().ok();
     assert_eq!(lib.read("data"), "here\n");
-    assert!(out.line().contains("data changed here meanwhile"), "{out:?}");
+    assert!(
+        out.line().contains("../lib: data changed here meanwhile"),
+        "{out:?}"
+    );
     let listed = app.cx(&["conflicts"]).ok().stdout();
     assert!(listed.contains(&lib.dir.display().to_string()), "{listed}");
 }
@@ -113,10 +116,18 @@ fn what_can_not_go_along_keeps_the_command_here() {
     ] {
         fs::create_dir_all(p.dir.join("sub")).unwrap();
         p.write(".cx.toml", &format!("also = [\"{also}\"]\n"));
-        let _ = p.cx(&["trust", "--yes"]);
+        let trust = p.cx(&["trust", "--yes"]);
+        assert_eq!(
+            trust.stdout().contains("commands stay here"),
+            also != "..",
+            "{trust:?}"
+        );
         let out = p.cx(&["make", "test"]).ok();
         assert_eq!(env.place(&out.stdout()), "local", "{also}: {out:?}");
         assert!(out.line().contains(says), "{also}: {out:?}");
+        // Who names a node is told.
+        let out = p.cx(&["run", "--on", "n1", "--", "true"]).ok();
+        assert!(also == ".." || out.line().contains(says), "{also}: {out:?}");
     }
     p.write(".cx.toml", "also = [\"../link\", \"../real\"]\n");
     p.cx(&["trust", "--yes"]).ok();

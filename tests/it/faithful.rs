@@ -24,6 +24,26 @@ fn all_exit_statuses_come_through() {
 }
 
 #[test]
+fn what_a_command_leaves_of_a_file_is_the_next_ones() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("list", "one\ntwo\nthree\n"), ("all.sh", "cat\n")]);
+    for script in [
+        "while read -r line; do echo \"line $line\"; @ sh -c 'echo nothing read'; done < list",
+        "{ @ sh -c 'read -r x; echo \"got $x\"'; cat; } < list",
+        "{ read -r x; @ head -n 1; cat; } < list",
+        "{ @ sh all.sh; echo rest; cat; } < list",
+        "{ @ sh -c 'exit 3'; echo $?; cat; } < list",
+        "@ sh -c 'test -f /dev/stdin && wc -c' < list",
+    ] {
+        let there = p
+            .sh(&script.replace('@', &format!("{CX} run -q --on n1 --")))
+            .ok();
+        let here = p.sh(&script.replace("@ ", "")).ok();
+        assert_eq!(there.stdout(), here.stdout(), "{script}");
+    }
+}
+
+#[test]
 fn every_deadly_signal_comes_through() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(&[("a", "")]);

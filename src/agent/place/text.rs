@@ -29,6 +29,17 @@ impl Rewriter {
         !self.held.is_empty()
     }
 
+    /// Whether what is held back may as well be the end of a prompt: it is less than half of a path. The rest of more than that comes,
+    /// however long a program works between two buffers full of output.
+    pub fn holds_little(&self) -> bool {
+        let of = self.from.iter().filter(|(f, _)| f.starts_with(&self.held));
+        self.holds()
+            && of
+                .map(|(f, _)| f.len())
+                .min()
+                .is_none_or(|len| self.held.len() * 2 < len)
+    }
+
     /// Takes a piece; what of it, and of the pieces before, can go out.
     pub fn push(&mut self, piece: &[u8]) -> Vec<u8> {
         let mut text = std::mem::take(&mut self.held);
@@ -105,10 +116,14 @@ mod tests {
     #[test]
     fn what_is_held_is_never_more_than_a_path_and_comes_out() {
         let mut r = rewriter();
-        assert_eq!(r.push(b"name? /m/tr"), b"name? ");
-        assert!(r.holds());
-        assert_eq!(r.flush(), b"/m/tr");
-        assert_eq!(r.push(b"ee/app"), b"ee/app");
+        assert_eq!(r.push(b"name? /m/t"), b"name? ");
+        assert!(r.holds_little());
+        assert_eq!(r.flush(), b"/m/t");
+        assert_eq!(r.push(b"ree/app"), b"ree/app");
+        assert!(!r.holds_little(), "nothing");
+        assert_eq!(r.push(b"at /m/tree"), b"at ");
+        assert!(r.holds() && !r.holds_little(), "its end comes");
+        assert_eq!(r.push(b"/app/x"), b"/home/me/app/x");
     }
 
     #[test]

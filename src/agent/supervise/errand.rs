@@ -10,7 +10,7 @@ use super::{ANSWER, Stop, Supervisor};
 use crate::agent::log::Event;
 use crate::agent::place::Place;
 use crate::agent::{admit, kept};
-use crate::proto::{Down, Errand, Exit, Up};
+use crate::proto::{Down, Errand, Exit, Left, Up};
 use crate::request::Ending;
 use crate::sync::Mirror;
 
@@ -24,9 +24,8 @@ impl Supervisor {
             output: 0,
             generation: None,
             sequence: 0,
-            stayed: (Vec::new(), 0),
-            over: Vec::new(),
-            unread: Vec::new(),
+            input_at: None,
+            left: Left::default(),
             uncollected: None,
             tools: Default::default(),
             load: admit::load(&self.base, self.run.slots.unwrap_or(0)),
@@ -37,7 +36,7 @@ impl Supervisor {
                 let mut out = kept::new_back(&self.dir)?;
                 let found = Mirror::open(&self.base, &spec.key)?.fetch(paths, spec.back.limit, &mut out)?;
                 exit.sequence = found.sequence;
-                (exit.stayed, exit.over) = (found.stayed, found.over);
+                exit.left = found.left;
                 back = kept::back(&self.dir);
             }
             Errand::Collect => {

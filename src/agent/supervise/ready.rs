@@ -319,8 +319,14 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Starts are refused past the start-by time: the client may by then have run the command elsewhere.
+    /// Waits for the leave to start. One that ran out while the sync went on is asked for anew: a client that has run the command
+    /// elsewhere by then gives none.
     fn wait_for_go(&mut self) -> Result<(), Stop> {
+        let is_over = |by: u64| admit::now_ms() > by;
+        if self.run.start_by.is_some_and(is_over) {
+            self.run.start_by = None;
+            self.log.say(&Down::Ready);
+        }
         let mut start_by = self.run.start_by;
         let waited = Instant::now();
         while start_by.is_none() {
@@ -343,7 +349,7 @@ impl Supervisor {
         for event in later {
             let _ = self.tx.send(event);
         }
-        if start_by.is_some_and(|by| admit::now_ms() > by) {
+        if start_by.is_some_and(is_over) {
             return Err(Stop::Refuse(Refusal::TooLate));
         }
         Ok(())

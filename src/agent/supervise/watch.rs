@@ -1,6 +1,7 @@
 //! From the start to the end: the command is watched, what it changed is collected, and both are delivered.
 
 use std::ffi::OsStr;
+use std::io::Seek;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -14,7 +15,7 @@ use crate::agent::log::{self, Event};
 use crate::agent::place::Place;
 use crate::agent::pty::Pty;
 use crate::agent::{admit, child, kept};
-use crate::proto::{Down, Exit, Up};
+use crate::proto::{Down, Exit, Left, Up};
 use crate::request::Ending;
 use crate::sync::Mirror;
 
@@ -31,6 +32,7 @@ impl Supervisor {
         let child::Started {
             child,
             stdin,
+            input,
             outputs,
             pty,
         } = started;
@@ -66,6 +68,7 @@ impl Supervisor {
         }
         let ran_ms = begin.elapsed().as_millis() as u64;
         drop(stdin);
+        let input_at = input.and_then(|mut i| i.stream_position().ok());
         let master = pty.map(Pty::leave);
 
         let mut seen = self.log.total();
@@ -85,7 +88,7 @@ impl Supervisor {
             }
         }
         drop(master);
-        self.deliver(held, ending, ran_ms)
+        self.deliver(held, ending, ran_ms, input_at)
     }
 
     /// Handles packets until the command ends; ends it when the caller is gone or a lost link does not come back.
@@ -183,7 +186,13 @@ impl Supervisor {
     }
 
     /// Collects what the command changed and waits until somebody has got everything.
-    fn deliver(&mut self, held: Held, ending: Ending, ran_ms: u64) -> Result<Keep, Stop> {
+    fn deliver(
+        &mut self,
+        held: Held,
+        ending: Ending,
+        ran_ms: u64,
+        input_at: Option<u64>,
+    ) -> Result<Keep, Stop> {
         let Held {
             slot,
             facts,
@@ -192,8 +201,7 @@ impl Supervisor {
             beside: _beside,
         } = held;
         let (mut generation, mut sequence) = (None, 0);
-        let mut stayed = (Vec::new(), 0);
-        let (mut over, mut unread) = (Vec::new(), Vec::new());
+        let mut left = Left::default();
         let mut uncollected = None;
         let mut back = None;
         let failed = !matches!(ending, Ending::Code(0));
@@ -213,7 +221,7 @@ impl Supervisor {
             match kept::collect(&mut mirror, spec, &self.dir) {
                 Ok(collected) => {
                     (generation, sequence) = (Some(collected.generation), collected.sequence);
-                    (stayed, over, unread) = (collected.stayed, collected.over, collected.unread);
+                    left = collected.left;
                     // Nothing is taken in there either, then.
                     back = kept::back(&self.dir).filter(|_| !collected.is_empty);
                 }
@@ -241,9 +249,8 @@ impl Supervisor {
             output,
             generation,
             sequence,
-            stayed,
-            over,
-            unread,
+            input_at,
+            left,
             tools,
             uncollected,
             load,

@@ -4,6 +4,7 @@
 //! The run's supervisor holds them all while it lives, so that nobody takes what the command changed there for damage. It lives until
 //! this side says that it has everything, which is after the collections.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,19 +71,19 @@ fn errand(of: &Job, tree: &Arc<Tree>, id: String, errand: Errand) -> Job {
 impl Running<'_> {
     /// Takes home what the command changed in the job's other trees, and adds it to `back`. What could not be had is told there.
     pub(super) async fn take_home_beside(&self, back: &mut Applied) {
+        let top = self.job.tree.as_ref().map(|t| t.ws.root.as_path());
         for (n, tree) in self.job.also.iter().enumerate() {
+            let name = from(top.unwrap_or(Path::new("")), &tree.ws.root);
+            let of = |what: String| format!("{}: {what}", name.display());
             match self.collect(tree, format!("{}-c{n}", self.job.id)).await {
                 Ok(taken) => {
                     back.files.0 += taken.files.0;
                     back.files.1 += taken.files.1;
                     back.deleted += taken.deleted;
-                    back.notes.extend(taken.notes);
-                    back.failed = back.failed.take().or(taken.failed);
+                    back.notes.extend(taken.notes.into_iter().map(of));
+                    back.failed = back.failed.take().or(taken.failed.map(of));
                 }
-                Err(why) => {
-                    let why = format!("{why} (of {})", tree.ws.root.display());
-                    back.failed = back.failed.take().or(Some(why));
-                }
+                Err(why) => back.failed = back.failed.take().or(Some(of(why))),
             }
         }
     }
@@ -130,4 +131,14 @@ impl Running<'_> {
         let _ = channel.send(&Up::Done).await;
         Ok(taken)
     }
+}
+
+/// How `path` is called from `top`, both absolute: `../lib`.
+fn from(top: &Path, path: &Path) -> PathBuf {
+    let above = top.ancestors().enumerate().find(|(_, dir)| path.starts_with(dir));
+    let Some((ups, dir)) = above else {
+        return path.to_owned();
+    };
+    let rest = path.strip_prefix(dir).unwrap_or(path);
+    std::iter::repeat_n(Path::new(".."), ups).chain([rest]).collect()
 }

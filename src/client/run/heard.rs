@@ -70,6 +70,8 @@ impl Running<'_> {
                 told.progress(Step::SettingUp(self.link.node.clone(), name, line));
             }
             Down::Ready => {
+                // Whatever leave was out has run out there, or was dropped.
+                self.start_by = None;
                 self.set_up = self.setting.take().map(|(names, since)| (names, since.elapsed()));
                 told.progress(Step::Starting(self.link.node.clone()));
                 self.go().await?;
@@ -139,7 +141,12 @@ impl Running<'_> {
                     i.feed(piece).await;
                 }
             }
-            Down::Exit(exit) => return Ok(Some(*exit)),
+            Down::Exit(exit) => {
+                if let (Some(input), Some(at)) = (&self.job.input, exit.input_at) {
+                    input.take_own(at);
+                }
+                return Ok(Some(*exit));
+            }
             Down::Refused { why, load } => {
                 if let Refusal::Setup { what, tail } = &why {
                     tell_failed_setup(&self.link.node, what, tail, told);

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::reach;
-use super::stdio::{Input, Output};
+use super::stdio::{Input, Output, WholeFile};
 use super::terminal::{self, Terminal};
 use super::tree::{Applied, Incoming, Pack, Tree};
 use crate::config::{Config, NodeConfig};
@@ -50,7 +50,8 @@ const INTERRUPT: u8 = 3;
 /// A command that was asked to stop says so within this time, or this process stops all the same.
 const STOP: Duration = Duration::from_secs(1);
 
-/// How long a node may take from the start of the sync (or from `Go`) to the start of the command.
+/// How long the leave to start is good for, from the start of the sync or from `Go`. A node that is still at work then asks for
+/// another.
 pub const START_WINDOW: Duration = Duration::from_secs(4);
 
 /// What is to be run, whatever the node.
@@ -65,6 +66,8 @@ pub struct Job {
     pub path_prefix: Vec<Vec<u8>>,
     /// Whether standard input is forwarded.
     pub stdin: bool,
+    /// Standard input, where it is a file that goes along as a whole.
+    pub input: Option<WholeFile>,
     /// The terminal that the command gets there, after the caller's.
     pub terminal: Option<tty::Terminal>,
     /// stdout and stderr are one file here.
@@ -106,6 +109,7 @@ impl Job {
             env: Vec::new(),
             path_prefix: Vec::new(),
             stdin: false,
+            input: None,
             terminal: None,
             one_pipe: false,
             needs: Vec::new(),

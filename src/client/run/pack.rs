@@ -64,6 +64,7 @@ pub(super) async fn send_run(
         path_prefix: job.path_prefix.clone(),
         umask: current_umask(),
         stdin: job.stdin,
+        input: job.input.as_ref().map(|i| i.rest.clone()),
         terminal: job.terminal,
         one_pipe: job.one_pipe,
         needs: job.needs.clone(),

@@ -267,6 +267,27 @@ fn outputs_replace_older_ones_and_leave_newer_ones() {
 }
 
 #[test]
+fn an_output_of_several_names_is_replaced_at_each() {
+    let mut p = Pair::new();
+    p.write("Cargo.toml", "");
+    let names_of = ["ex", "ex-1", "ex-2"];
+    p.write("target/ex", "built here");
+    for name in &names_of[1..] {
+        fs::hard_link(p.here().join("target/ex"), p.here().join("target").join(name)).unwrap();
+    }
+    // Past the racy window, which what replaces the first name is not.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    p.sync();
+    for name in names_of {
+        write(&p.there().join("target").join(name), "built there");
+    }
+    p.back.brings = crate::plan::Brings::Outputs(vec!["target/*".into()]);
+    let (_, staged) = p.collect();
+    let report = p.commit(staged);
+    assert_eq!((report.files, names(&report.conflicts)), (3, Vec::new()));
+}
+
+#[test]
 fn a_killed_commit_is_finished_with_every_file_whole() {
     let mut finished = false;
     for step in 0.. {
@@ -589,7 +610,7 @@ fn what_a_command_shut_there_comes_back_like_any_other() {
     let before = picture(&there);
     as_anybody();
     let (collected, report) = p.bring_back();
-    assert!(collected.unread.is_empty(), "{collected:?}");
+    assert!(collected.left.unread.is_empty(), "{collected:?}");
     assert_eq!((report.files, report.deleted), (5, 1), "{report:?}");
     // The next run finds nothing new, and what it changes there comes too.
     let (again, report) = p.bring_back();
@@ -619,7 +640,11 @@ fn what_is_anothers_and_shut_there_is_named_and_stops_nothing() {
     as_anybody();
     for files in [1, 0] {
         let (collected, report) = p.bring_back();
-        assert_eq!(names(&collected.unread), ["d", "f", "out/o"], "{collected:?}");
+        assert_eq!(
+            names(&collected.left.unread),
+            ["d", "f", "out/o"],
+            "{collected:?}"
+        );
         assert_eq!((report.files, report.deleted), (files, 0), "{report:?}");
     }
     let mirror = p.mirror().check(generation(&p.believed), &[], &p.back).unwrap();

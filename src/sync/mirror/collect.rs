@@ -8,7 +8,7 @@ use super::survey::Survey;
 use super::{Mirror, Seen};
 use crate::plan::delta::Touched;
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
-use crate::proto::BackSpec;
+use crate::proto::{BackSpec, Left};
 use crate::sync::beneath::Beneath;
 use crate::sync::pack::PackWriter;
 use crate::sync::programs;
@@ -32,15 +32,11 @@ pub struct Collected {
     pub generation: Generation,
     /// Greater than that of every earlier collection of this mirror.
     pub sequence: i64,
-    /// Files that changed and did not come back: at most 100 of them, and how many there are.
-    pub stayed: (Vec<RelPath>, u64),
-    /// Files that would have come back but for the limit.
-    pub over: Vec<RelPath>,
-    /// What could not be read there, at most 100: it belongs to another user.
-    pub unread: Vec<RelPath>,
+    /// What is not in the pack.
+    pub left: Left,
 }
 
-/// How many of the files that stayed are named.
+/// How many paths of each kind [`Left`] names.
 const NAMED: usize = 100;
 
 /// How many ignored files outside of caches are remembered.
@@ -141,17 +137,20 @@ impl Mirror {
             self.save_state()?;
         }
         let sequence = self.state.newest_ns;
-        let count = plan.stayed.len() as u64;
+        let left = Left {
+            stayed: first(plan.stayed),
+            passing: first(plan.passing),
+            over: first(plan.over),
+            unread: first(unread),
+        };
         Ok(Collected {
             files,
             bytes,
             deleted: plan.deletions.len() as u64,
-            unread: unread.into_iter().take(NAMED).collect(),
             is_empty: plan.deletions.is_empty() && plan.puts.is_empty() && plan.touches.is_empty(),
             generation,
             sequence,
-            over: plan.over.into_iter().take(NAMED).collect(),
-            stayed: (plan.stayed.into_iter().take(NAMED).collect(), count),
+            left,
         })
     }
 
@@ -212,17 +211,19 @@ impl Mirror {
         let (files, bytes) = (pack.files, pack.bytes);
         let generation = generation(&self.state.manifest);
         pack.end(generation).map_err(failed)?;
-        let count = missing.len() as u64;
+        let left = Left {
+            stayed: missing,
+            over: first(plan.over),
+            ..Left::default()
+        };
         Ok(Collected {
             files,
             bytes,
             deleted: 0,
-            unread: Vec::new(),
             is_empty: plan.puts.is_empty(),
             generation,
             sequence: self.state.newest_ns,
-            over: plan.over.into_iter().take(NAMED).collect(),
-            stayed: (missing, count),
+            left,
         })
     }
 
@@ -245,7 +246,7 @@ impl Mirror {
                 }
                 Some(Entry::Dir { .. }) => {}
                 _ => {
-                    plan.stayed.insert(path.clone());
+                    plan.passing.insert(path.clone());
                 }
             }
         }
@@ -376,6 +377,11 @@ impl Mirror {
     }
 }
 
+/// As many as are named.
+fn first(paths: BTreeSet<RelPath>) -> Vec<RelPath> {
+    paths.into_iter().take(NAMED).collect()
+}
+
 /// Whether what changed of something that is synced comes back.
 fn comes(path: &RelPath, survey: &Survey, back: &BackSpec, named: &Outputs) -> bool {
     match back.scope {
@@ -408,6 +414,8 @@ struct Plan {
     /// What is as it was but for its time.
     touches: BTreeMap<RelPath, TouchedItem>,
     stayed: BTreeSet<RelPath>,
+    /// What is synced and does not come back.
+    passing: BTreeSet<RelPath>,
     /// What would come back but for the limit.
     over: BTreeSet<RelPath>,
 }
