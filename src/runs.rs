@@ -122,7 +122,7 @@ fn as_value(r: &Record, state: &State) -> serde_json::Value {
 pub fn logs(id: &str, follow: bool) -> anyhow::Result<i32> {
     let w = World::new()?;
     let record = kept::find(&w.paths, id)?;
-    if record.node == here::HERE {
+    if record.is_all_here() {
         print_log(&w.paths, &record, follow)?;
         return Ok(0);
     }
@@ -179,7 +179,7 @@ fn print_log(paths: &Paths, record: &Record, follow: bool) -> anyhow::Result<()>
 pub fn attach(id: &str) -> anyhow::Result<i32> {
     let w = World::new()?;
     let record = kept::find(&w.paths, id)?;
-    if record.node == here::HERE {
+    if record.is_all_here() {
         print_log(&w.paths, &record, true)?;
         return Ok(match kept::find(&w.paths, &record.id)?.ending {
             Some(Ending::Code(c)) => c,
@@ -236,7 +236,7 @@ pub fn attach(id: &str) -> anyhow::Result<i32> {
 pub fn cancel(id: &str, out: &mut dyn Write) -> anyhow::Result<i32> {
     let w = World::new()?;
     let record = kept::find(&w.paths, id)?;
-    if record.node == here::HERE {
+    if record.is_all_here() {
         let told =
             here::stop(&w.paths, &record.id).with_context(|| format!("run {} can't be told", record.id))?;
         let how = if told {
@@ -244,7 +244,11 @@ pub fn cancel(id: &str, out: &mut dyn Write) -> anyhow::Result<i32> {
         } else {
             "has ended already"
         };
-        writeln!(out, "run {} on this machine {how}", record.short())?;
+        let place = match record.node.as_str() {
+            here::HERE => "this machine",
+            node => node,
+        };
+        writeln!(out, "run {} on {place} {how}", record.short())?;
         return Ok(0);
     }
     let told = w

@@ -58,6 +58,11 @@ impl Record {
         short(&self.id)
     }
 
+    /// Whether all that is left of it is here: no node has to be asked for it.
+    pub fn is_all_here(&self) -> bool {
+        self.node == here::HERE || self.log.is_some()
+    }
+
     /// The command on one printable line of at most 120 characters.
     pub fn line(&self) -> String {
         printable(&self.command.join(" "), 120)

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use super::exec::{Ended, on_node};
+use super::exec::{Ended, on_node, over};
 use super::live::Live;
 use super::ran::{Ran, State};
 use super::text;
@@ -118,14 +118,14 @@ pub async fn carry_out(cwd: PathBuf, live: &Arc<Live>, ended: Ended, rooms: &Arc
                 (all.clone(), all.one().await)
             }
         };
-        let (live, ended, rooms) = (live.clone(), ended.clone(), rooms.clone());
+        let (live, ended, rooms, cwd) = (live.clone(), ended.clone(), rooms.clone(), cwd.clone());
         tasks.spawn(async move {
             let command = &live.commands[i];
             let ran = on_node(&request, placed, command, live.limits(), ended, Some(rooms)).await;
             if ran.state == State::Detached {
                 slots.left().extend(slot.map(|slot| (ran.id.clone(), slot)));
             }
-            command.set_ran(ran);
+            over(&live, command, &cwd, ran).await;
         });
     }
     while tasks.join_next().await.is_some() {}

@@ -17,7 +17,7 @@ use crate::client::stdio::Output;
 use crate::client::terminal::Terminal;
 use crate::config::Config;
 use crate::hook;
-use crate::paths::{AnyPath, Paths};
+use crate::paths::{AnyPath, Paths, now_ms};
 use crate::pipeline::{self, Door, End, Placed, detached};
 use crate::progress::Step;
 use crate::report::Told;
@@ -65,6 +65,7 @@ pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended
     let Some(command) = live.commands.first() else {
         return;
     };
+    let dir = cwd.clone();
     let ran = if demands.is_pinned() {
         let demands = Demands {
             detach: live.detach(),
@@ -84,6 +85,34 @@ pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended
         );
         here(&command.text, &cwd, auto_route, command, live.limits(), ended).await
     };
+    over(live, command, &dir, ran).await;
+}
+
+/// Says what came of a command. Where its caller was answered before and it ended sooner than it could be left to itself, its end is
+/// written down first: whoever is told of it finds it also when this server is gone.
+pub async fn over(live: &Live, command: &Command, cwd: &Path, ran: Ran) {
+    if let (State::Ended(ending), true) = (&ran.state, live.is_left())
+        && let Ok(paths) = Paths::from_env()
+    {
+        let (ending, took, place) = (*ending, ran.took, ran.place.clone());
+        let (id, text, log) = (command.id.clone(), command.text.clone(), command.capture.path());
+        let cwd = cwd.to_owned();
+        let writing = tokio::task::spawn_blocking(move || {
+            if kept::find(&paths, &id).is_ok() {
+                return;
+            }
+            let own = kept::here::Own {
+                id: &id,
+                text: &text,
+                cwd: &cwd,
+                log: log.as_deref(),
+                started_ms: now_ms().saturating_sub(took.as_millis() as u64),
+            };
+            // Without the record it is known for as long as this server lives.
+            let _ = kept::here::over(&paths, &own, &place, ending);
+        });
+        let _ = writing.await;
+    }
     command.set_ran(ran);
 }
 

@@ -143,6 +143,11 @@ impl Live {
         self.leave_at.map(Detach::At)
     }
 
+    /// Whether its time to be answered is past, whatever it does.
+    pub fn is_left(&self) -> bool {
+        self.leave_at.is_some_and(|at| at <= Instant::now())
+    }
+
     /// Waits until nobody waits for its end any more: until its runs were let go, which takes those on nodes a while; for ever, where calls
     /// are not left.
     pub async fn left(&self) {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rmcp::RoleServer;
+use rmcp::model::{InputRequest, InputRequests, InputRequiredResult, InputResponses, ProtocolVersion};
 use rmcp::service::RequestContext;
+use serde::Deserialize;
 
 use crate::node::printable;
 
@@ -16,7 +18,30 @@ const ASK: Duration = Duration::from_secs(2);
 /// So many are named where none will do.
 const NAMED: usize = 5;
 
-/// Asks for them; `None` where the client declares none, or does not say which.
+/// The name under which they are asked for, and said, where the client calls again with them.
+const KEY: &str = "roots";
+
+/// What a call says of them.
+#[derive(Debug)]
+pub enum Said {
+    /// These; empty where the client has none to say.
+    Roots(Vec<PathBuf>),
+    /// The client is to say them with the same call once more.
+    Ask(InputRequiredResult),
+}
+
+/// Whether a call's client has some to say.
+pub fn are_declared(context: &RequestContext<RoleServer>) -> bool {
+    context.client_capabilities().is_some_and(|c| c.roots.is_some())
+}
+
+/// Whether they come with each call, as from revision 2026-07-28 on, where no request builds upon one before it and the server sends none
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr>).
+pub fn come_with_the_call(context: &RequestContext<RoleServer>) -> bool {
+    context.protocol_version() >= Some(ProtocolVersion::V_2026_07_28)
+}
+
+/// Asks the client for them.
 ///
 /// # Errors
 /// Where it declares some and none is a directory here: a command that ran elsewhere would not run where its caller means.
@@ -24,30 +49,52 @@ const NAMED: usize = 5;
     deprecated,
     reason = "clients of the revisions before 2026-07-28 know of roots"
 )]
-pub async fn of(context: &RequestContext<RoleServer>) -> Result<Option<Vec<PathBuf>>, String> {
-    let declares = |c: &rmcp::service::Peer<RoleServer>| c.peer_info()?.capabilities.roots.clone();
-    if declares(&context.peer).is_none() {
-        return Ok(None);
-    }
+pub async fn ask(context: &RequestContext<RoleServer>) -> Result<Vec<PathBuf>, String> {
     match tokio::time::timeout(ASK, context.peer.list_roots()).await {
         Ok(Ok(list)) => usable(list.roots.iter().map(|r| r.uri.as_str())),
-        _ => Ok(None),
+        _ => Ok(Vec::new()),
     }
 }
 
-fn usable<'a>(uris: impl Iterator<Item = &'a str> + Clone) -> Result<Option<Vec<PathBuf>>, String> {
+/// Reads what came with a call.
+///
+/// # Errors
+/// As for [`ask`], and where it can't be read.
+pub fn with_the_call(answers: Option<&InputResponses>) -> Result<Said, String> {
+    let Some(answer) = answers.and_then(|a| a.get(KEY)) else {
+        let asked = InputRequests::from([(KEY.to_owned(), InputRequest::ListRoots(Default::default()))]);
+        return Ok(Said::Ask(InputRequiredResult::from_input_requests(asked)));
+    };
+    let list: List = serde_json::from_value(answer.clone()).map_err(|e| {
+        let why = printable(&e.to_string(), 200);
+        format!("the roots that came with this call can't be read: {why}")
+    })?;
+    usable(list.roots.iter().map(|r| &*r.uri)).map(Said::Roots)
+}
+
+/// The part that is wanted of an answer to `roots/list`.
+#[derive(Deserialize)]
+struct List {
+    roots: Vec<Root>,
+}
+
+#[derive(Deserialize)]
+struct Root {
+    uri: String,
+}
+
+fn usable<'a>(uris: impl Iterator<Item = &'a str> + Clone) -> Result<Vec<PathBuf>, String> {
     let dirs = uris.clone().filter_map(|uri| path(uri)?.canonicalize().ok());
     let dirs: Vec<PathBuf> = dirs.filter(|d| d.is_dir()).collect();
     let named: Vec<String> = uris.map(|uri| format!("`{}`", printable(uri, 200))).collect();
-    match (dirs.is_empty(), named.len()) {
-        (false, _) => Ok(Some(dirs)),
-        (true, 0) => Ok(None),
-        (true, n) => Err(format!(
+    if dirs.is_empty() && !named.is_empty() {
+        return Err(format!(
             "none of the roots that the client declares is a directory on this machine: {}{}",
-            named[..n.min(NAMED)].join(", "),
-            if n > NAMED { " ..." } else { "" }
-        )),
+            named[..named.len().min(NAMED)].join(", "),
+            if named.len() > NAMED { " ..." } else { "" }
+        ));
     }
+    Ok(dirs)
 }
 
 /// The path that a `file` URI names on this machine (RFC 8089, also in its short form, `file:/path`).
@@ -92,6 +139,8 @@ fn unescaped(text: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -125,9 +174,16 @@ mod tests {
             format!("file://localhost{}", dir.display()),
             format!("file://{}/file", dir.display()),
         );
-        let of = |uris: &[&str]| usable(uris.iter().copied());
-        assert_eq!(of(&[]), Ok(None));
-        assert_eq!(of(&["file:///nosuch", &there]), Ok(Some(vec![dir])));
+        let of = |uris: &[&str]| {
+            let roots: Vec<_> = uris.iter().map(|uri| json!({ "uri": uri })).collect();
+            let answers = InputResponses::from([(KEY.to_owned(), json!({ "roots": roots }))]);
+            match with_the_call(Some(&answers))? {
+                Said::Roots(dirs) => Ok(dirs),
+                Said::Ask(_) => Err("asked again".to_owned()),
+            }
+        };
+        assert_eq!(of(&[]), Ok(Vec::new()));
+        assert_eq!(of(&["file:///nosuch", &there]), Ok(vec![dir]));
         let why = of(&["file:///nosuch", &file, "https://a/b"]).unwrap_err();
         assert!(
             why.contains("`file:///nosuch`") && why.contains("/file`") && why.contains("`https://a/b`"),

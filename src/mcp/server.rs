@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ListToolsResult,
-    PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, InputResponses,
+    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig,
+    Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -18,8 +19,9 @@ use super::exec;
 use super::live::Live;
 use super::ran::State;
 use super::result::{self, refused};
+use super::roots::{self, Said};
 use super::tools::{self, Bad, Call, Common};
-use super::{allowed, roots, status};
+use super::{allowed, status};
 use crate::config::Config;
 use crate::paths::Paths;
 use crate::pipeline::detached;
@@ -59,8 +61,8 @@ struct Inner {
     paths: Arc<Paths>,
     /// Where the server was started: the project, as the client sees it.
     home: PathBuf,
-    /// The roots that the client declared, once it was asked.
-    roots: tokio::sync::OnceCell<Option<Vec<PathBuf>>>,
+    /// The roots that the client declared, once it was asked; not where they come with each call.
+    roots: tokio::sync::OnceCell<Vec<PathBuf>>,
     slots: Semaphore,
     /// This machine's own, for what was to go to a node.
     rooms: Arc<Rooms>,
@@ -109,16 +111,29 @@ impl Server {
         }
     }
 
-    /// The directory of a call: inside the caller's roots.
-    async fn directory(
+    /// The roots of a call's client.
+    async fn roots(
         &self,
-        common: &Common,
+        answers: Option<&InputResponses>,
         context: &RequestContext<RoleServer>,
-    ) -> Result<PathBuf, String> {
+    ) -> Result<Said, String> {
+        if !roots::are_declared(context) {
+            return Ok(Said::Roots(Vec::new()));
+        }
+        if roots::come_with_the_call(context) {
+            return roots::with_the_call(answers);
+        }
         // Where none will do it is asked again: the client may have others the next time.
-        let declared = self.inner.roots.get_or_try_init(|| roots::of(context)).await?;
-        let own = vec![self.inner.home.clone()];
-        let roots = declared.as_ref().unwrap_or(&own);
+        let asked = self.inner.roots.get_or_try_init(|| roots::ask(context));
+        asked.await.cloned().map(Said::Roots)
+    }
+
+    /// The directory of a call: inside the caller's roots.
+    fn directory(&self, common: &Common, declared: &[PathBuf]) -> Result<PathBuf, String> {
+        let roots = match declared {
+            [] => std::slice::from_ref(&self.inner.home),
+            declared => declared,
+        };
         // A client that works elsewhere would be refused the directory of this server.
         let home = match roots.first() {
             Some(first) if !roots.iter().any(|r| self.inner.home.starts_with(r)) => first,
@@ -146,24 +161,34 @@ impl Server {
     }
 
     /// Carries a call out, with its caller told of it meanwhile.
-    async fn carry_out(&self, call: Call, context: &RequestContext<RoleServer>) -> CallToolResult {
+    async fn carry_out(
+        &self,
+        call: Call,
+        answers: Option<&InputResponses>,
+        context: &RequestContext<RoleServer>,
+    ) -> CallToolResponse {
         let common = match &call {
             Call::Bash { common, .. } | Call::Offload { common, .. } | Call::Parallel { common, .. } => {
                 common.clone()
             }
-            Call::Status => return self.status().await,
+            Call::Status => return self.status().await.into(),
         };
-        let cwd = match self.directory(&common, context).await {
+        let declared = match self.roots(answers, context).await {
+            Ok(Said::Roots(declared)) => declared,
+            Ok(Said::Ask(asked)) => return asked.into(),
+            Err(why) => return refused(&why).into(),
+        };
+        let cwd = match self.directory(&common, &declared) {
             Ok(cwd) => cwd,
-            Err(why) => return refused(&why),
+            Err(why) => return refused(&why).into(),
         };
         let commands = match &call {
             Call::Bash { command, .. } | Call::Offload { command, .. } => std::slice::from_ref(command),
             Call::Parallel { commands, .. } => commands,
             Call::Status => &[],
         };
-        if let Err(why) = self.permitted(commands, &cwd, context).await {
-            return refused(&why);
+        if let Err(why) = self.permitted(commands, &cwd, declared, context).await {
+            return refused(&why).into();
         }
         let live = Live::new(
             &self.inner.paths,
@@ -204,7 +229,7 @@ impl Server {
         {
             one.capture.forget_log();
         }
-        result
+        result.into()
     }
 
     /// Waits for the work, telling of its progress, for as long as its caller is to wait.
@@ -238,10 +263,11 @@ impl Server {
         &self,
         commands: &[String],
         cwd: &Path,
+        roots: Vec<PathBuf>,
         context: &RequestContext<RoleServer>,
     ) -> Result<(), String> {
-        let mut also = vec![self.inner.home.clone(), cwd.to_owned()];
-        also.extend(self.inner.roots.get().into_iter().flatten().flatten().cloned());
+        let mut also = roots;
+        also.extend([self.inner.home.clone(), cwd.to_owned()]);
         let id = context
             .meta
             .0
@@ -320,8 +346,9 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        let answers = request.input_responses;
         match Call::read(&request.name, request.arguments.unwrap_or_default()) {
-            Ok(call) => Ok(self.carry_out(call, &context).await.into()),
+            Ok(call) => Ok(self.carry_out(call, answers.as_ref(), &context).await),
             Err(Bad::Argument(why)) => Ok(refused(&format!("bad arguments: {why}")).into()),
             Err(Bad::Tool) => Err(ErrorData::invalid_params(
                 format!("there is no tool {:?}", crate::node::printable(&request.name, 60)),

@@ -127,6 +127,53 @@ fn what_waits_when_nobody_waits_for_it() {
     assert_eq!(env.cx(&["attach", id]).ok().stdout(), "over\n");
 }
 
+/// What was told as waiting may end in the moment in which it starts: its end is known all the same, with the server and after it.
+#[test]
+fn what_waited_is_known_however_soon_it_ends() {
+    for nodes in [&["n1"][..], &[]] {
+        let env = TestEnv::with_nodes(nodes);
+        if !nodes.is_empty() {
+            env.append_config("[node.n1]\nslots = 1\n\n[policy]\nwhen_full = \"wait\"\n");
+        }
+        let project = env.project(&[]);
+        let mut client = Client::hello(&env, &project.dir, &["--detach-after", "2"]);
+        let status = client.call("cluster_status", json!({}));
+        let slots = status.0["structuredContent"]["nodes"][nodes.len()]["slots"].as_u64();
+        let slots = slots.unwrap() as usize;
+        // So many are the most of one call.
+        if slots >= 28 {
+            continue;
+        }
+        let mut commands = vec!["while [ ! -e $HOME/go ]; do sleep 0.1; done"; slots];
+        commands.extend(["echo soon over; exit 3"; 4]);
+        let said = client.call("parallel_execute", json!({"commands": commands}));
+        let runs = said.field("runs").as_array().unwrap();
+        let waiting: Vec<&str> = runs
+            .iter()
+            .filter(|r| r["state"] == "waiting")
+            .map(|r| r["run_id"].as_str().unwrap())
+            .collect();
+        assert_eq!(waiting.len(), 4, "{said:?}");
+        match nodes {
+            [node] => env.node(node).write("go", ""),
+            _ => std::fs::write(env.home().join("go"), "").unwrap(),
+        }
+        for id in &waiting {
+            let (run, _) = until_run(&mut client, id, "exited");
+            assert_eq!(run["exit_code"], 3, "{run}");
+        }
+        client.end();
+        for id in waiting {
+            assert_eq!(env.cx(&["logs", id]).ok().stdout(), "soon over\n");
+            let attached = env.cx(&["attach", id]);
+            assert_eq!(
+                (attached.status(), attached.stdout().as_str()),
+                (3, "soon over\n")
+            );
+        }
+    }
+}
+
 /// While its server lives, the timeout of a call holds for what went on without the caller, wherever it runs.
 #[test]
 fn what_was_left_has_its_timeout() {

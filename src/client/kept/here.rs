@@ -8,7 +8,8 @@ use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Record, VERSION, dir, sweep, write};
-use crate::paths::{self, Paths};
+use crate::paths::{self, AnyPath, Paths};
+use crate::request::Ending;
 
 /// In the place of a node's name.
 pub const HERE: &str = "local";
@@ -31,6 +32,23 @@ pub struct Own<'a> {
     pub started_ms: u64,
 }
 
+impl Own<'_> {
+    fn record(&self, node: &str, ending: Option<Ending>) -> Record {
+        Record {
+            version: VERSION,
+            id: self.id.to_owned(),
+            node: node.to_owned(),
+            workspace: Some(AnyPath(self.cwd.to_owned())),
+            command: vec![crate::history::redact_text(self.text)],
+            started_ms: self.started_ms,
+            ending,
+            // What it changes, it changes here, or is back.
+            fetched: true,
+            log: self.log.map(Path::to_owned),
+        }
+    }
+}
+
 /// Writes down a run that goes on by itself from now on. It counts as alive until what this returns is dropped.
 ///
 /// # Errors
@@ -39,23 +57,20 @@ pub fn keep(paths: &Paths, own: &Own<'_>) -> anyhow::Result<File> {
     let mut lock = paths::lock_file(&lock_of(paths, own.id))?;
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
     write!(lock, "{}", std::process::id())?;
-    write(
-        paths,
-        &Record {
-            version: VERSION,
-            id: own.id.to_owned(),
-            node: HERE.to_owned(),
-            workspace: Some(crate::paths::AnyPath(own.cwd.to_owned())),
-            command: vec![crate::history::redact_text(own.text)],
-            started_ms: own.started_ms,
-            ending: None,
-            // What it changes, it changes here.
-            fetched: true,
-            log: own.log.map(Path::to_owned),
-        },
-    )?;
+    write(paths, &own.record(HERE, None))?;
     sweep(paths);
     Ok(lock)
+}
+
+/// Writes down the end of a run on `node` whose output came here before it could be left to itself.
+///
+/// # Errors
+/// Those of the file system.
+pub fn over(paths: &Paths, own: &Own<'_>, node: &str, ending: Ending) -> anyhow::Result<()> {
+    paths::private_dir(&dir(paths))?;
+    write(paths, &own.record(node, Some(ending)))?;
+    sweep(paths);
+    Ok(())
 }
 
 /// Its end is written down: the lock has served.
@@ -111,5 +126,26 @@ mod tests {
         assert!(!is_going(&paths, "m1-ab") && !stop(&paths, "m1-ab").unwrap());
         let_go(&paths, "m1-ab");
         assert_eq!(kept::all(&paths).len(), 1);
+    }
+
+    #[test]
+    fn an_end_is_kept_with_where_its_output_lies() {
+        let home = tempfile::tempdir().unwrap();
+        let paths = Paths::under(home.path());
+        let log = home.path().join("log");
+        let own = Own {
+            id: "m1cd",
+            text: "make test",
+            cwd: home.path(),
+            log: Some(&log),
+            started_ms: paths::now_ms(),
+        };
+        over(&paths, &own, "tower", Ending::Code(3)).unwrap();
+        let record = kept::find(&paths, "m1cd").unwrap();
+        assert_eq!(
+            (record.node.as_str(), record.ending),
+            ("tower", Some(Ending::Code(3)))
+        );
+        assert!(record.is_all_here() && record.fetched);
     }
 }

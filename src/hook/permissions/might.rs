@@ -27,7 +27,7 @@ impl Rules {
         self.restricting()
             .map(String::as_str)
             .find(|rule| match scope(rule) {
-                Scope::OtherTool => false,
+                Scope::None => false,
                 Scope::AnyBash => true,
                 Scope::Bash(content) => literal(content).is_none_or(|literal| {
                     literal.occurs_in(haystack.get_or_insert_with(|| Haystack::new(text))) && counts(&literal)
@@ -49,7 +49,7 @@ impl Rules {
         let mut all = self.restricting().map(String::as_str);
         self.unreadable
             .as_deref()
-            .or_else(|| all.find(|r| !matches!(scope(r), Scope::OtherTool)))
+            .or_else(|| all.find(|r| !matches!(scope(r), Scope::None)))
     }
 }
 
@@ -70,8 +70,8 @@ pub fn without_cx(text: &str) -> String {
 }
 
 enum Scope<'a> {
-    /// It names a tool that is not Bash.
-    OtherTool,
+    /// It names a tool that is not Bash, or no command of it.
+    None,
     /// All of Bash, or not understood.
     AnyBash,
     /// Commands that match this.
@@ -89,9 +89,11 @@ fn scope(rule: &str) -> Scope<'_> {
         return Scope::AnyBash;
     }
     if !tool.eq_ignore_ascii_case("bash") {
-        return Scope::OtherTool;
+        return Scope::None;
     }
     match content.and_then(|c| c.strip_suffix(')')) {
+        // As observed: the client holds no command against them.
+        Some("" | ":*") => Scope::None,
         Some(content) => Scope::Bash(content),
         None => Scope::AnyBash,
     }
@@ -99,7 +101,7 @@ fn scope(rule: &str) -> Scope<'_> {
 
 /// What a rule's content says literally.
 struct Literal<'a> {
-    /// The program's name, in lower case; none where a `*` stands in it, and is among the words.
+    /// The program's name, in lower case; none where it is no plain one (`pytest*`, `FOO=1 pytest`), and is among the words.
     program: Option<String>,
     /// The words after it; `*` stands for anything.
     words: Vec<&'a str>,
@@ -111,15 +113,13 @@ fn literal(content: &str) -> Option<Literal<'_>> {
     let ends = |end| content.strip_suffix(end);
     let pattern = ends(":*").or_else(|| ends(" *")).unwrap_or(content);
     // Escapes, quotes, expansions: not understood. A colon may name a field of the input (`command:...`).
-    if pattern.contains(['\\', '\'', '"', '$', '`', '?', '[', ':', '(']) {
+    if pattern.contains(['\\', '\'', '"', '$', '`', '[', ':', '(']) {
         return None;
     }
     let mut words = pattern.split_whitespace();
     let first = words.next()?;
-    if first.contains('=') {
-        return None;
-    }
-    if first.contains('*') {
+    // The client takes a `?` for itself, and an assignment for a word like others.
+    if first.contains(['*', '?', '=']) {
         return Some(Literal {
             program: None,
             words: pattern.split_whitespace().collect(),
@@ -249,9 +249,7 @@ mod tests {
     fn rules_that_might_match() {
         for (rule, text) in [
             ("Bash", "ls"),
-            ("Bash()", "ls"),
             ("Bash(*)", "ls"),
-            ("Bash(:*)", "ls"),
             ("Bash(* --force)", "git push --force"),
             ("Bash(pytest*)", "py'test'-3 -x"),
             ("*", "ls"),
@@ -259,8 +257,13 @@ mod tests {
             ("", "ls"),
             ("Bash(ls", "cargo test"),
             ("bash(pytest)", "pytest"),
-            ("Bash(FOO=1 ls)", "cargo test"),
             ("Bash('x')", "cargo test"),
+            ("Bash(z?p)", "'z?p'"),
+            ("Bash(zap a?b)", "zap a?b"),
+            ("Bash(FOO=1 zap:*)", "FOO=1 zap x"),
+            ("Bash(FOO=1 zap:*)", "FOO='1' \\zap x"),
+            ("Bash(FOO=1 zap:*)", "BAR=1 FOO=1 zap x"),
+            ("Bash(FOO=1)", "FOO=1 make"),
             ("Bash(command:*x*)", "cargo test"),
             ("Bash(pytest:*)", "pytest -x"),
             ("Bash(pytest)", "cd a && FOO=1 timeout 3 ./venv/bin/pytest -x"),
@@ -283,6 +286,11 @@ mod tests {
     fn rules_that_cannot() {
         for (rule, text) in [
             ("Read", "cat x"),
+            ("Bash()", "ls"),
+            ("Bash(:*)", "ls"),
+            ("Bash(z?p)", "zap"),
+            ("Bash(FOO=1 zap:*)", "zap x"),
+            ("Bash(FOO=1 zap:*)", "FOO=1 ls"),
             ("WebFetch(domain:x)", "curl x"),
             ("mcp__a__b", "cargo test"),
             ("Bash(* --force)", "ls"),
