@@ -189,14 +189,11 @@ impl Words<'_> {
                     if !self.is_one(i + 1) {
                         return None;
                     }
-                    if word == "-C" || word == "--chdir" {
-                        *left_alone = Some("`env -C` changes the directory".to_owned());
-                    }
                     i += 2;
                 }
                 "-v" | "--debug" => i += 1,
                 "--" => i += 1,
-                w if w.starts_with("--unset=") || (w.starts_with("-u") && w.len() > 2) => i += 1,
+                w if ["-u", "-C", "--unset", "--chdir"].iter().any(|o| attached(w, o)) => i += 1,
                 w if w.starts_with('-') => return None,
                 // A quoted assignment: `env "A=b c" cmd`.
                 w if w.split_once('=').is_some_and(|(name, _)| is_name(name)) => {
