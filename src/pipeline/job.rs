@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::client::eligible::configured;
+use crate::client::eligible::{configured, outputs};
 use crate::client::run::Job;
 use crate::client::stdio::WholeFile;
 use crate::client::tree::{self, Tree};
@@ -14,7 +14,7 @@ use crate::client::{cross, eligible, named};
 use crate::config::{Config, DetachAt, WriteBack};
 use crate::conflicts;
 use crate::hook::call;
-use crate::paths::{self, Paths, normal};
+use crate::paths::{self, Paths};
 use crate::plan::manifest::{Entry, RelPath};
 use crate::plan::{Brings, Class, Verdict};
 use crate::proto::{BackSpec, Errand, MirrorKey};
@@ -229,6 +229,17 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         Origin::Agent => assigned_in_the_text(&case.paths),
         _ => typed_variables(),
     };
+    if let Some(ws) = &case.ws {
+        let roots: Vec<PathBuf> = std::iter::once(&ws.root).chain(&case.fit.also).cloned().collect();
+        for (name, leads_out) in outputs::redirecting(&request.cwd, &roots) {
+            if !leads_out {
+                assigned.push(name.to_owned());
+            } else if request.origin != Origin::Agent && !request.demands.is_pinned() {
+                // Only a cache is there, if the command goes to a node all the same, which has places of its own for that.
+                assigned.retain(|a| a != name);
+            }
+        }
+    }
     // What leads back here is of use only to who knows of it.
     assigned.extend(cross::forwarded_services(
         std::env::vars_os(),
@@ -238,16 +249,7 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         pass: &case.config.env_pass,
         assigned: &assigned,
     };
-    let mut env = cross::crossing(std::env::vars_os(), &rules);
-    if let Some(ws) = &case.ws {
-        let is_ours = |(name, value): &(Vec<u8>, Vec<u8>)| {
-            let names_target = eligible::cargo::VARIABLES.iter().any(|v| v.as_bytes() == name);
-            let within = || normal(&request.cwd.join(OsStr::from_bytes(value))).starts_with(&ws.root);
-            !names_target || within()
-        };
-        // A place outside the tree is this machine's: a node has its own.
-        env.retain(is_ours);
-    }
+    let env = cross::crossing(std::env::vars_os(), &rules);
     let root = case.ws.as_ref().map(|w| w.root.as_os_str().as_bytes());
     let names_tree = root.is_some_and(|r| env.iter().any(|(_, v)| crate::probe::find(v, r).is_some()));
     Job {

@@ -1,14 +1,10 @@
-//! Where cargo puts what it builds: the variables and configuration files that say so, as far as they count on a node too.
+//! Where cargo's configuration has it put what it builds, as far as that counts on a node too.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::paths::normal;
 use crate::plan::Brings;
-
-/// The variables that name it, the stronger one first.
-/// Source: <https://doc.rust-lang.org/cargo/reference/config.html#buildtarget-dir>.
-pub const VARIABLES: [&str; 2] = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"];
 
 /// A target directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,33 +15,21 @@ pub enum Target {
     Elsewhere(String, PathBuf),
 }
 
-/// The target directory of a cargo command in `cwd`, in the workspace at `root`, whose arguments name none. `variable` gives those of
-/// the environment, `home` is cargo's own directory.
-pub fn target_dir(
-    cwd: &Path,
-    root: &Path,
-    home: Option<&Path>,
-    variable: impl Fn(&str) -> Option<OsString>,
-) -> Target {
-    let said = |by: String, dir: PathBuf, counts: bool| {
-        let dir = normal(&dir);
-        if counts && dir.starts_with(root) && dir != root {
-            Target::Within(dir)
-        } else {
-            Target::Elsewhere(by, dir)
-        }
-    };
-    let set = |name: &'static str| variable(name).filter(|v| !v.is_empty()).map(|v| (name, v));
-    if let Some((name, value)) = VARIABLES.into_iter().find_map(set) {
-        return said(name.to_owned(), cwd.join(value), true);
-    }
+/// The target directory of a cargo command in `cwd`, in the workspace at `root`, for which no argument and no variable names one. `home`
+/// is cargo's own directory.
+/// Source: <https://doc.rust-lang.org/cargo/reference/config.html#hierarchical-structure>.
+pub fn target_dir(cwd: &Path, root: &Path, home: Option<&Path>) -> Target {
     // The nearest file wins; the last is the user's.
     let dirs = cwd.ancestors().map(|d| (d.join(".cargo"), d.starts_with(root)));
-    for (dir, counts) in dirs.chain(home.map(|h| (h.to_owned(), false))) {
+    for (dir, goes_along) in dirs.chain(home.map(|h| (h.to_owned(), false))) {
         let files = ["config", "config.toml"].map(|name| dir.join(name));
         if let Some((file, value)) = files.iter().find_map(|f| Some((f, in_config(f)?))) {
-            let base = dir.parent().unwrap_or(&dir);
-            return said(file.display().to_string(), base.join(value), counts);
+            let target = normal(&dir.parent().unwrap_or(&dir).join(value));
+            return if goes_along && target.starts_with(root) && target != root {
+                Target::Within(target)
+            } else {
+                Target::Elsewhere(file.display().to_string(), target)
+            };
         }
     }
     Target::Within(top(cwd, root).join("target"))
@@ -68,11 +52,11 @@ fn top<'d>(cwd: &'d Path, root: &Path) -> &'d Path {
     within().find(is_top).or(own).unwrap_or(cwd)
 }
 
-/// The target directory as the environment of this process and the user's files have it.
+/// The same, with the user's own directory.
 pub fn own_target_dir(cwd: &Path, root: &Path) -> Target {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cargo")));
-    target_dir(cwd, root, home.as_deref(), |name| std::env::var_os(name))
+    target_dir(cwd, root, home.as_deref())
 }
 
 /// What `brings` names below cargo's usual place, as it is named for `target`, from `cwd`.
@@ -128,30 +112,22 @@ mod tests {
         std::fs::create_dir_all(root.join("crates/a/src")).unwrap();
         write(&root, "Cargo.toml", "[workspace]\nmembers = ['crates/*']\n");
         write(&root, "crates/a/Cargo.toml", "[package]\n");
-        let of = |cwd: &str, set: &[(&str, &str)]| {
-            target_dir(&root.join(cwd), &root, Some(&home), |name| {
-                set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into())
-            })
-        };
+        let of = |cwd: &str| target_dir(&root.join(cwd), &root, Some(&home));
         let within = |path: &str| Target::Within(root.join(path));
-        assert_eq!(of("", &[]), within("target"));
-        assert_eq!(of("crates/a/src", &[]), within("target"));
+        assert_eq!(of(""), within("target"));
+        assert_eq!(of("crates/a/src"), within("target"));
         write(&root, "Cargo.toml", "[package]\n");
-        assert_eq!(of("crates/a/src", &[]), within("crates/a/target"));
+        assert_eq!(of("crates/a/src"), within("crates/a/target"));
         write(&home, "config.toml", "[build]\ntarget-dir = '/elsewhere'\n");
-        assert!(matches!(of("", &[]), Target::Elsewhere(by, _) if by.ends_with("home/.cargo/config.toml")));
+        assert!(matches!(of(""), Target::Elsewhere(by, _) if by.ends_with("home/.cargo/config.toml")));
         write(&root, ".cargo/config.toml", "[build]\ntarget-dir = 'out/rust'\n");
-        assert_eq!(of("crates/a", &[]), within("out/rust"));
+        assert_eq!(of("crates/a"), within("out/rust"));
         write(&root, "crates/a/.cargo/config", "[build]\ntarget-dir = 'out'\n");
-        assert_eq!(of("crates/a", &[]), within("crates/a/out"));
+        assert_eq!(of("crates/a"), within("crates/a/out"));
         write(&root, "crates/a/.cargo/config", "no TOML");
-        assert_eq!(of("crates/a", &[]), within("out/rust"));
-        let (strong, weak) = (VARIABLES[0], VARIABLES[1]);
-        assert_eq!(of("crates/a", &[(weak, "t")]), within("crates/a/t"));
-        assert_eq!(of("", &[(weak, "t"), (strong, "s")]), within("s"));
-        assert_eq!(of("", &[(strong, "")]), within("out/rust"));
-        let out = of("", &[(strong, "../t")]);
-        assert_eq!(out, Target::Elsewhere(strong.into(), dir.path().join("t")));
+        assert_eq!(of("crates/a"), within("out/rust"));
+        write(&root, ".cargo/config.toml", "[build]\ntarget-dir = '../t'\n");
+        assert!(matches!(of(""), Target::Elsewhere(_, to) if to == dir.path().join("t")));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Tables of commands and what they are judged to be.
 
 mod agents;
+mod spellings;
 
 use proptest::prelude::*;
 

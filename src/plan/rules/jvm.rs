@@ -340,9 +340,14 @@ fn javac(call: &Call) -> Verdict {
 }
 
 fn sbt(call: &Call) -> Verdict {
-    let Some(tasks) = operands(call.args, 0, &["-J", "-D"]) else {
+    let Some(words) = operands(call.args, 0, &["-J", "-D"]) else {
         return unknown("sbt", "the task of `sbt` is known only to the shell");
     };
+    // `sbt ";clean;test"`, `sbt "project core" test`
+    let tasks = words.iter().flat_map(|w| w.split(';')).map(str::trim);
+    let tasks: Vec<&str> = tasks
+        .filter(|t| !t.is_empty() && !t.starts_with("project "))
+        .collect();
     if tasks.is_empty() {
         return light("sbt", "`sbt` without a task is interactive");
     }

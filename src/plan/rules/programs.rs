@@ -8,7 +8,7 @@ pub const PROGRAMS: &[&str] = &[
     "bun", "bundle", "bundler", "bunx", "c++", "c8", "cabal", "cargo", "cargo-nextest", "cc", "ccache", "clang",
     "clang++", "clang-tidy", "clippy-driver", "clj", "clojure", "cmake", "codecept", "composer", "conda",
     "coverage", "cppcheck", "craco", "cross", "crystal", "ctest", "cucumber", "cypress", "dart", "deno",
-    "direnv", "distcc", "docker", "docker-compose", "dotnet", "doxygen", "dune", "elm", "elm-test", "em++",
+    "direnv", "distcc", "django-admin", "docker", "docker-compose", "dotnet", "doxygen", "dune", "elm", "elm-test", "em++",
     "emcc", "errcheck", "eslint", "flake8", "flutter", "forge", "g++", "gatsby", "gcc", "gfortran", "ghc",
     "ginkgo", "gleam", "gmake", "go", "go-task", "golangci-lint", "gosec", "gotestsum", "gradle", "hardhat",
     "hatch", "hlint", "icpx", "icx", "intercept-build", "inv", "invoke", "jasmine", "javac", "jekyll", "jest",

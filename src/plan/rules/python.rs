@@ -20,7 +20,7 @@ pub(super) fn rule(call: &Call) -> Option<Verdict> {
         "uvx" | "pipx" => one_off(call),
         "poetry" | "pdm" | "pipenv" | "hatch" | "rye" | "pixi" => manager(call),
         "conda" | "mamba" | "micromamba" => conda(call),
-        "manage.py" => django(call, args),
+        "manage.py" | "django-admin" => django(call, args),
         _ => tool(call.base)?.verdict(call, ""),
     })
 }
@@ -230,6 +230,7 @@ fn module(call: &Call, name: &str, rest: &[Word]) -> Verdict {
     let mut v = match name {
         "pytest" | "py.test" => pytest(&inner, rest),
         "unittest" => shape("unittest", "runs tests").verdict(&inner, ""),
+        "django" => django(&inner, rest),
         "coverage" => coverage(&inner, rest),
         "tox" => tox(&inner),
         "nox" => nox(&inner),
@@ -423,12 +424,7 @@ fn nox(call: &Call) -> Verdict {
                     match word.text() {
                         None => return unknown("nox", "the session of `nox` is known only to the shell"),
                         Some(w) if w.starts_with('-') => break,
-                        // `tests-3.12` is the session `tests` with one Python.
-                        Some(w) => names.push(
-                            w.rsplit_once('-')
-                                .filter(|(_, v)| is_python_env(v))
-                                .map_or(w, |(s, _)| s),
-                        ),
+                        Some(w) => names.push(session(w)),
                     }
                     i += 1;
                 }
@@ -442,6 +438,14 @@ fn nox(call: &Call) -> Verdict {
         ..shape("nox", "runs its sessions")
     };
     by_target(call, Some(names), &shape)
+}
+
+/// The name of a session of nox: `tests` for `tests-3.12` (with one Python) and for `tests(django='5.2')`.
+fn session(word: &str) -> &str {
+    let name = word.split_once('(').map_or(word, |(name, _)| name);
+    name.rsplit_once('-')
+        .filter(|(_, version)| is_python_env(version))
+        .map_or(name, |(name, _)| name)
 }
 
 /// Options of `uv run` and its like that take a value.
@@ -547,14 +551,21 @@ fn manager(call: &Call) -> Verdict {
             &format!("`{} {sub}` belongs to this machine", call.base),
         );
     }
-    // Some also run scripts by name: `hatch run test`, `pdm run lint`, `hatch run dev:test`.
-    if let At::Word(_, name) = operand(call.args, from, RUN_VALUED)
+    // Some also run scripts by name: `hatch run test`, `pdm run lint`; and hatch in an environment: `hatch run dev:test`.
+    if let At::Word(at, typed) = operand(call.args, from, RUN_VALUED)
         && call.base != "poetry"
     {
-        let name = name
+        let name = typed
             .rsplit_once(':')
             .filter(|_| call.base == "hatch")
-            .map_or(name, |(_, script)| script);
+            .map_or(typed, |(_, script)| script);
+        let argv: Vec<Word> = std::iter::once(Word::from(name))
+            .chain(call.args[at + 1..].iter().cloned())
+            .collect();
+        let program = managed(call, call.inner(&argv));
+        if program.class == Class::Heavy {
+            return program;
+        }
         if target(name) != Target::Unknown {
             let shape = Shape {
                 ignored: true,
@@ -562,6 +573,7 @@ fn manager(call: &Call) -> Verdict {
             };
             return by_target(call, Some(vec![name]), &shape);
         }
+        return program;
     }
     in_environment(call, from)
 }

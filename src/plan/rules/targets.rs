@@ -47,10 +47,13 @@ pub(super) fn target(name: &str) -> Target {
     let whole = match name {
         "" | "all" | "default" | "build" | "builds" | "compile" | "dist" | "docs" | "doc" | "html"
         | "bundle" => Target::Build,
-        "test" | "tests" | "check" | "checks" | "coverage" | "cov" | "unittest" | "unittests" | "testall" => {
-            Target::Test
-        }
-        "lint" | "typecheck" | "type-check" | "types" => Target::Lint,
+        "test" | "tests" | "check" | "checks" | "coverage" | "cov" | "unit" | "unittest" | "unittests"
+        | "testall" | "e2e" | "verify" => Target::Test,
+        "lint" | "typecheck" | "type-check" | "types" | "type" => Target::Lint,
+        // The name of the tool that it starts.
+        "pytest" | "jest" | "vitest" | "mocha" | "rspec" | "phpunit" | "nextest" | "tox" => Target::Test,
+        "mypy" | "pyright" | "pylint" | "flake8" | "ruff" | "eslint" | "tsc" | "clippy" | "rubocop"
+        | "phpstan" => Target::Lint,
         "clean" | "distclean" => Target::Clean,
         _ => Target::Unknown,
     };
@@ -58,10 +61,17 @@ pub(super) fn target(name: &str) -> Target {
         return whole;
     }
     match name.split_once([':', '-', '_']).map(|(first, _)| first) {
-        Some("test" | "tests" | "check" | "coverage") => Target::Test,
-        Some("build" | "compile" | "docs") => Target::Build,
+        Some("test" | "tests" | "check" | "coverage") => return Target::Test,
+        Some("build" | "compile" | "docs") => return Target::Build,
+        Some("lint" | "typecheck") => return Target::Lint,
+        Some("clean") => return Target::Clean,
+        _ => {}
+    }
+    // `unit-test`, `types:check`, `web-build`
+    match name.rsplit(separators).next() {
+        Some("test" | "tests" | "check" | "checks" | "coverage") => Target::Test,
+        Some("build" | "compile") => Target::Build,
         Some("lint" | "typecheck") => Target::Lint,
-        Some("clean") => Target::Clean,
         _ => Target::Unknown,
     }
 }
@@ -136,6 +146,9 @@ fn acts(piece: &str) -> bool {
             | "benchmark"
             | "benchmarks"
             | "perf"
+            | "load"
+            | "stress"
+            | "health"
             | "setup"
             | "bootstrap"
             | "init"
@@ -171,6 +184,8 @@ fn acts(piece: &str) -> bool {
             | "k8s"
             | "helm"
             | "terraform"
+            | "cloud"
+            | "remote"
             | "aws"
             | "gcp"
     )

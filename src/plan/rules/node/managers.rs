@@ -291,13 +291,16 @@ fn script_or_package(call: &Call, runner: &'static str, at: usize, name: &str) -
 /// A program of a package, started by `npx` and its like.
 pub(super) fn package(call: &Call, from: usize) -> Verdict {
     const VALUED: &[&str] = &["-p", "--package", "-w", "--workspace", "--filter", "-F"];
-    if before_dashes(&call.args[from.min(call.args.len())..])
-        .take(3)
-        .any(|w| w == "-c" || w == "--call")
-    {
+    let found = operand(call.args, from, VALUED);
+    // What follows the package's name is for its program; only npm itself reads on.
+    let to = match found {
+        At::Word(at, _) if call.base != "npm" => at,
+        _ => call.args.len(),
+    };
+    if before_dashes(call.args.get(from..to).unwrap_or_default()).any(|w| w == "-c" || w == "--call") {
         return unknown("", &format!("`{} -c` runs shell text", call.base));
     }
-    let (at, name) = match operand(call.args, from, VALUED) {
+    let (at, name) = match found {
         At::Word(at, name) => (at, name),
         At::Dynamic => {
             return unknown(
