@@ -32,6 +32,37 @@ struct Cli {
     verb: Verb,
 }
 
+/// cx's own verbs: a tool of such a name is called by `cx -- NAME`.
+pub const VERBS: [&str; 27] = [
+    "agent",
+    "attach",
+    "cancel",
+    "completions",
+    "conflicts",
+    "demo",
+    "doctor",
+    "explain",
+    "gc",
+    "hold",
+    "hook",
+    "init",
+    "logs",
+    "man",
+    "mcp",
+    "nodes",
+    "off",
+    "on",
+    "pull",
+    "push",
+    "refresh",
+    "run",
+    "runs",
+    "setup",
+    "status",
+    "trust",
+    "warm",
+];
+
 #[derive(Subcommand)]
 enum Verb {
     /// Run a command where it finishes first, with a say in where that is.
@@ -640,4 +671,19 @@ pub fn confirm(question: &str, how_else: &str) -> anyhow::Result<bool> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_verbs_are_listed() {
+        let mut verbs: Vec<String> = Cli::command()
+            .get_subcommands()
+            .map(|c| c.get_name().to_owned())
+            .collect();
+        verbs.sort();
+        assert_eq!(verbs, VERBS);
+    }
 }

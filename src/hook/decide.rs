@@ -11,6 +11,7 @@ use super::permissions::{self, Ground, Judgement, Rules};
 use super::settings::{self, Scopes};
 use super::wire::{self, BashInput, Decision, Event};
 use super::{call, client, program, session, snapshot, through};
+use crate::cli::VERBS;
 use crate::learned::Glance;
 use crate::paths::{self, Paths};
 use crate::plan::Class;
@@ -322,20 +323,30 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     }
 
     let plain = !assigns_path(text) && !permissions::names_cx(text) && !defined.iter().any(|n| n == "cx");
-    let word = program::prefix((world.var)("PATH").as_deref(), plain)?;
+    let cx = program::prefix((world.var)("PATH").as_deref(), plain)?;
+    let rewritten = || judged.iter().filter(|j| sites.contains(&j.part.site));
+    // A tool may be called what a verb of cx is called.
+    let is_verb = |j: &Judged| {
+        let name = j.part.argv.first().and_then(Word::text);
+        name.is_none_or(|n| n.starts_with('-') || VERBS.contains(&n))
+    };
+    let dashes = rewritten().any(is_verb);
+    let word = format!("{cx}{}", if dashes { "-- " } else { "" });
     let command = shell::rewrite(text, shell.dialect, &script, &sites, &word).ok()?;
-    // A rule about cx itself must not hit what the user never typed.
-    if guard.rules.might_restrict(&command).is_some() {
+    // A rule about cx itself must not hit what the user never typed, nor let it out of the sandbox.
+    if guard.rules.might_restrict(&command).is_some() || guard.rules.might_leave_the_sandbox(&command) {
         return None;
     }
     let timeout_ms = raised(input, world);
     let gained = || {
-        let parts = judged.iter().filter(|j| sites.contains(&j.part.site));
         let with_cx = |j: &Judged| {
-            let words = std::iter::once(Word::from(word.trim_end())).chain(j.part.argv.iter().cloned());
-            guard.rules.allows_only_with_cx(&words.collect::<Vec<_>>(), 1)
+            let mut words = vec![Word::from(cx.trim_end())];
+            words.extend(dashes.then(|| Word::from("--")));
+            let at = words.len();
+            words.extend(j.part.argv.iter().cloned());
+            guard.rules.allows_only_with_cx(&words, at)
         };
-        parts.into_iter().find_map(with_cx).map(through::by_cx_alone)
+        rewritten().find_map(with_cx).map(through::by_cx_alone)
     };
     let reason;
     let decision = if covered && may_allow(&event.mode) {
@@ -367,7 +378,7 @@ fn sites(judged: &[Judged], moves: &dyn Fn(&Judged) -> bool) -> Vec<usize> {
 
 /// The shell that will run the command.
 pub struct Shell {
-    name: &'static str,
+    pub name: &'static str,
     /// Its language.
     pub dialect: Dialect,
 }
@@ -401,7 +412,7 @@ impl Shell {
 }
 
 /// Whether the text sets PATH, so that another `cx`, or none, may be found by its name.
-fn assigns_path(text: &str) -> bool {
+pub(super) fn assigns_path(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     lower.match_indices("path").any(|(at, found)| {
         let before = lower[..at].chars().next_back();

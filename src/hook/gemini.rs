@@ -90,6 +90,8 @@ mod tests {
             answer(event.to_string().as_bytes(), home.path())
         };
         fs::create_dir_all(home.path().join(".gemini/policies")).unwrap();
+        let cx = home.path().join("cx");
+        std::os::unix::fs::symlink(std::env::current_exe().unwrap(), &cx).unwrap();
         for (file, text) in [
             (
                 "settings.json",
@@ -102,7 +104,7 @@ mod tests {
         ] {
             let file = home.path().join(".gemini").join(file);
             // No policy, no refusal: what stays here anyway goes back without the cx.
-            let plain = ask("cx git push").unwrap();
+            let plain = ask(&format!("{} git push", cx.display())).unwrap();
             assert!(plain.contains(r#"{"command":"git push"}"#), "{plain}");
             fs::write(&file, text).unwrap();
             assert!(ask("cx git push").unwrap().contains("\"deny\""));

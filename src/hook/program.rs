@@ -28,6 +28,18 @@ pub fn lasting_path() -> Option<PathBuf> {
     }
 }
 
+/// Whether `called`, as a shell in `cwd` would find it, is this program. `plain_is_safe` as in [`prefix`]; `cwd` is `None` where the
+/// directory is not known.
+pub fn is_this(called: &str, path: Option<&OsStr>, plain_is_safe: bool, cwd: Option<&Path>) -> bool {
+    let found = match called.contains('/') {
+        true if called.starts_with('/') => fs::metadata(called).ok(),
+        true => cwd.and_then(|dir| fs::metadata(dir.join(called)).ok()),
+        false if plain_is_safe => first_on_path(path).map(|(_, found)| found),
+        false => None,
+    };
+    found.is_some_and(|found| own_metadata().is_some_and(|me| same_file(&found, &me)))
+}
+
 /// The first `cx` on `path`, and whether it is this program.
 pub fn on_path(path: Option<&OsStr>) -> Option<(PathBuf, bool)> {
     let (file, meta) = first_on_path(path)?;
@@ -126,5 +138,25 @@ mod tests {
             assert_eq!(prefix(Some(&dirs), plain_is_safe).unwrap(), want, "{dirs:?}");
         }
         assert_eq!(prefix(None, true).unwrap(), absolute);
+
+        let (first, second) = (path(&[&mine, &other]), path(&[&other, &mine]));
+        let here = Some(dir.path());
+        let own = mine.join("cx").display().to_string();
+        for (called, dirs, plain_is_safe, cwd, want) in [
+            ("cx", &first, true, here, true),
+            ("cx", &first, false, here, false),
+            ("cx", &second, true, here, false),
+            ("mine/cx", &second, false, here, true),
+            ("mine/cx", &first, true, None, false),
+            ("./other/cx", &first, true, here, false),
+            (own.as_str(), &second, false, None, true),
+            ("/nowhere/cx", &first, true, here, false),
+        ] {
+            assert_eq!(
+                is_this(called, Some(dirs), plain_is_safe, cwd),
+                want,
+                "{called} {dirs:?}"
+            );
+        }
     }
 }

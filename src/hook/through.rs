@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::decide::{Guard, Shell, World, may_allow};
+use super::decide::{Guard, Shell, World, assigns_path, may_allow};
 use super::permissions::{self, Judgement, Typed, Unwrapped};
 use super::wire::{self, BashInput, Decision, Event};
+use super::{program, snapshot};
 use crate::plan::Class;
 use crate::plan::classify::{Context, classify};
 use crate::plan::shell::{self, Word};
@@ -39,14 +40,26 @@ pub fn typed(
     };
     // Each of them is unwrapped on its own, with the rest of the text behind it.
     let many = text.matches("cx").count() > MANY;
-    let light = |argv: &[Word]| classify(argv, &context).class == Class::Light;
+    let own = world.client_dir();
+    let defined = own.map(|d| snapshot::names(&d, shell.name)).unwrap_or_default();
+    // What has another meaning in the user's shell would have that without cx in front.
+    let light = |argv: &[Word]| {
+        let is_own = argv
+            .first()
+            .and_then(Word::text)
+            .is_some_and(|n| defined.iter().any(|d| d == n));
+        !is_own && classify(argv, &context).class == Class::Light
+    };
     let unwrapped = match many {
         true => Typed::Unclear,
         false => permissions::unwrap(text, shell.dialect, &light),
     };
     match unwrapped {
         Typed::No => ControlFlow::Continue(()),
-        Typed::Found(found) => ControlFlow::Break(understood(&found, event, input, world, shell)),
+        Typed::Found(found) => {
+            let is_ours = !defined.iter().any(|d| d == "cx") && is_ours(&found.called, text, event, world);
+            ControlFlow::Break(understood(&found, is_ours, event, input, world, shell))
+        }
         Typed::Unclear => {
             let guard = world.guard(Path::new(&event.cwd), &[]);
             match hidden(text, &event.mode, &guard) {
@@ -75,8 +88,26 @@ fn hidden<'g>(text: &str, mode: &str, guard: &'g Guard) -> Option<&'g str> {
         })
 }
 
+/// Whether everything that is `called` in `text` is this very program, as far as can be told: a project may have a `cx` of its own, and a
+/// text may define one.
+fn is_ours(called: &[String], text: &str, event: &Event<'_>, world: &World<'_>) -> bool {
+    // A command by its bare name may be a function, too.
+    let defines = ["()", "( )", "function "].iter().any(|d| text.contains(d));
+    let moves = ["cd", "pushd", "popd", "chdir", "source", ".", "eval"];
+    let is_blank = |c: char| !(c.is_alphanumeric() || matches!(c, '.' | '_' | '/' | '-'));
+    let moves = text.split(is_blank).any(|word| moves.contains(&word));
+    let cwd = Some(Path::new(&event.cwd)).filter(|_| !moves);
+    let path = (world.var)("PATH");
+    let plain = !assigns_path(text);
+    !defines
+        && called
+            .iter()
+            .all(|name| program::is_this(name, path.as_deref(), plain, cwd))
+}
+
 fn understood(
     found: &Unwrapped,
+    is_ours: bool,
     event: &Event<'_>,
     input: &BashInput<'_>,
     world: &World<'_>,
@@ -88,16 +119,21 @@ fn understood(
             &format!("`cx {verb}` is for a person to decide about"),
         ));
     }
-    let lighter = found.lighter.as_deref();
-    if found.inner.is_empty() {
-        return lighter.map(|text| wire::answer(None, Some((input, text, None))));
-    }
     let cwd = Path::new(&event.cwd);
     let guard = world.guard(cwd, &[]);
+    // A rule about what was typed, and a sandbox that lets it out, count for what was typed.
+    let is_ours = is_ours
+        && !guard.rules.might_restrict_only(&input.command, &found.plain)
+        && !guard.rules.might_leave_the_sandbox(&input.command);
+    let lighter = found.lighter.as_deref().filter(|_| is_ours);
+    if found.inner.is_empty() && is_ours {
+        return lighter.map(|text| wire::answer(None, Some((input, text, None))));
+    }
     let parse = |text: &str| shell::parse(text, shell.dialect).ok();
-    let worst = found
-        .inner
-        .iter()
+    // What is put in front of the client without its cx, the client judges.
+    let judged_there: &[_] = if is_ours { &[] } else { &found.light };
+    let inner = found.inner.iter().chain(judged_there);
+    let worst = inner
         .map(|inner| permissions::restriction(&inner.text, parse(&inner.text).as_ref(), &guard.rules))
         .max();
     match worst {
@@ -107,7 +143,7 @@ fn understood(
     }
     let changed = lighter.map(|text| (input, text, None));
     let all = guard.rules.allows_all();
-    if !all && guard.covers(&found.plain, &parse(&found.plain)?, cwd, &event.mode) {
+    if is_ours && !all && guard.covers(&found.plain, &parse(&found.plain)?, cwd, &event.mode) {
         let allow = (Decision::Allow, "your rules allow what cx runs");
         let allow = may_allow(&event.mode).then_some(allow);
         return (allow.is_some() || changed.is_some()).then(|| wire::answer(allow, changed));
@@ -115,6 +151,7 @@ fn understood(
     let gained = found
         .inner
         .iter()
+        .chain(judged_there)
         .find_map(|inner| guard.rules.allows_only_with_cx(&inner.words, inner.at));
     if let Some(rule) = gained.filter(|_| event.mode != BYPASS && !all) {
         if event.mode == NO_QUESTIONS {

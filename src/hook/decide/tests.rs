@@ -280,7 +280,7 @@ fn typed_cx_is_judged_by_what_it_runs() {
         for (command, decision, text) in [
             // What stays here anyway gets its plain text back, which the client's own rules see.
             ("cx git push", None, Some("git push")),
-            ("/x/cx run -- git push", None, Some("git push")),
+            ("/x/cx run -- git push", Some("deny"), None),
             ("'cx' ls | tail", None, Some("ls | tail")),
             ("cx run --on tower -- cargo publish", Some("deny"), None),
             (
@@ -367,6 +367,79 @@ fn what_the_rules_allow_is_allowed_and_no_more() {
 }
 
 #[test]
+fn what_is_only_called_cx_is_the_clients_to_judge() {
+    let rules = r#"{"permissions":{"allow":["Bash(make:*)"]}}"#;
+    let env = Env::new()
+        .put("home/.claude/settings.json", rules)
+        .put("project/cx", "#!/bin/sh\n")
+        .put("evil/cx", "#!/bin/sh\n");
+    let top = env.dir.path();
+    for file in ["project/cx", "evil/cx"] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(top.join(file), mode).unwrap();
+    }
+    let here = |text: &str| said(&env, text, "default");
+    assert_eq!(here("cx make test").0.as_deref(), Some("allow"));
+    assert_eq!(here("cx run --on tower -- ls").0.as_deref(), Some("allow"));
+    let own = top.join("bin/cx").display().to_string();
+    assert_eq!(here(&format!("{own} make")).0.as_deref(), Some("allow"));
+    let evil = top.join("evil").display().to_string();
+    for text in [
+        "./cx make test",
+        "./cx run --on tower -- ls",
+        "timeout 5 ./cx make test",
+        "cd sub; ./cx make test",
+        &format!("{evil}/cx make"),
+        &format!("PATH={evil}:$PATH cx make"),
+        &format!("export PATH={evil}; cx ls"),
+        "cx() { make evil; }; cx make",
+        "function cx { make evil; }; cx make",
+        "ls() { make evil; }; cx ls",
+        "cd sub; ../bin/cx make",
+        "cx NODE_ENV=./evil ls",
+        "cx cd sub; make clean",
+    ] {
+        assert_eq!(here(text), (None, None), "{text}");
+    }
+    let path = format!("{evil}:{}", top.join("bin").display());
+    let env = env.set("PATH", &path);
+    for text in ["cx make test", "cx run --on tower -- ls", "cx ls"] {
+        assert_eq!(said(&env, text, "default"), (None, None), "{text}");
+    }
+}
+
+#[test]
+fn a_rule_about_cx_counts_for_what_was_typed() {
+    for (kind, rule) in [
+        ("deny", "Bash(cx:*)"),
+        ("deny", "Bash(cx *)"),
+        ("ask", "Bash(cx ls)"),
+        ("ask", "Bash(*cx*)"),
+        ("deny", "Bash(cx run:*)"),
+    ] {
+        let rules = format!(r#"{{"permissions":{{"allow":["Bash(ls:*)"],"{kind}":["{rule}"]}}}}"#);
+        let env = Env::new().put("home/.claude/settings.json", &rules);
+        for text in ["cx ls", "cx run --local -- ls"] {
+            let heeded = !rule.contains("cx run") || text.contains("cx run");
+            if heeded && (rule != "Bash(cx ls)" || text == "cx ls") {
+                assert_eq!(said(&env, text, "default").1, None, "{rule} {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tool_that_is_called_like_a_verb_of_cx_is_the_tool() {
+    let env = Env::new().put(
+        CONFIG,
+        "nodes = [\"tower\"]\n[[rule]]\nname = \"r\"\nmatch = [\"run\", \"off\"]\nclass = \"heavy\"\n",
+    );
+    assert_eq!(env.rewrite("run touch x").as_deref(), Some("cx -- run touch x"));
+    assert_eq!(env.rewrite("cd a && off").as_deref(), Some("cd a && cx -- off"));
+    assert_eq!(env.rewrite("cargo test").as_deref(), Some("cx cargo test"));
+}
+
+#[test]
 fn what_the_sandbox_does_not_hold_keeps_its_name() {
     let settings = |sandbox: &str| {
         Env::new().put(
@@ -382,7 +455,6 @@ fn what_the_sandbox_does_not_hold_keeps_its_name() {
     assert_eq!(env.rewrite("cargo test").as_deref(), Some("cx cargo test"));
     for sandbox in [
         r#"{"enabled":false,"excludedCommands":["pytest"]}"#,
-        r#"{"enabled":true,"excludedCommands":["cx *"]}"#,
         r#"{"enabled":true}"#,
         "null",
     ] {
@@ -392,6 +464,13 @@ fn what_the_sandbox_does_not_hold_keeps_its_name() {
             Some("cx pytest -x"),
             "{sandbox}"
         );
+    }
+    // With cx in front it would leave the sandbox.
+    for excluded in ["cx *", "cx:*", "cx pytest -x"] {
+        let env = settings(&format!(
+            r#"{{"enabled":true,"excludedCommands":["{excluded}"]}}"#
+        ));
+        assert_eq!(env.answer(&event("pytest -x")), None, "{excluded}");
     }
     // One file may switch it on, and another name what stays outside.
     let env = settings(r#"{"enabled":true}"#).put(

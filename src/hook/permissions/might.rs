@@ -18,6 +18,17 @@ impl Rules {
         })
     }
 
+    /// Whether a rule may concern `text` that may not concern `other`.
+    pub fn might_restrict_only(&self, text: &str, other: &str) -> bool {
+        let (text, other) = (Haystack::new(text), Haystack::new(other));
+        self.restricting().any(|rule| match scope(rule) {
+            Scope::Bash(content) => {
+                literal(content).is_some_and(|l| l.occurs_in(&text) && !l.occurs_in(&other))
+            }
+            Scope::None | Scope::AnyBash => false,
+        })
+    }
+
     /// The first rule that is not understood, or whose words occur in `text` and of which `counts` says so.
     fn might(&self, text: &str, counts: impl Fn(&Literal<'_>) -> bool) -> Option<&str> {
         if let Some(why) = &self.unreadable {

@@ -1,6 +1,7 @@
 //! `cx` that the model typed itself: what it would run, so that the rules for that are asked.
 
 use super::pieces::{Piece, pieces};
+use crate::cli::VERBS;
 use crate::plan::shell::{self, Dialect, Part, Script, Word};
 
 /// `cx cx cx ls` is taken apart so many times at most.
@@ -26,8 +27,12 @@ pub struct Unwrapped {
     pub lighter: Option<String>,
     /// What the `cx` that are left run.
     pub inner: Vec<Inner>,
+    /// What those run that change nothing.
+    pub light: Vec<Inner>,
     /// A verb that starts what cannot be seen, or that widens where commands may run.
     pub opaque: Option<&'static str>,
+    /// How the programs are named that are taken for cx.
+    pub called: Vec<String>,
 }
 
 /// One `cx` and its command.
@@ -56,13 +61,20 @@ pub fn unwrap(text: &str, dialect: Dialect, light: &dyn Fn(&[Word]) -> bool) -> 
         return Typed::No;
     }
     let stays = |here: Option<bool>, argv: &[Word]| here.unwrap_or_else(|| light(argv));
-    let Some(lighter) = remove(text, dialect, &stays, &mut Unwrapped::default()) else {
+    let mut found = Unwrapped::default();
+    let Some(lighter) = remove(text, dialect, &stays, &mut found) else {
         return Typed::Unclear;
     };
-    let mut found = Unwrapped::default();
+    found.light = std::mem::take(&mut found.inner);
     let Some(plain) = remove(&lighter, dialect, &|_, _| true, &mut found) else {
         return Typed::Unclear;
     };
+    let called = script
+        .parts
+        .iter()
+        .filter(|p| is_cx(p))
+        .filter_map(|p| p.argv.first()?.text());
+    found.called = called.map(str::to_owned).collect();
     found.lighter = Some(lighter).filter(|t| t != text);
     found.plain = plain;
     Typed::Found(found)
@@ -187,13 +199,26 @@ fn wanted(words: &[Piece<'_>]) -> Option<Wanted> {
         Some(
             "status" | "explain" | "runs" | "logs" | "attach" | "cancel" | "pull" | "push" | "warm"
             | "conflicts" | "gc" | "doctor" | "init" | "completions" | "man" | "demo" | "off" | "on" | "hook"
-            | "refresh",
+            | "hold" | "refresh",
         ) => Wanted::Verb,
-        Some("--") if words.len() > 2 => Wanted::Command { at: 2, here: None },
+        Some("--") if words.len() > 2 => command(words, 2, None)?,
         Some("") => return None,
-        Some(word) if word.starts_with('-') => return None,
-        Some(_) => Wanted::Command { at: 1, here: None },
+        Some(word) if word.starts_with('-') || VERBS.contains(&word) => return None,
+        Some(_) => command(words, 1, None)?,
     })
+}
+
+/// The command whose first word is that one. `None` where the same words mean something else to a shell than to cx, which
+/// starts a program of that name: an assignment, a word of the shell's grammar, or what changes the shell itself.
+fn command(words: &[Piece<'_>], at: usize, here: Option<bool>) -> Option<Wanted> {
+    const OF_THE_SHELL: &str = " ! [[ ]] { } . : alias always bg bind break builtin caller case cd command compgen complete compopt \
+        continue coproc declare dirs disown do done elif else enable end esac eval exec exit export fc fg fi float for foreach \
+        function getopts hash help history if in integer jobs let limit local logout mapfile nocorrect noglob popd pushd read \
+        readarray readonly repeat return select set setopt shift shopt source suspend then time times trap type typeset \
+        ulimit umask unalias unfunction unlimit unset unsetopt until wait while zmodload ";
+    let first = words.get(at)?.value.as_deref()?;
+    let is_the_shells = first.contains('=') || OF_THE_SHELL.contains(&format!(" {first} "));
+    (!is_the_shells).then_some(Wanted::Command { at, here })
 }
 
 /// `cx run OPTIONS -- COMMAND`.
@@ -230,8 +255,7 @@ fn run(words: &[Piece<'_>]) -> Option<Wanted> {
             _ => break,
         }
     }
-    words.get(at)?;
-    Some(Wanted::Command { at, here })
+    command(words, at, here)
 }
 
 #[cfg(test)]
@@ -325,6 +349,13 @@ mod tests {
             "find . -exec cx make \\;",
             "cx run --on $X -- make",
             "cx {make,test}",
+            "cx NODE_ENV=./evil ls",
+            "cx run --on n1 -- A=b make",
+            "cx ! ls",
+            "cx time make",
+            "cx cd sub; ls",
+            "cx -- exit 3",
+            "cx run export A=b",
             // What is given up on for its length may hold any cx.
             &format!("cx make; {} x", "{".repeat(60_000)),
             &format!("{}cx make", "x\n".repeat(30_000)),

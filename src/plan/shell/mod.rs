@@ -361,15 +361,16 @@ pub fn rewrite(
     let same = again.parts.len() == script.parts.len()
         && script.parts.iter().zip(&again.parts).all(|(old, new)| {
             let marked = sites.contains(&old.site) && old.left_alone.is_none();
-            let argv: &[Word] = if marked {
-                new.argv.get(1..).unwrap_or_default()
+            // What was inserted is a word, or two.
+            let has_argv = if marked {
+                new.argv.len() > old.argv.len() && new.argv.ends_with(&old.argv)
             } else {
-                &new.argv
+                new.argv == old.argv
             };
             new.site == shift(old.site)
                 && new.span.start == shift(old.span.start)
                 && new.span.end == shift(old.span.end)
-                && argv == old.argv
+                && has_argv
                 && new.assignments == old.assignments
                 && new.wrappers == old.wrappers
                 && new.stdin == old.stdin

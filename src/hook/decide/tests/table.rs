@@ -52,6 +52,8 @@ fn home(rules: &Value, scope: &str) -> (Env, Option<Client>) {
     }
     let project = env.dir.path().join("project").display().to_string();
     std::os::unix::fs::symlink("/tmp", env.dir.path().join("project/link")).unwrap();
+    let cx = std::env::current_exe().unwrap();
+    std::os::unix::fs::symlink(cx, env.dir.path().join("project/cx")).unwrap();
     let trust = json!({ "projects": { project: { "hasTrustDialogAccepted": true } } });
     env = env.put("home/.claude.json", &trust.to_string());
     let listed = |kind: &str, option: &str| {
