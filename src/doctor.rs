@@ -359,6 +359,14 @@ fn check_client(cwd: &Path, found: &mut Findings) {
                 &format!("take it out of {place}; name the command as well, say Bash(cx make:*)"),
             );
         }
+        if rules.might_leave_the_sandbox("cx x") {
+            found.warn(
+                "rules",
+                "the sandbox lets cx run outside of it (excludedCommands)",
+                "so would what cx runs on this machine where no node answers; the hook leaves all commands as they are",
+                "take cx out of sandbox.excludedCommands",
+            );
+        }
         if let Some(why) = &rules.unreadable {
             let why = format!("{why}; any rule might be in there, so the hook leaves commands alone");
             found.broken(

@@ -133,6 +133,12 @@ fn wide_rules_doubled_servers_and_hooks_are_told() {
         "{rules:?}"
     );
 
+    write(
+        &settings,
+        r#"{"sandbox":{"enabled":true,"excludedCommands":["git *","cx:*"]}}"#,
+    );
+    assert!(has(&found("rules", 0), "warning", "lets cx run outside"));
+
     write(&settings, "{}");
     env.cx(&["setup", "claude", "--yes"]).ok();
     assert!(has(&found("hook", 0), "ok", "answers in"));
