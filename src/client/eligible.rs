@@ -3,6 +3,7 @@
 
 pub mod assigned;
 pub mod configured;
+mod opaque;
 pub mod owners;
 
 use std::ffi::{OsStr, OsString};
@@ -133,6 +134,7 @@ pub fn look(
         only_here(&mut fit, why);
     }
     let mut dirs = read_dirs(work, cwd);
+    dirs.extend(opaque::environments(argv, cwd, &ws.root, &path));
     let found = work
         .needs
         .iter()
