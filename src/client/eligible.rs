@@ -4,6 +4,7 @@
 pub mod assigned;
 pub mod cargo;
 pub mod configured;
+mod opaque;
 pub mod outputs;
 pub mod owners;
 
@@ -136,6 +137,7 @@ pub fn look(
         only_here(&mut fit, why);
     }
     let mut dirs = read_dirs(work, cwd);
+    dirs.extend(opaque::environments(argv, cwd, &ws.root, &path));
     let found = work
         .needs
         .iter()

@@ -30,6 +30,24 @@ fn mirror(env: &TestEnv, node: &str) -> PathBuf {
 }
 
 #[test]
+fn a_makefile_that_uses_what_was_installed_here_stays_with_it() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[
+        ("Makefile", "test:\n\t@echo $$HOME; test -d node_modules\n"),
+        ("lint/Makefile", "test:\n\t@echo $$HOME\n"),
+        (".gitignore", "node_modules/\n"),
+        ("node_modules/a/index.js", ""),
+    ]);
+    let out = p.cx(&["make", "test"]).ok();
+    assert_eq!(env.place(&out.stdout()), "local", "{out:?}");
+    assert!(
+        out.line().contains("node_modules was made on this machine"),
+        "{out:?}"
+    );
+    p.cx(&["make", "-C", "lint", "test"]).ok().says("[cx] n1 ");
+}
+
+#[test]
 fn a_step_runs_once_until_what_it_depends_on_changes_and_only_if_trusted() {
     let env = TestEnv::with_nodes(&["n1"]);
     let p = env.project(FILES);

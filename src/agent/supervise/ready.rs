@@ -67,7 +67,7 @@ impl Supervisor {
         })?;
         // Held until the client has taken in what changes there.
         let beside = others
-            .iter()
+            .iter_mut()
             .map(|(m, _)| m.join_run())
             .collect::<Result<Vec<_>, _>>()?;
         if place.mode == PathMode::Rewrite && spec.as_ref().is_some_and(|s| s.identity) {

@@ -214,7 +214,9 @@ impl Supervisor {
         // work of one that lives, and leave it there unseen.
         self.hold_off(mirror.as_ref());
         if let (Some(mut mirror), Some(spec)) = (mirror, &self.run.mirror) {
-            if child::any_lives() {
+            let lives = child::any_lives();
+            let runs = mirror.runs_since_rest();
+            if lives {
                 // It may write to memory that it shares with a file, which nothing tells of before it lets go of it.
                 mirror.look_at_all();
             }
@@ -222,6 +224,9 @@ impl Supervisor {
                 Ok(collected) => {
                     (generation, sequence) = (Some(collected.generation), collected.sequence);
                     left = collected.left;
+                    if let Some(share) = share.as_ref().filter(|_| !lives) {
+                        mirror.rest(share, runs);
+                    }
                     // Nothing is taken in there either, then.
                     back = kept::back(&self.dir).filter(|_| !collected.is_empty);
                 }

@@ -32,8 +32,9 @@ impl Mirror {
     /// Puts a pack in place. A crash at any moment leaves the mirror to be at the old or the new state for whoever opens
     /// it next.
     ///
-    /// In a mirror that was empty the sender's modification times are kept; in another one, what is new or changed gets
-    /// times not older than now, in the order of the sender's, so that make and cargo see the change.
+    /// In a mirror that was empty the sender's modification times are kept, and in any other where they are newer than all that was built
+    /// there: what was built here and notes times (ninja's log) is then as good there. Otherwise what is new or changed gets times not
+    /// older than now, in the order of the sender's, so that make and cargo see the change.
     ///
     /// # Errors
     /// [`SyncError::Differs`] if the mirror is not the tree that the pack was made for.
@@ -94,6 +95,7 @@ impl Mirror {
                 self.is_fresh(),
                 now_ns(),
                 self.state.newest_ns,
+                self.rested_ns(),
             ),
             ops: staged.ops().to_vec(),
             generation: staged.generation(),
@@ -233,8 +235,9 @@ fn check_tree(manifest: &Manifest) -> Result<(), SyncError> {
     Ok(())
 }
 
-/// The modification times that files get. `floor` is a time before which everything in the mirror was made.
-fn times(have: &Manifest, ops: &[Op], fresh: bool, now: i64, floor: i64) -> Vec<i64> {
+/// The modification times that files get. `floor` is a time before which everything in the mirror was made; `rested` is one before which
+/// all that commands made there was made, where that is known.
+fn times(have: &Manifest, ops: &[Op], fresh: bool, now: i64, floor: i64, rested: Option<i64>) -> Vec<i64> {
     let theirs = |op: &Op| match op {
         Op::Put { mtime_ns, .. } | Op::Touch { mtime_ns, .. } => *mtime_ns,
         _ => 0,
@@ -251,6 +254,8 @@ fn times(have: &Manifest, ops: &[Op], fresh: bool, now: i64, floor: i64) -> Vec<
     let mut sorted: Vec<i64> = ops.iter().filter(|op| is_changed(have, op)).map(theirs).collect();
     sorted.sort_unstable();
     sorted.dedup();
+    let fits = |first: &i64, last: &i64| rested.is_some_and(|r| *first > r) && *last < now;
+    let as_theirs = sorted.first().zip(sorted.last()).is_some_and(|(f, l)| fits(f, l));
     // A microsecond apart, in their order: what was made from another file stays younger than it. Many files come closer
     // together, so that none lies noticeably in the future.
     let step = (SPREAD_NS / (sorted.len() as i64).max(1)).clamp(1, 1000);
@@ -259,7 +264,9 @@ fn times(have: &Manifest, ops: &[Op], fresh: bool, now: i64, floor: i64) -> Vec<
     let rank = |t: i64| sorted.partition_point(|s| *s < t) as i64;
     ops.iter()
         .map(|op| {
-            if is_changed(have, op) {
+            if is_changed(have, op) && as_theirs {
+                theirs(op)
+            } else if is_changed(have, op) {
                 from + rank(theirs(op)) * step
             } else if let Op::Touch { mtime_ns, .. } = op {
                 // Into the past, where what was synced first has the sender's times.
@@ -494,7 +501,7 @@ mod tests {
     fn times_keep_their_order_whatever_the_clocks_say() {
         const NOW: i64 = 1_000_000_000_000;
         let none = Manifest::new();
-        let of = |fresh, floor, ops: &[Op]| times(&none, ops, fresh, NOW, floor);
+        let of = |fresh, floor, ops: &[Op]| times(&none, ops, fresh, NOW, floor, None);
         let ops = [put("object", NOW - 500), put("source", NOW - 100), put("old", 7)];
         assert_eq!(
             of(true, 0, &ops),
@@ -516,6 +523,12 @@ mod tests {
         );
         let back = of(false, NOW + 1_000_000, &ops);
         assert!(back.iter().all(|t| *t > NOW + 1_000_000), "{back:?}");
+        // Where nothing that was built is newer, they stay as they are: all, or none.
+        let rested = |floor| times(&none, &ops, false, NOW, 0, Some(floor));
+        assert_eq!(rested(6), [NOW - 500, NOW - 100, 7]);
+        assert!(rested(7).iter().all(|t| *t >= NOW), "{:?}", rested(7));
+        let early = times(&none, &ops, false, NOW - 100, 0, Some(6));
+        assert!(early.iter().all(|t| *t >= NOW - 100), "{early:?}");
         let many: Vec<Op> = (0..5000).map(|i| put(&format!("f{i}"), i)).collect();
         let many = of(false, 0, &many);
         assert!(many.is_sorted_by(|a, b| a < b) && many[4999] - NOW <= SPREAD_NS);

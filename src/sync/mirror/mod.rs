@@ -8,6 +8,8 @@
 //!                               meta/stage/   packs that were received
 //!                               meta/lock     held while applying and collecting
 //!                               meta/users    held, shared, by every run
+//!                               meta/open     a run came after `rested`; one byte for each but the first
+//!                               meta/rested   when the last run had ended, with nothing left of it
 //!                               meta/setup/   marks of the set-up steps that were done
 //!                               meta/ending   held, shared, by runs that others must wait for: being ended since their caller is gone, or being collected
 //!                               meta/owed/ID  a run whose changes could not be collected (a full disk)
@@ -25,6 +27,7 @@ mod outputs;
 mod standing;
 mod stats;
 mod survey;
+mod users;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -34,8 +37,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::beneath::{Beneath, Relocated};
@@ -49,6 +50,7 @@ use crate::proto::{BackSpec, MirrorKey};
 use stats::Stats;
 
 pub use collect::Collected;
+pub use users::RunGuard;
 
 /// Version of the state and the journal; those of another version count as missing.
 const VERSION: u32 = 4;
@@ -68,6 +70,8 @@ pub struct Mirror {
     wanted: bool,
     /// The tree as it was found then, while nobody else has changed the state.
     watched: Option<survey::Watched>,
+    /// No command had made anything there since this time, by this machine's clock, when this process's run came.
+    rested: Option<i64>,
 }
 
 /// What the tree held when cx last looked.
@@ -105,35 +109,6 @@ pub enum Check {
 #[derive(Debug)]
 pub struct MirrorLock(#[expect(dead_code, reason = "held for its lock")] File);
 
-/// A run uses the mirror while this lives.
-#[derive(Debug)]
-pub struct RunGuard(File);
-
-/// A run is the only one that uses the mirror while this lives: others wait where they would register.
-#[derive(Debug)]
-struct Alone<'g>(&'g RunGuard);
-
-impl RunGuard {
-    /// Keeps others out, if there are none. Needs the mirror's lock, as this lets go of the registration for a moment.
-    fn alone(&self) -> io::Result<Option<Alone<'_>>> {
-        match rustix::fs::flock(&self.0, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Alone(self))),
-            Err(Errno::WOULDBLOCK) => {
-                rustix::fs::flock(&self.0, FlockOperation::LockShared)?;
-                Ok(None)
-            }
-            Err(e) => Err(e.into()),
-        }
-    }
-}
-
-impl Drop for Alone<'_> {
-    fn drop(&mut self) {
-        // From exclusive to shared there is nothing to wait for.
-        let _ = rustix::fs::flock(&self.0.0, FlockOperation::LockShared);
-    }
-}
-
 impl Mirror {
     /// Opens the mirror of `key` below `base`, making it where there is none, and finishes what a crash left undone.
     ///
@@ -156,6 +131,7 @@ impl Mirror {
             loaded: None,
             wanted: false,
             watched: None,
+            rested: None,
         };
         let lock = mirror
             .lock()
@@ -219,18 +195,6 @@ impl Mirror {
         let file = open_lock(&self.meta.join("lock"))?;
         file.lock()?;
         Ok(MirrorLock(file))
-    }
-
-    /// Registers a run, for as long as the guard lives. Call it after [`Mirror::check`], and drop the guard only after
-    /// [`Mirror::collect`], also for a run whose caller is gone: what is not collected by then counts as stray, and the
-    /// next client has it deleted.
-    ///
-    /// # Errors
-    /// Those of opening the lock file.
-    pub fn join_run(&self) -> io::Result<RunGuard> {
-        let file = open_lock(&self.meta.join("users"))?;
-        file.lock_shared()?;
-        Ok(RunGuard(file))
     }
 
     /// Lets the next [`Mirror::check`] go on watching the tree where it can, so that [`Mirror::collect`] need not look at all of it
@@ -421,12 +385,15 @@ impl Mirror {
             self.loaded = now;
             self.watched = None;
         }
-        if let Ok(bytes) = fs::read(self.meta.join("newest"))
-            && let Ok(newest) = bytes.try_into()
-        {
-            self.state.newest_ns = self.state.newest_ns.max(i64::from_le_bytes(newest));
+        if let Some(newest) = self.time_in("newest") {
+            self.state.newest_ns = self.state.newest_ns.max(newest);
         }
         self.roll_forward()
+    }
+
+    fn time_in(&self, name: &str) -> Option<i64> {
+        let bytes = fs::read(self.meta.join(name)).ok()?;
+        bytes.try_into().ok().map(i64::from_le_bytes)
     }
 
     /// Notes the time where the rest of the state is as it was.

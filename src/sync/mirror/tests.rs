@@ -307,6 +307,45 @@ fn what_changed_behind_our_back_is_mended() {
 }
 
 #[test]
+fn times_cross_as_they_are_only_while_nothing_that_was_built_may_be_newer() {
+    let mtime = |at: &Path| fs::metadata(at.join("a")).unwrap().mtime_nsec();
+    // How the run before ended, and whether the time of what changes after it is kept.
+    for (ending, kept) in [
+        ("well", true),
+        ("killed", false),
+        ("another lives", false),
+        ("stray", false),
+    ] {
+        let mut p = Pair::new();
+        p.write("a", "one");
+        p.write("Cargo.toml", "");
+        p.sync();
+        let mut ran = p.mirror();
+        let run = ran.join_run().unwrap();
+        let runs = ran.runs_since_rest();
+        let other = (ending == "another lives").then(|| p.mirror().join_run().unwrap());
+        write(&p.there().join("target/object"), "of one");
+        if ending != "killed" {
+            ran.collect(&p.back, b"", &mut Vec::new()).unwrap();
+        }
+        if ending != "killed" && ending != "stray" {
+            ran.rest(&run, runs);
+        }
+        drop((run, ran));
+        // Clocks of files are coarse.
+        std::thread::sleep(Duration::from_millis(30));
+        p.write("a", "two");
+        let delta = p.pack();
+        let mut next = p.mirror();
+        let run = next.join_run().unwrap();
+        let staged = stage(&mut &delta[..], &next.stage_dir(), 1 << 20).unwrap();
+        next.apply(staged).unwrap();
+        assert_eq!(mtime(&p.here()) == mtime(&p.there()), kept, "{ending}");
+        drop((run, other));
+    }
+}
+
+#[test]
 fn a_live_run_is_left_alone() {
     let mut p = Pair::new();
     p.write("a", "a");
