@@ -3,6 +3,7 @@
 
 pub mod assigned;
 pub mod configured;
+pub mod outputs;
 pub mod owners;
 
 use std::ffi::{OsStr, OsString};
@@ -125,6 +126,7 @@ pub fn look(
         .find_map(|a| leaves(a, cwd, &roots))
         // A program that is a link is the node's own: an environment's Python.
         .or_else(|| argv.iter().skip(1).find_map(|a| leads_out(a, cwd, &roots)))
+        .or_else(|| outputs::stay(work, cwd, &roots))
         .or_else(|| outside_dependency(argv, cwd, &roots));
     if let Some(why) = outside {
         only_here(&mut fit, why);
@@ -321,8 +323,13 @@ fn leaves_path(text: &str, cwd: &Path, roots: &[PathBuf]) -> Option<String> {
     if SYSTEM.iter().any(|s| full.starts_with(s)) || full == Path::new("/") {
         return None;
     }
-    // What does not exist may be about to be made there. An absolute path without a directory to be made in is none.
-    let tied = !text.starts_with('/') || full.exists() || full.parent().is_some_and(Path::exists);
+    // What does not exist may be about to be made there, with the directories above it; but not right below the root.
+    let tied = !text.starts_with('/')
+        || full.exists()
+        || full
+            .ancestors()
+            .skip(1)
+            .any(|a| a.parent().is_some() && a.exists());
     tied.then(|| format!("{} lies outside the workspace", shown()))
 }
 

@@ -445,20 +445,7 @@ fn leave_note(
 
 /// Names of the variables that the text assigns.
 fn assigned<'a>(parts: impl Iterator<Item = &'a Part>) -> Vec<String> {
-    let mut names = Vec::new();
-    for part in parts {
-        names.extend(part.assignments.iter().cloned());
-        let mut words = part.argv.iter().filter_map(|w| w.text());
-        if words
-            .next()
-            .is_some_and(|w| matches!(w, "export" | "declare" | "typeset" | "readonly"))
-        {
-            let set = words
-                .filter_map(|w| w.split_once('='))
-                .map(|(name, _)| name.trim_end_matches('+'));
-            names.extend(set.map(str::to_owned));
-        }
-    }
+    let mut names: Vec<String> = shell::assigned(parts).into_iter().map(|a| a.name).collect();
     names.sort_unstable();
     names.dedup();
     names

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::client::eligible::configured;
+use crate::client::eligible::{configured, outputs};
 use crate::client::run::Job;
 use crate::client::tree::{self, Tree};
 use crate::client::{cross, eligible, named};
@@ -211,6 +211,17 @@ pub(super) fn make_job(request: &Request, case: &Case, tree: Option<Tree>, door:
         Origin::Agent => assigned_in_the_text(&case.paths),
         _ => typed_variables(),
     };
+    if let Some(ws) = &case.ws {
+        let roots: Vec<PathBuf> = std::iter::once(&ws.root).chain(&case.fit.also).cloned().collect();
+        for (name, leads_out) in outputs::redirecting(&request.cwd, &roots) {
+            if !leads_out {
+                assigned.push(name.to_owned());
+            } else if request.origin != Origin::Agent && !request.demands.is_pinned() {
+                // Only a cache is there, if the command goes to a node all the same, which has places of its own for that.
+                assigned.retain(|a| a != name);
+            }
+        }
+    }
     // What leads back here is of use only to who knows of it.
     assigned.extend(cross::forwarded_services(
         std::env::vars_os(),

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::client::eligible::{self, Fit, assigned};
+use crate::client::eligible::{self, Fit, assigned, outputs};
 use crate::client::fails_there;
 use crate::client::tree;
 use crate::config::{Config, NodeConfig};
@@ -49,10 +49,13 @@ pub(super) fn judge(request: &Request) -> anyhow::Result<Case> {
         off: &config.policy.off,
         aliases: &[],
     };
-    let (verdict, parts) = match &request.script {
+    let (mut verdict, parts) = match &request.script {
         Some(text) => script::verdict(text, &context),
         None => (classify::classify(&words(&request.argv), &context), Vec::new()),
     };
+    if request.script.is_none() {
+        outputs::redirect(&mut verdict, &request.argv, &|name| std::env::var_os(name));
+    }
     let no_workspace = ws.as_ref().err().cloned();
     let ws = ws.ok();
     let pinned = request.demands.is_pinned();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::eligible;
+use crate::client::eligible::{self, assigned as variables, outputs};
 use crate::client::reach;
 use crate::config::{Config, NodeConfig};
 use crate::node::link::Install;
@@ -14,7 +14,7 @@ use crate::paths::Paths;
 use crate::plan::Class;
 use crate::plan::classify::{self, Context as RuleContext, Judged};
 use crate::plan::route::Route;
-use crate::plan::shell::{Dialect, Unparsed, Word};
+use crate::plan::shell::{self, Assignment, Dialect, Unparsed, Word};
 use crate::request::{Origin, Request};
 use crate::sync::{self, Workspace};
 use crate::table::Table;
@@ -113,7 +113,7 @@ pub fn look_at_local(paths: &Paths, table: &mut Table) {
 /// # Errors
 /// When the config can't be read or nothing can be written.
 pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
-    let bench = Bench::new(&std::env::current_dir()?)?;
+    let mut bench = Bench::new(&std::env::current_dir()?)?;
     let judged = bench.classify(text);
     let fate = hook::fate::of(text, &bench.cwd);
     explaining::render(text, judged.as_deref(), |j| bench.decide(j), fate, json, out)?;
@@ -130,7 +130,7 @@ pub fn explain(text: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<i3
 /// # Errors
 /// When the config can't be read.
 pub fn why_here(text: &str, cwd: &Path) -> anyhow::Result<(String, bool)> {
-    let bench = Bench::new(cwd)?;
+    let mut bench = Bench::new(cwd)?;
     let judged = match bench.classify(text) {
         Ok(judged) => judged,
         Err(e) => return Ok((format!("the text is not understood: {e}"), false)),
@@ -163,6 +163,8 @@ struct Bench {
     table: Table,
     cwd: PathBuf,
     ws: Result<Workspace, String>,
+    /// What the text assigns to variables.
+    assigned: Vec<Assignment>,
 }
 
 impl Bench {
@@ -177,16 +179,27 @@ impl Bench {
             paths,
             config,
             ws,
+            assigned: Vec::new(),
         })
     }
 
-    fn classify(&self, text: &str) -> Result<Vec<Judged>, Unparsed> {
+    fn classify(&mut self, text: &str) -> Result<Vec<Judged>, Unparsed> {
         let context = RuleContext {
             user_rules: &self.config.rules,
             off: &self.config.policy.off,
             aliases: &[],
         };
-        classify::classify_script(text, Dialect::Bash, &context)
+        let judged = classify::classify_script(text, Dialect::Bash, &context)?;
+        self.assigned = shell::assigned(judged.iter().map(|j| &j.part));
+        Ok(judged)
+    }
+
+    /// The value of a variable for the commands of the text, as far as it is known.
+    fn variable(&self, name: &str) -> Option<OsString> {
+        match self.assigned.iter().rev().find(|a| a.name == name) {
+            Some(a) => a.value.text().map(OsString::from),
+            None => std::env::var_os(name),
+        }
     }
 
     /// Where one command would go, and why.
@@ -197,8 +210,9 @@ impl Bench {
             table,
             cwd,
             ws,
+            assigned,
         } = self;
-        let verdict = &judged.verdict;
+        let mut verdict = judged.verdict.clone();
         let argv: Vec<OsString> = judged
             .part
             .argv
@@ -216,6 +230,8 @@ impl Bench {
             cwd: cwd.clone(),
             demands: Default::default(),
         };
+        outputs::redirect(&mut verdict, &request.argv, &|name| self.variable(name));
+        let verdict = &verdict;
         let mut fit = eligible::look(
             &request.argv,
             &verdict.workload,
@@ -228,6 +244,12 @@ impl Bench {
             && verdict.class != Class::Light
         {
             fit.must_be_local = Some(why.clone());
+        }
+        if let (Ok(ws), None) = (ws, &fit.must_be_local) {
+            let roots: Vec<PathBuf> = std::iter::once(&ws.root).chain(&fit.also).cloned().collect();
+            let names: Vec<String> = assigned.iter().map(|a| a.name.clone()).collect();
+            let values = names.iter().filter_map(|n| Some((n.into(), self.variable(n)?)));
+            fit.must_be_local = variables::leads_out(&names, values, cwd, &roots);
         }
         match decide(&request, paths, config, table, verdict, &fit, ws.as_ref().ok()) {
             Route::Nodes {

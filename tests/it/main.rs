@@ -32,6 +32,7 @@ mod mcp_doors;
 mod mcp_ends;
 mod mended;
 mod nodes;
+mod outputs;
 mod paths;
 mod plugin;
 mod project;

@@ -158,7 +158,12 @@ pub fn may_run_unasked(rules: &Rules, text: &str, script: &Script, sites: &[usiz
         if part.redirects.iter().any(writes) && !edits {
             return false;
         }
-        if part.assignments.iter().any(|a| ASKED_ABOUT.contains(&a.as_str())) && !part.argv.is_empty() {
+        if part
+            .assignments
+            .iter()
+            .any(|a| ASKED_ABOUT.contains(&a.name.as_str()))
+            && !part.argv.is_empty()
+        {
             return named_by_assignment(&allow, part);
         }
         may_be_allowed(&allow, part, text) || (!heavy && may_need_no_rule(part))
@@ -200,7 +205,7 @@ fn named_by_assignment(allow: &[Rule<'_>], part: &Part) -> bool {
     allow.iter().any(|rule| match rule {
         Rule::Bash(pattern) => {
             let first = pattern.text().split(['=', ' ']).next().unwrap_or_default();
-            part.assignments.iter().any(|a| a == first)
+            part.assignments.iter().any(|a| a.name == first)
         }
         _ => false,
     })

@@ -5,6 +5,7 @@
 //! text, a panic counts as "does not parse", and [`rewrite`] parses its own result again. What is not
 //! understood is left exactly as it was.
 
+mod assigned;
 mod inside;
 mod reasons;
 mod strict;
@@ -18,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use shuck_parser::ShellDialect;
 use shuck_parser::parser::{ParseStatus, Parser};
 
+pub use assigned::assigned;
 pub use words::Word;
 
 /// Texts longer than this (in bytes) are not parsed.
@@ -72,6 +74,15 @@ pub struct Redirection {
     pub target: Word,
 }
 
+/// One assignment in front of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// The variable.
+    pub name: String,
+    /// What it gets; [`Word::Dynamic`] also for an array, an element of one, and what is appended (`+=`).
+    pub value: Word,
+}
+
 /// One simple command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
@@ -82,8 +93,8 @@ pub struct Part {
     /// The words from the site on: the program that cx would run, and its arguments. Empty where there are
     /// only assignments or redirections.
     pub argv: Vec<Word>,
-    /// Names assigned in front of the command, those of `env NAME=VALUE` included.
-    pub assignments: Vec<String>,
+    /// What is assigned in front of the command, by `env NAME=VALUE` too.
+    pub assignments: Vec<Assignment>,
     /// Programs passed over before the site: `timeout`, `nice`, ...
     pub wrappers: Vec<String>,
     /// Its standard input.

@@ -10,7 +10,7 @@ use super::reasons::{self, Defined, Shown};
 use super::strict::Strict;
 use super::words::{Word, decode};
 use super::wrappers::look_through;
-use super::{Dialect, Part, Redirection, Script, StdinFrom, Unparsed};
+use super::{Assignment, Dialect, Part, Redirection, Script, StdinFrom, Unparsed};
 
 /// Collects the commands of a parsed file.
 pub(super) fn script(text: &str, dialect: Dialect, file: &ast::File) -> Result<Script, Unparsed> {
@@ -649,7 +649,10 @@ impl<'a> Walk<'a> {
         let end = pieces().map(|p| p.end).max().unwrap_or(span.end);
         self.slice(start..end)?;
 
-        let mut assignments: Vec<String> = assigned.iter().map(|a| a.target.name.to_string()).collect();
+        let mut assignments = assigned
+            .iter()
+            .map(|a| self.assignment(a))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut wrappers: Vec<String> = Vec::new();
         if around.timed {
             wrappers.push("time".to_owned());
@@ -695,6 +698,19 @@ impl<'a> Walk<'a> {
             background: around.background,
         });
         Ok(())
+    }
+
+    fn assignment(&self, assigned: &ast::Assignment) -> Result<Assignment, Unparsed> {
+        let value = match &assigned.value {
+            ast::AssignmentValue::Scalar(w) if !assigned.append && assigned.target.subscript.is_none() => {
+                decode(self.slice(range(w.span))?, self.dialect)
+            }
+            _ => Word::Dynamic,
+        };
+        Ok(Assignment {
+            name: assigned.target.name.to_string(),
+            value,
+        })
     }
 
     /// Refuses a site that does not stand after a blank or an operator.

@@ -3,8 +3,8 @@
 //! A wrapper is passed over only when each of its words is understood; otherwise the whole command counts as
 //! the wrapper's.
 
-use super::Dialect;
 use super::words::{Word, decode, is_one_argument};
+use super::{Assignment, Dialect};
 
 /// What was found in front of the command word.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub(super) struct Front {
     pub skip: usize,
     /// Names of the wrappers.
     pub wrappers: Vec<String>,
-    /// Names that `env` assigns.
-    pub assignments: Vec<String>,
+    /// What `env` assigns.
+    pub assignments: Vec<Assignment>,
     /// Why nothing may be inserted after these wrappers.
     pub left_alone: Option<String>,
 }
@@ -161,7 +161,7 @@ impl Words<'_> {
         self.options(i, &["-n", "--adjustment"], &[])
     }
 
-    fn env(&self, left_alone: &mut Option<String>, assignments: &mut Vec<String>) -> Option<usize> {
+    fn env(&self, left_alone: &mut Option<String>, assignments: &mut Vec<Assignment>) -> Option<usize> {
         let mut i = 1;
         loop {
             let raw = *self.raws.get(i)?;
@@ -175,7 +175,10 @@ impl Words<'_> {
                 if !self.is_one(i) && !is_one_argument(value) {
                     return None;
                 }
-                assignments.push(name.to_owned());
+                assignments.push(Assignment {
+                    name: name.to_owned(),
+                    value: decode(value, self.dialect),
+                });
                 i += 1;
                 continue;
             }
@@ -197,7 +200,10 @@ impl Words<'_> {
                 w if w.starts_with('-') => return None,
                 // A quoted assignment: `env "A=b c" cmd`.
                 w if w.split_once('=').is_some_and(|(name, _)| is_name(name)) => {
-                    assignments.extend(w.split_once('=').map(|(name, _)| name.to_owned()));
+                    assignments.extend(w.split_once('=').map(|(name, value)| Assignment {
+                        name: name.to_owned(),
+                        value: value.into(),
+                    }));
                     i += 1;
                 }
                 w if w.contains('=') => return None,

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{SNIPPETS, free_sites, innermost, parts, shell, stripped};
+use super::{SNIPPETS, free_sites, innermost, parts, set, shell, stripped};
 use crate::plan::shell::{Dialect, MAX_TEXT, StdinFrom, Word, insert, parse, rewrite};
 
 /// zsh is asked as bash is, for those texts that its dialect understands.
@@ -86,7 +86,9 @@ fn what_a_part_tells() {
     }
     let one = |text: &str| parts(text).swap_remove(0);
     let p = one("A=1 env B=2 timeout 5 nice make -j$(nproc) x > log 2>&1");
-    assert_eq!(p.assignments, ["A", "B"]);
+    assert_eq!(set(&p), "A=1 B=2");
+    let of_kinds = one("A='x y' B=$b C+=1 D=(1) E[0]=1 F=/tmp/\"t\" G= env \"H=h i\" I=\"$i\" J=j make");
+    assert_eq!(set(&of_kinds), "A=x y B=? C=? D=? E=? F=/tmp/t G= H=h i I=? J=j");
     assert_eq!(p.wrappers, ["env", "timeout", "nice"]);
     assert_eq!(
         p.argv,
