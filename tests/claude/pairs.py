@@ -5,8 +5,8 @@
 
 With cx the client may run nothing that it would not have run without, and may ask about nothing more. What differs for a known reason
 stands in `KNOWN`, below. The client is the one that CX_TEST_CLAUDE names; its questions are answered here, by its own
-protocol. As root, `--as-uid` is needed for the mode that asks nothing, and root for the cases with an administrator's
-settings, which are shown to the client in a mount namespace of its own. What cannot be tried is named and passed over.
+protocol. Root is needed for the cases with an administrator's settings, which are shown to the client in a mount namespace of its own.
+What cannot be tried is named and passed over.
 """
 
 import argparse
@@ -42,7 +42,11 @@ CALLS = [
     "ls > out.txt; pytest", "sed -i s/a/b/ a.txt && make", "cp a.txt b.txt && make test", "make deploy",
     "if [ -f a.txt ]; then pytest; fi", "pytest &", "pytest || true; make", "bash -c 'pytest'", "env pytest", "sudo -n make",
     "pytest; echo $?", "cat <<'E' > out.txt\nx\nE\npytest", "git commit -qm x; make", "cp a.txt EXTRA/b.txt && pytest",
-    "cd sub && pytest", "cd EXTRA && pytest",
+    "cd sub && pytest", "cd EXTRA && pytest", "cd sub && CI=1 timeout 60 pytest -x 2>&1 | tail -5", "git stash && make test; git stash pop",
+    "for d in sub .; do (cd $d && cargo test); done", "python3 - <<'E'\nprint('pytest')\nE", "python3 - <<E && pytest\nprint('$HOME')\nE",
+    "env -C sub make", "make -j$(nproc)", "set -o pipefail; pytest | tail", "if ! cargo build; then echo no; fi", "pytest |& tee log",
+    "nohup make &", "sh -ec 'cd sub && make test'", "git diff --name-only | xargs npx eslint; make", "cargo build && ./target/debug/x",
+    "source a.txt; pytest", "TMPDIR=EXTRA pytest", "pytest --basetemp=EXTRA/x", "# why\npytest", "pytest \\\n  -x", "timeout 60 make test || echo $?",
 ]
 
 ALL = {"allow": ["Bash"]}
@@ -160,7 +164,11 @@ class Session:
             script = ('mkdir "$1" && cp -a /etc/. "$1" 2>/dev/null; cp -r "$2" "$1" && chmod -R a+rX "$1/claude-code" '
                       '&& mount --bind "$1" /etc && shift 2 && exec "$@"')
             argv = ["unshare", "-m", "sh", "-c", script, "sh", etc, world.path("etc/claude-code"), *argv]
-        process = subprocess.Popen(argv, cwd=world.project, env=world.environment(model.url), stdin=subprocess.PIPE,
+        env = world.environment(model.url)
+        if mode == "bypassPermissions" and os.geteuid() == 0 and options.uid is None:
+            # The client lets root have this mode in a container only, and takes this word for it.
+            env["IS_SANDBOX"] = "1"
+        process = subprocess.Popen(argv, cwd=world.project, env=env, stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         watch = threading.Timer(TIMEOUT_S, process.kill)
         watch.start()
@@ -273,8 +281,6 @@ def main():
             why = None
             if scene[1] == "managed" and not root:
                 why = "only root can show the client other settings of an administrator"
-            elif mode == "bypassPermissions" and root and options.uid is None:
-                why = "the client does not let root have this mode (--as-uid)"
             elif "sandbox" in scene[0] and options.uid is not None:
                 why = "the sandbox needs a user of its own (without --as-uid)"
             if why:
