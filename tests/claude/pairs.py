@@ -5,8 +5,8 @@
 
 With cx the client may run nothing that it would not have run without, and may ask about nothing more. What differs for a known reason
 stands in `KNOWN`, below. The client is the one that CX_TEST_CLAUDE names; its questions are answered here, by its own
-protocol. As root, `--as-uid` is needed for the mode that asks nothing, and root for the cases with an administrator's
-settings, which are shown to the client in a mount namespace of its own. What cannot be tried is named and passed over.
+protocol. Root is needed for the cases with an administrator's settings, which are shown to the client in a mount namespace of its own.
+What cannot be tried is named and passed over.
 """
 
 import argparse

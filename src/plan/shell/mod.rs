@@ -6,6 +6,7 @@
 //! understood is left exactly as it was.
 
 mod assigned;
+mod bounds;
 mod inside;
 mod reasons;
 mod strict;
@@ -27,10 +28,6 @@ pub const MAX_TEXT: usize = 64 << 10;
 
 /// Into more places of one text than this nothing is inserted: checking the result takes each of them for each command.
 const MAX_SITES: usize = 500;
-
-/// A text whose commands have more words than this together, redirections and assignments counted, is left alone: each of them takes the parser
-/// a microsecond, twice where something is inserted. What stands in here-documents does not count.
-const MAX_WORDS: usize = 3_000;
 
 /// More nesting than this is refused by the parser.
 const MAX_DEPTH: usize = 60;
@@ -159,14 +156,7 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Script, Unparsed> {
             c.escape_unicode()
         )));
     }
-    if nests_too_deep(text) {
-        return Err(Unparsed::new("the text nests too deep"));
-    }
-    if takes_too_long(text) {
-        return Err(Unparsed::new(
-            "the text opens too much, or does not close what it opens",
-        ));
-    }
+    bounds::check(text)?;
     // The parser prints nothing itself; the hook silences the panic hook.
     catch_unwind(AssertUnwindSafe(|| parse_checked(text, dialect)))
         .unwrap_or_else(|_| Err(Unparsed::new("the parser failed on the text")))
@@ -176,8 +166,8 @@ fn parse_checked(text: &str, dialect: Dialect) -> Result<Script, Unparsed> {
     let file = clean(text, dialect)?;
     let mut script = walk::script(text, dialect, &file)?;
     let words = |p: &Part| p.argv.len() + p.wrappers.len() + p.assignments.len() + p.redirects.len();
-    if script.parts.iter().map(words).sum::<usize>() > MAX_WORDS {
-        return Err(Unparsed::new("the text has too many words"));
+    if script.parts.iter().map(words).sum::<usize>() > bounds::MAX_WORDS {
+        return Err(bounds::too_many_words());
     }
     for part in &mut script.parts {
         part.fed |= is_fed(text, part);
@@ -219,93 +209,6 @@ fn is_fed(text: &str, part: &Part) -> bool {
 /// Blanks other than space and tab, control characters: shells and parsers split words differently there.
 fn unsure_character(c: char) -> bool {
     !matches!(c, '\n' | '\t' | ' ') && (c.is_control() || c.is_whitespace() || c == '\u{feff}')
-}
-
-/// Nested `${x:-$(...)}` costs the parser twice the time with each level, and it does not count that as work. Quotes are
-/// not looked at here: this keeps accidents and idle malice short, and the hook has a time limit besides.
-fn nests_too_deep(text: &str) -> bool {
-    const MOST: usize = 8;
-    // `time time time ...` nests by words, which the parser does not count as depth either.
-    let mut run = 0;
-    for word in text.split_ascii_whitespace() {
-        run = if matches!(word, "time" | "coproc" | "!" | "-p" | "--") {
-            run + 1
-        } else {
-            0
-        };
-        if run > 4 * MOST {
-            return true;
-        }
-    }
-    if text.matches("${").count() <= MOST {
-        return false;
-    }
-    let mut open = Vec::new();
-    let mut expansions = 0;
-    let mut before = 0;
-    for b in text.bytes() {
-        match b {
-            b'{' => {
-                open.push(before == b'$');
-                expansions += usize::from(before == b'$');
-                if expansions > MOST {
-                    return true;
-                }
-            }
-            b'}' if open.pop() == Some(true) => expansions -= 1,
-            _ => {}
-        }
-        before = b;
-    }
-    false
-}
-
-/// For each bracket and brace the parser looks for the one that closes it, and for each here-document for its end: where there is
-/// none, to the end of the text; and for each substitution in a here-document that has them it goes over the text from its beginning.
-/// None of that counts as work. Quotes are not looked at here either: what escapes of a terminal (`\e[1m`) a script prints is far
-/// below this.
-fn takes_too_long(text: &str) -> bool {
-    const PARENTHESES: usize = 200;
-    const BYTES: usize = 4 << 20;
-    // What else does not count, though each of them takes some microseconds.
-    const PIECES: usize = 1500;
-    if ["${", "[[ ", "\"\"", "''"]
-        .iter()
-        .any(|p| text.matches(p).count() > PIECES)
-    {
-        return true;
-    }
-    let (mut round, mut square, mut curly, mut most) = (0_usize, 0_usize, 0_usize, 0);
-    for b in text.bytes() {
-        match b {
-            b'(' => round += 1,
-            b')' => round = round.saturating_sub(1),
-            b'[' => square += 1,
-            b']' => square = square.saturating_sub(1),
-            b'{' => curly += 1,
-            b'}' => curly = curly.saturating_sub(1),
-            _ => continue,
-        }
-        most = most.max(square).max(curly);
-        if round > PARENTHESES {
-            return true;
-        }
-    }
-    let documents = text.matches("<<").count();
-    let substitutions = match text.split("<<").skip(1).any(expands) {
-        true => text.matches(['$', '`']).count(),
-        false => 0,
-    };
-    most.max(documents).max(substitutions) * text.len() > BYTES
-}
-
-/// Whether a here-document whose operator stood right before may hold expansions: its delimiter has no quotes.
-fn expands(after: &str) -> bool {
-    let delimiter = after
-        .strip_prefix('-')
-        .unwrap_or(after)
-        .trim_start_matches([' ', '\t']);
-    !delimiter.starts_with(['\'', '"', '\\'])
 }
 
 /// Puts `word` (which ends in a blank, and which the caller has quoted) before each of the `sites`; removing the
