@@ -126,6 +126,12 @@ impl Ran {
         )
     }
 
+    /// Whether it says that what was known of the nodes may not hold any more.
+    pub fn is_doubtful(&self) -> bool {
+        let is_known = matches!(self.state, State::Ended(_) | State::Detached | State::Waiting);
+        !is_known && self.place != "local"
+    }
+
     /// The last line of a result: `[tower exit 3 12.4s]`, and what there is to know besides.
     pub fn last_line(&self) -> String {
         let took = text::seconds(self.took);

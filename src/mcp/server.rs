@@ -2,6 +2,7 @@
 //! it meanwhile and at its end.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,13 +18,13 @@ use tokio::sync::{Semaphore, watch};
 
 use super::exec;
 use super::live::Live;
-use super::ran::State;
+use super::ran::{Ran, State};
 use super::result::{self, refused};
 use super::roots::{self, Said};
 use super::tools::{self, Bad, Call, Common};
 use super::{allowed, status};
 use crate::config::Config;
-use crate::paths::Paths;
+use crate::paths::{Paths, now_ms};
 use crate::pipeline::detached;
 use crate::room::Rooms;
 
@@ -67,6 +68,8 @@ struct Inner {
     /// This machine's own, for what was to go to a node.
     rooms: Arc<Rooms>,
     stop: watch::Receiver<bool>,
+    /// When a call last did not get through to a node, milliseconds since the epoch.
+    doubt_ms: AtomicU64,
     /// Calls that are under way, or went on without their caller.
     runs: Mutex<Vec<Arc<Live>>>,
 }
@@ -91,6 +94,7 @@ impl Server {
                 slots: Semaphore::new(AT_ONCE),
                 rooms: Arc::default(),
                 stop,
+                doubt_ms: AtomicU64::new(0),
                 runs: Mutex::default(),
             }),
         })
@@ -213,6 +217,9 @@ impl Server {
         });
         self.wait(work, &live, cancel, context).await;
         let (ran, took) = (live.so_far(), live.begun.elapsed());
+        if ran.iter().any(Ran::is_doubtful) {
+            self.inner.doubt_ms.store(now_ms(), Ordering::Relaxed);
+        }
         let result = tokio::task::spawn_blocking({
             let (ran, structured) = (ran.clone(), self.inner.options.structured);
             move || result::of(&call, &ran, took, structured)
@@ -291,7 +298,8 @@ impl Server {
             Err(_) => Vec::new(),
         };
         let home = self.inner.home.clone();
-        let asked = tokio::task::spawn_blocking(move || status::look(&home, &runs, &kept)).await;
+        let doubt_ms = self.inner.doubt_ms.load(Ordering::Relaxed);
+        let asked = tokio::task::spawn_blocking(move || status::look(&home, &runs, &kept, doubt_ms)).await;
         match asked {
             Ok(Ok((text, fields))) => {
                 let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);

@@ -27,6 +27,7 @@ mod install;
 mod kills;
 mod learned;
 mod mcp;
+mod mcp_asks;
 mod mcp_batches;
 mod mcp_doors;
 mod mcp_ends;
