@@ -47,8 +47,16 @@ pub async fn raised(flag: &mut watch::Receiver<bool>) {
     }
 }
 
-/// Carries out a call: when this returns, each of its commands has its result.
-pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended, rooms: &Arc<Rooms>) {
+/// Carries out a call: when this returns, each of its commands has its result. What a rule of a project of `also` may concern does not
+/// leave this machine unasked.
+pub async fn carry_out(
+    call: &Call,
+    cwd: PathBuf,
+    also: &[PathBuf],
+    live: &Arc<Live>,
+    ended: Ended,
+    rooms: &Arc<Rooms>,
+) {
     let demands = match call {
         Call::Parallel { .. } => return batch::carry_out(cwd, live, ended, rooms).await,
         Call::Offload { node, .. } => Demands {
@@ -76,14 +84,15 @@ pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended
         let placed = pipeline::place(request.clone()).await;
         on_node(&request, placed, command, live.limits(), ended, None).await
     } else {
-        let auto_route = !matches!(
+        let stays = matches!(
             call,
             Call::Bash {
                 auto_route: false,
                 ..
             }
         );
-        here(&command.text, &cwd, auto_route, command, live.limits(), ended).await
+        let may_leave = (!stays).then_some(also);
+        here(&command.text, &cwd, may_leave, command, live.limits(), ended).await
     };
     over(live, command, &dir, ran).await;
 }
@@ -253,7 +262,7 @@ pub async fn on_node(
             let mut ran = here(
                 &request.script.clone().unwrap_or_default(),
                 &request.cwd,
-                false,
+                None,
                 command,
                 (left, leave_at),
                 ended,
@@ -298,11 +307,11 @@ pub async fn on_node(
 }
 
 /// Runs a text in one shell on this machine, for so long and left alone from that moment on, rewritten as the hook would where parts
-/// of it may leave.
+/// of it may leave: all but what a rule of the projects of `may_leave` may concern.
 pub async fn here(
     text: &str,
     cwd: &Path,
-    auto_route: bool,
+    may_leave: Option<&[PathBuf]>,
     command: &Command,
     (timeout, leave_at): (Duration, Option<Instant>),
     ended: Ended,
@@ -310,17 +319,20 @@ pub async fn here(
     let begun = Instant::now();
     // The `cx` in it finds the hook's note by this name, and leaves its reports under it.
     let session = format!("mcp-{}", command.id);
-    let rewritten = if auto_route {
-        let (text, cwd, session) = (text.to_owned(), cwd.to_owned(), session.clone());
-        tokio::task::spawn_blocking(move || hook::rewritten(&text, &cwd, &session, &shell::program()))
-            .await
-            .unwrap_or_default()
-    } else {
-        None
+    let rewritten = match may_leave {
+        Some(also) => {
+            let (text, cwd, also) = (text.to_owned(), cwd.to_owned(), also.to_owned());
+            let session = session.clone();
+            let rewriting = tokio::task::spawn_blocking(move || {
+                hook::rewritten(&text, &cwd, &also, &session, &shell::program())
+            });
+            rewriting.await.unwrap_or_default()
+        }
+        None => None,
     };
     command.set_place("local");
     let mut more: Vec<(OsString, OsString)> = vec![("CLAUDE_CODE_SESSION_ID".into(), session.clone().into())];
-    if !auto_route {
+    if may_leave.is_none() {
         more.push(("CX_LOCAL".into(), "1".into()));
     }
     let (orders, mut receiver) = mpsc::channel(4);
@@ -361,14 +373,14 @@ pub async fn here(
     };
     let told = Reports::read(&reports);
     let took = begun.elapsed();
-    let (reason, is_plain) = match told.reason {
-        reason if !reason.is_empty() || told.left => (reason, false),
-        _ if !auto_route => ("auto_route is false".into(), true),
-        _ => {
-            let (text, cwd) = (text.to_owned(), cwd.to_owned());
+    let (reason, is_plain) = match (told.reason, may_leave) {
+        (reason, _) if !reason.is_empty() || told.left => (reason, false),
+        (_, None) => ("auto_route is false".into(), true),
+        (_, Some(also)) => {
+            let (text, cwd, also) = (text.to_owned(), cwd.to_owned(), also.to_owned());
             let judging = tokio::task::spawn_blocking(move || {
                 let (reason, is_heavy) = pipeline::why_here(&text, &cwd)?;
-                let rule = is_heavy.then(|| hook::rule_about(&text, &cwd)).flatten();
+                let rule = is_heavy.then(|| hook::rule_about(&text, &cwd, &also)).flatten();
                 let by_rule = rule
                     .map(|r| format!("your rule {r} may concern it, and what one may concern stays here"));
                 anyhow::Ok((by_rule.unwrap_or(reason), is_heavy))

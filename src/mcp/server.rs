@@ -24,6 +24,7 @@ use super::roots::{self, Said};
 use super::tools::{self, Bad, Call, Common};
 use super::{allowed, status};
 use crate::config::Config;
+use crate::hook::asked;
 use crate::paths::{Paths, now_ms};
 use crate::pipeline::detached;
 use crate::room::Rooms;
@@ -169,6 +170,7 @@ impl Server {
         &self,
         call: Call,
         answers: Option<&InputResponses>,
+        approval: Option<asked::Call>,
         context: &RequestContext<RoleServer>,
     ) -> CallToolResponse {
         let common = match &call {
@@ -191,7 +193,10 @@ impl Server {
             Call::Parallel { commands, .. } => commands,
             Call::Status => &[],
         };
-        if let Err(why) = self.permitted(commands, &cwd, declared, context).await {
+        // Their rules hold wherever it runs.
+        let mut also = declared;
+        also.extend([self.inner.home.clone(), cwd.clone()]);
+        if let Err(why) = self.permitted(commands, &cwd, &also, approval).await {
             return refused(&why).into();
         }
         let live = Live::new(
@@ -212,7 +217,7 @@ impl Server {
             async move {
                 let _slot = server.inner.slots.acquire().await;
                 let ended = exec::Ended { cancelled, stop };
-                exec::carry_out(&call, cwd, &live, ended, &server.inner.rooms).await;
+                exec::carry_out(&call, cwd, &also, &live, ended, &server.inner.rooms).await;
             }
         });
         self.wait(work, &live, cancel, context).await;
@@ -270,20 +275,13 @@ impl Server {
         &self,
         commands: &[String],
         cwd: &Path,
-        roots: Vec<PathBuf>,
-        context: &RequestContext<RoleServer>,
+        also: &[PathBuf],
+        approval: Option<asked::Call>,
     ) -> Result<(), String> {
-        let mut also = roots;
-        also.extend([self.inner.home.clone(), cwd.to_owned()]);
-        let id = context
-            .meta
-            .0
-            .get("claudecode/toolUseId")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
-        let (commands, cwd, state) = (commands.to_vec(), cwd.to_owned(), self.inner.paths.state.clone());
+        let (commands, cwd, also) = (commands.to_vec(), cwd.to_owned(), also.to_vec());
+        let state = self.inner.paths.state.clone();
         let judging = tokio::task::spawn_blocking(move || {
-            allowed::permitted(&commands, &cwd, &also, id.as_deref(), &state)
+            allowed::permitted(&commands, &cwd, &also, approval.as_ref(), &state)
         });
         judging
             .await
@@ -355,8 +353,11 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let answers = request.input_responses;
-        match Call::read(&request.name, request.arguments.unwrap_or_default()) {
-            Ok(call) => Ok(self.carry_out(call, answers.as_ref(), &context).await),
+        let arguments = request.arguments.unwrap_or_default();
+        let id = context.meta.0.get("claudecode/toolUseId").and_then(Value::as_str);
+        let approval = id.map(|id| asked::Call::of(id, &request.name, &arguments));
+        match Call::read(&request.name, arguments) {
+            Ok(call) => Ok(self.carry_out(call, answers.as_ref(), approval, &context).await),
             Err(Bad::Argument(why)) => Ok(refused(&format!("bad arguments: {why}")).into()),
             Err(Bad::Tool) => Err(ErrorData::invalid_params(
                 format!("there is no tool {:?}", crate::node::printable(&request.name, 60)),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::TestEnv;
+use crate::harness::{CX, TestEnv};
 use crate::mcp::{Client, Said};
 
 /// From revision 2026-07-28 on the server sends no requests: a client that has roots is asked for them by the answer to its call, and calls
@@ -90,5 +90,128 @@ fn roots_come_with_the_call_where_no_request_builds_upon_another() {
         dir.canonicalize().unwrap().to_str(),
         "{said:?}"
     );
+    client.end();
+}
+
+/// What the hook says of a call before the server sees it.
+fn hook(env: &TestEnv, dir: &Path, mode: &str, tool: &str, input: &Value, id: &str) -> Option<String> {
+    let event = json!({
+        "session_id": "s", "cwd": dir, "permission_mode": mode, "hook_event_name": "PreToolUse",
+        "tool_name": format!("mcp__cx__{tool}"), "tool_input": input, "tool_use_id": id,
+    });
+    let out = env.run(env.command(CX, dir).arg("hook"), event.to_string().as_bytes());
+    let answer: Value = serde_json::from_str(&out.ok().stdout()).unwrap_or_default();
+    answer["hookSpecificOutput"]["permissionDecision"]
+        .as_str()
+        .map(str::to_owned)
+}
+
+fn call_as(client: &mut Client, tool: &str, arguments: &Value, id: &str) -> Said {
+    let params = json!({"name": tool, "arguments": arguments, "_meta": {"claudecode/toolUseId": id}});
+    Said(client.ask("tools/call", params)["result"].clone())
+}
+
+/// A person was asked about one call, with all that it said: another tool, machine or directory is another call.
+#[test]
+fn what_was_approved_is_that_call_and_no_other() {
+    let env = TestEnv::with_nodes(&["n1", "n2"]);
+    let project = env.project(&[("sub/x", "")]);
+    std::fs::create_dir_all(env.home().join(".claude")).unwrap();
+    let rules = json!({"permissions": {"ask": ["Bash(touch:*)"]}});
+    std::fs::write(env.home().join(".claude/settings.json"), rules.to_string()).unwrap();
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    let approved = json!({"node_id": "n1", "command": "touch made"});
+    for (n, (tool, arguments)) in [
+        ("cluster_bash", json!({"command": "touch made"})),
+        ("parallel_execute", json!({"commands": ["touch made"]})),
+        ("offload_to", json!({"node_id": "n2", "command": "touch made"})),
+        (
+            "offload_to",
+            json!({"node_id": "n1", "command": "touch made", "cwd": "sub"}),
+        ),
+        (
+            "offload_to",
+            json!({"node_id": "n1", "command": "touch made too"}),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("toolu_{n}");
+        let decision = hook(&env, &project.dir, "default", "offload_to", &approved, &id);
+        assert_eq!(decision.as_deref(), Some("ask"));
+        let said = call_as(&mut client, tool, &arguments, &id);
+        assert!(
+            said.is_error() && said.text().starts_with("Not run: "),
+            "{tool} {arguments}: {said:?}"
+        );
+    }
+    let decision = hook(&env, &project.dir, "default", "offload_to", &approved, "toolu_x");
+    assert_eq!(decision.as_deref(), Some("ask"));
+    let said = call_as(&mut client, "offload_to", &approved, "toolu_x");
+    assert!(!said.is_error() && said.field("node_id") == "n1", "{said:?}");
+    client.end();
+}
+
+/// In the mode in which the client asks nothing, nobody approves anything: what Bash would refuse is refused, and no note is left.
+#[test]
+fn where_nobody_is_asked_nothing_is_approved() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    std::fs::create_dir_all(env.home().join(".claude")).unwrap();
+    let rules = json!({"permissions": {"ask": ["Bash(touch:*)"], "allow": ["Bash(true)"]}});
+    std::fs::write(env.home().join(".claude/settings.json"), rules.to_string()).unwrap();
+    for (command, decision) in [
+        ("touch made", Some("deny")),
+        ("unheard-of", Some("deny")),
+        ("true", None),
+    ] {
+        let input = json!({"command": command});
+        let said = hook(&env, &dir, "dontAsk", "cluster_bash", &input, "toolu_1");
+        assert_eq!(said.as_deref(), decision, "{command}");
+    }
+    let mut client = Client::hello(&env, &dir, &[]);
+    let said = call_as(
+        &mut client,
+        "cluster_bash",
+        &json!({"command": "touch made"}),
+        "toolu_1",
+    );
+    assert!(said.is_error(), "{said:?}");
+    client.end();
+}
+
+/// What a rule of the session's project may concern stays here, also where the call names a directory of another root.
+#[test]
+fn what_was_approved_stays_here_in_every_root() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[("Makefile", "test:\n\t@echo at $${TEST_NODE:-local}\n")]);
+    let start = env.home().join("start");
+    std::fs::create_dir_all(start.join(".claude")).unwrap();
+    let rules = json!({"permissions": {"ask": ["Bash(make test:*)"]}});
+    std::fs::write(start.join(".claude/settings.json"), rules.to_string()).unwrap();
+    let mut client = Client::of(&env, &start, &[]);
+    client.ask(
+        "initialize",
+        json!({"protocolVersion": "2025-06-18", "capabilities": {"roots": {}}, "clientInfo": {"name": "test", "version": "1"}}),
+    );
+    client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    let input = json!({"command": "make test", "cwd": project.dir});
+    let decision = hook(&env, &start, "default", "cluster_bash", &input, "toolu_1");
+    assert_eq!(decision.as_deref(), Some("ask"));
+    let id = client.begin(
+        "tools/call",
+        json!({"name": "cluster_bash", "arguments": input, "_meta": {"claudecode/toolUseId": "toolu_1"}}),
+    );
+    let asked = client.receive();
+    assert_eq!(asked["method"], "roots/list");
+    let uris: Vec<_> = [&start, &project.dir]
+        .map(|d| json!({"uri": format!("file://{}", d.display())}))
+        .into();
+    client.send(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"roots": uris}}));
+    let said = Said(client.answer(id)["result"].clone());
+    assert!(said.text().starts_with("at local\n"), "{said:?}");
+    let reason = said.field("reason").as_str().unwrap_or_default();
+    assert!(reason.contains("your rule Bash(make test:*)"), "{said:?}");
     client.end();
 }
