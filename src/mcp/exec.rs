@@ -22,7 +22,7 @@ use crate::pipeline::{self, Door, End, Placed, detached};
 use crate::progress::Step;
 use crate::report::Told;
 use crate::request::{Demands, Request};
-use crate::room::Rooms;
+use crate::room::{self, Rooms};
 
 /// After the wish to end it, a run may take so long: TERM, KILL after two seconds, and what it changed on its way back.
 const GRACE: Duration = Duration::from_secs(6);
@@ -331,9 +331,12 @@ pub async fn here(
         None => None,
     };
     command.set_place("local");
+    let call = command.call_file();
     let mut more: Vec<(OsString, OsString)> = vec![("CLAUDE_CODE_SESSION_ID".into(), session.clone().into())];
-    if may_leave.is_none() {
-        more.push(("CX_LOCAL".into(), "1".into()));
+    match (may_leave, &call) {
+        (None, _) => more.push(("CX_LOCAL".into(), "1".into())),
+        (Some(_), Some(call)) => more.push((room::CALL.into(), call.into())),
+        (Some(_), None) => {}
     }
     let (orders, mut receiver) = mpsc::channel(4);
     let task = keeper::Task {
@@ -354,6 +357,9 @@ pub async fn here(
         || _ = command.let_go.send_replace(true),
     );
     let (end, why) = until(run, orders, timeout, ended).await;
+    if let Some(call) = call {
+        let _ = std::fs::remove_file(call);
+    }
     let reports = Paths::from_env()
         .ok()
         .and_then(|p| hook::note::finish(&p.state, &session, "", false).reports)
