@@ -215,3 +215,107 @@ fn what_was_approved_stays_here_in_every_root() {
     assert!(reason.contains("your rule Bash(make test:*)"), "{said:?}");
     client.end();
 }
+
+/// Names come back in what is said of them: never with what a terminal would obey.
+#[test]
+fn names_come_back_printable() {
+    let env = TestEnv::new();
+    let mut client = Client::hello(&env, &env.home().join("work"), &[]);
+    let odd = "a\u{1b}[31m\u{7}\u{9b}b\u{202e}\r\nc";
+    for (method, params) in [
+        (odd, json!({})),
+        ("tools/call", json!({"name": odd})),
+        ("tools/call", json!({"name": 3, odd: 1})),
+        (
+            "tools/call",
+            json!({"name": "cluster_bash", "arguments": {"command": "true", odd: 1}}),
+        ),
+        (
+            "tools/call",
+            json!({"name": "cluster_bash", "arguments": {"command": "true", "cwd": odd}}),
+        ),
+        (
+            "tools/call",
+            json!({"name": "cluster_bash", "arguments": {"command": "true", "requires_os": odd}}),
+        ),
+        (
+            "tools/call",
+            json!({"name": "offload_to", "arguments": {"command": "true", "node_id": odd}}),
+        ),
+    ] {
+        let answer = client.ask(method, params.clone());
+        let said = match answer["error"]["message"].as_str() {
+            Some(message) => message.to_owned(),
+            None => answer["result"]["content"][0]["text"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        };
+        assert!(
+            !said.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'),
+            "{method} {params}: {said:?}"
+        );
+    }
+    client.end();
+}
+
+/// Which of two would count differs from reader to reader: neither does.
+#[test]
+fn no_name_is_there_twice() {
+    let env = TestEnv::new();
+    let dir = env.home().join("work");
+    let mut client = Client::hello(&env, &dir, &[]);
+    for (n, params) in [
+        r#"{"name":"cluster_bash","arguments":{"command":"true","command":"touch ran"}}"#,
+        r#"{"name":"cluster_bash","arguments":{"command":"true","\u0063ommand":"touch ran"}}"#,
+        r#"{"name":"cluster_status","name":"cluster_bash","arguments":{"command":"touch ran"}}"#,
+        r#"{"name":"cluster_bash","arguments":{"command":"true"},"arguments":{"command":"touch ran"}}"#,
+        r#"{"name":"cluster_bash","arguments":{"command":"touch ran"},"_meta":{"a":1,"a":2}}"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = 1000 + n as u64;
+        let request = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#);
+        client.raw(format!("{request}\n").as_bytes());
+        let answer = client.answer(id);
+        let why = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(why.contains("is there more than once"), "{params}: {answer}");
+    }
+    assert!(!dir.join("ran").exists());
+    client.end();
+}
+
+/// To stay here and to have a certain machine are two wishes that do not go together.
+#[test]
+fn a_requirement_and_no_routing_contradict_each_other() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[]);
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    for more in ["requires_os", "requires_arch"] {
+        let value = if more == "requires_os" { "linux" } else { "x86_64" };
+        let mut arguments = json!({"command": "touch ran", "auto_route": false});
+        arguments[more] = value.into();
+        let said = client.call("cluster_bash", arguments);
+        assert!(
+            said.is_error() && said.text().contains("`auto_route`") && said.text().contains(more),
+            "{said:?}"
+        );
+    }
+    assert!(!project.dir.join("ran").exists());
+    client.end();
+}
+
+/// The heads of a batch's blocks show the commands, but for what looks like a secret.
+#[test]
+fn heads_of_blocks_show_no_secrets() {
+    let env = TestEnv::new();
+    let mut client = Client::hello(&env, &env.home().join("work"), &[]);
+    let token = format!("ghp_{}", "a1".repeat(18));
+    let said = client.call("parallel_execute", json!({"commands": [format!("true {token}")]}));
+    assert!(
+        !said.text().contains(&token) && said.text().contains("== 1: true [redacted by cx]"),
+        "{said:?}"
+    );
+    client.end();
+}
