@@ -20,7 +20,7 @@ use crate::hook;
 use crate::paths::{AnyPath, Paths, now_ms};
 use crate::pipeline::{self, Door, End, Placed, detached};
 use crate::progress::Step;
-use crate::report::Told;
+use crate::report::{LOST, Told};
 use crate::request::{Demands, Request};
 use crate::room::{self, Rooms};
 
@@ -188,7 +188,7 @@ impl Told for Listener {
     }
 }
 
-/// Ends a run that was left on a node once its time is over, if this server lives until then.
+/// Ends a run that goes on on a node without its caller once its time is over, if this server lives until then.
 async fn end_late(id: String, left: Duration) {
     tokio::time::sleep(left).await;
     let Ok(paths) = Paths::from_env() else { return };
@@ -247,6 +247,11 @@ pub async fn on_node(
         took: begun.elapsed(),
         ..Ran::not_run(reason, command.id.clone(), command.capture.clone())
     };
+    let is_over = matches!(&end, Some(End::Done(outcome)) if outcome.own_status != LOST);
+    if !matches!(why, Why::Itself) && may_run && !is_over {
+        // Nobody knows whether the node has heard of it.
+        tokio::spawn(end_late(id.clone(), Duration::ZERO));
+    }
     match end {
         Some(End::Here(reason, room)) if matches!(why, Why::Itself) => {
             let left = timeout.saturating_sub(begun.elapsed());
@@ -294,7 +299,10 @@ pub async fn on_node(
         // It was ended before it started, or did not end in time.
         _ => Ran {
             place: command.place(),
-            state: state(&why, timeout, State::Cancelled),
+            state: match why {
+                Why::TimedOut => State::Untold(timeout.as_secs()),
+                Why::Cancelled | Why::Itself => State::Cancelled,
+            },
             took: begun.elapsed(),
             reason: String::new(),
             is_plain: false,

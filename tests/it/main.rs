@@ -31,6 +31,7 @@ mod mcp_asks;
 mod mcp_batches;
 mod mcp_doors;
 mod mcp_ends;
+mod mcp_links;
 mod mcp_rooms;
 mod mended;
 mod nodes;
