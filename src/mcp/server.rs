@@ -11,7 +11,7 @@ use rmcp::model::{
     ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig,
     Tool,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
@@ -64,7 +64,7 @@ struct Inner {
     /// Where the server was started: the project, as the client sees it.
     home: PathBuf,
     /// The roots that the client declared, once it was asked; not where they come with each call.
-    roots: tokio::sync::OnceCell<Vec<PathBuf>>,
+    roots: tokio::sync::Mutex<Option<Vec<PathBuf>>>,
     slots: Semaphore,
     /// This machine's own, for what was to go to a node.
     rooms: Arc<Rooms>,
@@ -91,7 +91,7 @@ impl Server {
                 tools: tools::declared(options.structured),
                 paths: Arc::new(Paths::from_env()?),
                 home: home.canonicalize()?,
-                roots: tokio::sync::OnceCell::new(),
+                roots: tokio::sync::Mutex::default(),
                 slots: Semaphore::new(AT_ONCE),
                 rooms: Arc::default(),
                 stop,
@@ -129,8 +129,12 @@ impl Server {
             return roots::with_the_call(answers);
         }
         // Where none will do it is asked again: the client may have others the next time.
-        let asked = self.inner.roots.get_or_try_init(|| roots::ask(context));
-        asked.await.cloned().map(Said::Roots)
+        let mut known = self.inner.roots.lock().await;
+        let roots = match &*known {
+            Some(roots) => roots,
+            None => known.insert(roots::ask(context).await?),
+        };
+        Ok(Said::Roots(roots.clone()))
     }
 
     /// The directory of a call: inside the caller's roots.
@@ -337,6 +341,10 @@ impl ServerHandler for Server {
         info.server_info = Implementation::new("cx", env!("CARGO_PKG_VERSION"));
         info.server_info.title = Some("cx cluster".into());
         info
+    }
+
+    async fn on_roots_list_changed(&self, _context: NotificationContext<RoleServer>) {
+        *self.inner.roots.lock().await = None;
     }
 
     async fn list_tools(

@@ -93,6 +93,41 @@ fn roots_come_with_the_call_where_no_request_builds_upon_another() {
     client.end();
 }
 
+/// A client of the revisions before says when its roots are others.
+#[test]
+fn roots_that_changed_are_asked_for_again() {
+    let env = TestEnv::new();
+    let [dir, other] = ["work", "other"].map(|n| env.home().join(n));
+    std::fs::create_dir_all(&other).unwrap();
+    let mut client = Client::of(&env, &dir, &[]);
+    client.ask(
+        "initialize",
+        json!({"protocolVersion": "2025-06-18", "capabilities": {"roots": {"listChanged": true}}, "clientInfo": {"name": "test", "version": "1"}}),
+    );
+    client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    let input = json!({"command": "pwd -P", "cwd": other});
+    for (roots, is_inside) in [(vec![&dir], false), (vec![&dir, &other], true)] {
+        client.send(&json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}));
+        let id = client.start_call("cluster_bash", input.clone());
+        let asked = client.receive();
+        assert_eq!(asked["method"], "roots/list", "{asked}");
+        let uris: Vec<_> = roots
+            .iter()
+            .map(|d| json!({"uri": format!("file://{}", d.display())}))
+            .collect();
+        client.send(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"roots": uris}}));
+        for again in [false, true] {
+            // Until they change they are not asked for again.
+            let said = match again {
+                false => Said(client.answer(id)["result"].clone()),
+                true => client.call("cluster_bash", input.clone()),
+            };
+            assert_eq!(!said.is_error(), is_inside, "{said:?}");
+        }
+    }
+    client.end();
+}
+
 /// What the hook says of a call before the server sees it.
 fn hook(env: &TestEnv, dir: &Path, mode: &str, tool: &str, input: &Value, id: &str) -> Option<String> {
     let event = json!({
