@@ -138,7 +138,7 @@ pub fn supervise() -> anyhow::Result<()> {
             let _ = std::fs::remove_dir_all(&supervisor.dir);
         }
         Keep::Note => {
-            for name in ["log", "back", "s"] {
+            for name in ["log", "back", "s", "exit"] {
                 let _ = std::fs::remove_file(supervisor.dir.join(name));
             }
         }

@@ -43,6 +43,8 @@ pub struct World<'a> {
     pub busy: &'a dyn Fn(&HookView) -> bool,
     /// The session has shell functions: no text is rewritten.
     pub shims: bool,
+    /// Directories whose projects restrict what is rewritten, besides the session's own.
+    pub also: Vec<PathBuf>,
     /// The plugin calls, which stands back where the settings have the hook as well.
     pub plugin: bool,
 }
@@ -56,6 +58,7 @@ impl<'a> World<'a> {
             managed: settings::managed_dir(),
             busy: &|view| view.local_cpu() > view.busy_cpu,
             shims: false,
+            also: Vec::new(),
             plugin: false,
         }
     }
@@ -126,8 +129,11 @@ impl World<'_> {
     }
 
     /// The user's rule for the sake of which a text is left as it is: one that may concern it.
-    pub fn rule_about(&self, text: &str, cwd: &Path) -> Option<String> {
-        self.guard(cwd, &[]).rules.might_restrict(text).map(str::to_owned)
+    pub fn rule_about(&self, text: &str, cwd: &Path, also: &[PathBuf]) -> Option<String> {
+        self.guard(cwd, also)
+            .rules
+            .might_restrict(text)
+            .map(str::to_owned)
     }
 
     /// Whether everything is to stay local for now: `CX_LOCAL`, `cx off`, or a sandbox without network.
@@ -302,7 +308,7 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         return None;
     }
 
-    let guard = world.guard(cwd, &[]);
+    let guard = world.guard(cwd, &world.also);
     // What a deny or ask rule may concern, or what a sandbox does not hold, the client is to see as it is.
     if guard.rules.might_restrict(text).is_some() || guard.rules.might_leave_the_sandbox(text) {
         return None;

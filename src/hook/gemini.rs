@@ -33,7 +33,7 @@ pub fn answer(bytes: &[u8], home: &Path) -> Option<String> {
             r#"{"decision":"deny","reason":"the user's policies for commands do not see what cx runs: give the command without cx"}"#.to_owned()
         });
     }
-    let command = rewritten(&input.command, cwd, &event.session, Path::new("/bin/bash"))?;
+    let command = rewritten(&input.command, cwd, &[], &event.session, Path::new("/bin/bash"))?;
     Some(wire::before_tool(input, &command))
 }
 

@@ -6,18 +6,26 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::asked;
 use super::decide::{self, World};
 use super::permissions::Judgement;
 use super::wire::{self, Event};
+use super::{asked, through};
 
 /// Permission modes in which the client asks about a command of its shell tool that no rule allows.
 const ASKING: [&str; 3] = ["default", "acceptEdits", "dontAsk"];
 
 /// Whether a tool is one of the server's that run commands, under whatever name the client has the server.
 pub(super) fn is_ours(tool: &str) -> bool {
-    let name = tool.strip_prefix("mcp__").and_then(|t| t.rsplit_once("__"));
-    name.is_some_and(|(_, tool)| matches!(tool, "cluster_bash" | "offload_to" | "parallel_execute"))
+    matches!(
+        own_name(tool),
+        Some("cluster_bash" | "offload_to" | "parallel_execute")
+    )
+}
+
+/// A tool's name as its server has it.
+fn own_name(tool: &str) -> Option<&str> {
+    let (_, name) = tool.strip_prefix("mcp__")?.rsplit_once("__")?;
+    Some(name)
 }
 
 /// The answer to a call of such a tool: what the rules deny or ask about, the client denies or asks about. That it asks is noted for
@@ -56,13 +64,19 @@ pub(super) fn before(bytes: &[u8], event: &Event<'_>, world: &World<'_>) -> Opti
         }
     }
     let why = question?;
+    // There nobody is asked about the same in the shell tool, and nobody could approve it.
+    if event.mode == through::NO_QUESTIONS {
+        return Some(wire::deny(&why));
+    }
+    let call = asked::Call::of(&event.tool_use, own_name(&event.tool)?, input.as_object()?);
     // Without the note the server refuses the call.
-    let _ = asked::leave(&world.paths.as_ref()?.state, &event.tool_use, &commands);
+    let _ = asked::leave(&world.paths.as_ref()?.state, &call);
     Some(wire::ask(&why))
 }
 
-/// The text as the hook would rewrite it for `shell`, if it would; its note for the run is left under `session`.
-pub fn rewritten(text: &str, cwd: &Path, session: &str, shell: &Path) -> Option<String> {
+/// The text as the hook would rewrite it for `shell`, if it would; its note for the run is left under `session`. What a rule of a project
+/// of `also` may concern stays as it is, too.
+pub fn rewritten(text: &str, cwd: &Path, also: &[PathBuf], session: &str, shell: &Path) -> Option<String> {
     let var = |name: &str| match name {
         "CLAUDE_CODE_SHELL" | "SHELL" => Some(OsString::from(shell)),
         _ => std::env::var_os(name),
@@ -76,7 +90,11 @@ pub fn rewritten(text: &str, cwd: &Path, session: &str, shell: &Path) -> Option<
         "cwd": cwd,
         "tool_input": {"command": text},
     });
-    let answer = decide::answer(event.to_string().as_bytes(), &World::of_process(&var))?;
+    let world = World {
+        also: also.to_vec(),
+        ..World::of_process(&var)
+    };
+    let answer = decide::answer(event.to_string().as_bytes(), &world)?;
     let answer: Value = serde_json::from_str(&answer).ok()?;
     answer["hookSpecificOutput"]["updatedInput"]["command"]
         .as_str()

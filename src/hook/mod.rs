@@ -73,9 +73,9 @@ pub fn judge(text: &str, cwd: &Path, also: &[PathBuf]) -> permissions::Judgement
 }
 
 /// The user's rule, if there is one, for the sake of which the heavy commands of a text are left where they are: it denies or asks
-/// about something that may be in it.
-pub fn rule_about(text: &str, cwd: &Path) -> Option<String> {
-    decide::World::of_process(&|name| env::var_os(name)).rule_about(text, cwd)
+/// about something that may be in it. Those of the projects of `also` are among them.
+pub fn rule_about(text: &str, cwd: &Path, also: &[PathBuf]) -> Option<String> {
+    decide::World::of_process(&|name| env::var_os(name)).rule_about(text, cwd, also)
 }
 
 /// The user's permission rules for commands in `cwd`, for telling of them: `client_dir` is the client's own directory. Those of

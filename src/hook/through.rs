@@ -16,7 +16,7 @@ use crate::table;
 const BYPASS: &str = "bypassPermissions";
 
 /// The mode in which the client refuses what it would ask about; a hook's question it asks all the same.
-const NO_QUESTIONS: &str = "dontAsk";
+pub(super) const NO_QUESTIONS: &str = "dontAsk";
 
 /// More of `cx` in one text than this are not told apart.
 const MANY: usize = 200;

@@ -7,8 +7,7 @@ use crate::hook::permissions::Judgement;
 use crate::hook::{self, asked};
 
 /// Asks the rules about each command, which would run in `cwd`, for a session whose projects are in `also`: theirs hold wherever
-/// it has a command run. `call` is the client's id of the call, under which the hook left a
-/// note where the client asked a person.
+/// it has a command run. `call` is the client's, of which the hook left a note where the client asked a person.
 ///
 /// # Errors
 /// Why they must not run, and what to do; for the model.
@@ -16,7 +15,7 @@ pub fn permitted(
     commands: &[String],
     cwd: &Path,
     also: &[PathBuf],
-    call: Option<&str>,
+    call: Option<&asked::Call>,
     state: &Path,
 ) -> Result<(), String> {
     let mut question = None;
@@ -31,7 +30,7 @@ pub fn permitted(
         }
     }
     let Some(why) = question else { return Ok(()) };
-    if call.is_some_and(|id| asked::take(state, id, commands)) {
+    if call.is_some_and(|call| asked::take(state, call)) {
         return Ok(());
     }
     Err(format!(

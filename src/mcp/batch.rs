@@ -154,7 +154,7 @@ pub fn summary(ran: &[Ran], took: Duration) -> String {
         counts[match r.state {
             State::Ended(Ending::Code(0)) => 0,
             State::Ended(_) | State::Cancelled => 1,
-            State::TimedOut(_) | State::NotStarted(_) => 2,
+            State::TimedOut(_) | State::Untold(_) | State::NotStarted(_) => 2,
             State::Lost => 3,
             State::Detached => 4,
             State::Waiting => 5,

@@ -157,12 +157,17 @@ impl Write for Capture {
     }
 }
 
-/// Removes logs that are older than a week.
+/// Removes logs that are older than a week, and what a killed server left beside them.
 pub fn clear_old(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let modified = entry.metadata().and_then(|m| m.modified()).ok();
         let age = modified.and_then(|m| SystemTime::now().duration_since(m).ok());
-        if age.is_some_and(|a| a > MAX_AGE) && entry.path().extension().is_some_and(|e| e == "log") {
+        if age.is_some_and(|a| a > MAX_AGE)
+            && entry
+                .path()
+                .extension()
+                .is_some_and(|e| e == "log" || e == "room")
+        {
             let _ = std::fs::remove_file(entry.path());
         }
     }

@@ -20,9 +20,9 @@ use crate::hook;
 use crate::paths::{AnyPath, Paths, now_ms};
 use crate::pipeline::{self, Door, End, Placed, detached};
 use crate::progress::Step;
-use crate::report::Told;
+use crate::report::{LOST, Told};
 use crate::request::{Demands, Request};
-use crate::room::Rooms;
+use crate::room::{self, Rooms};
 
 /// After the wish to end it, a run may take so long: TERM, KILL after two seconds, and what it changed on its way back.
 const GRACE: Duration = Duration::from_secs(6);
@@ -47,8 +47,16 @@ pub async fn raised(flag: &mut watch::Receiver<bool>) {
     }
 }
 
-/// Carries out a call: when this returns, each of its commands has its result.
-pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended, rooms: &Arc<Rooms>) {
+/// Carries out a call: when this returns, each of its commands has its result. What a rule of a project of `also` may concern does not
+/// leave this machine unasked.
+pub async fn carry_out(
+    call: &Call,
+    cwd: PathBuf,
+    also: &[PathBuf],
+    live: &Arc<Live>,
+    ended: Ended,
+    rooms: &Arc<Rooms>,
+) {
     let demands = match call {
         Call::Parallel { .. } => return batch::carry_out(cwd, live, ended, rooms).await,
         Call::Offload { node, .. } => Demands {
@@ -76,14 +84,15 @@ pub async fn carry_out(call: &Call, cwd: PathBuf, live: &Arc<Live>, ended: Ended
         let placed = pipeline::place(request.clone()).await;
         on_node(&request, placed, command, live.limits(), ended, None).await
     } else {
-        let auto_route = !matches!(
+        let stays = matches!(
             call,
             Call::Bash {
                 auto_route: false,
                 ..
             }
         );
-        here(&command.text, &cwd, auto_route, command, live.limits(), ended).await
+        let may_leave = (!stays).then_some(also);
+        here(&command.text, &cwd, may_leave, command, live.limits(), ended).await
     };
     over(live, command, &dir, ran).await;
 }
@@ -179,7 +188,7 @@ impl Told for Listener {
     }
 }
 
-/// Ends a run that was left on a node once its time is over, if this server lives until then.
+/// Ends a run that goes on on a node without its caller once its time is over, if this server lives until then.
 async fn end_late(id: String, left: Duration) {
     tokio::time::sleep(left).await;
     let Ok(paths) = Paths::from_env() else { return };
@@ -238,6 +247,11 @@ pub async fn on_node(
         took: begun.elapsed(),
         ..Ran::not_run(reason, command.id.clone(), command.capture.clone())
     };
+    let is_over = matches!(&end, Some(End::Done(outcome)) if outcome.own_status != LOST);
+    if !matches!(why, Why::Itself) && may_run && !is_over {
+        // Nobody knows whether the node has heard of it.
+        tokio::spawn(end_late(id.clone(), Duration::ZERO));
+    }
     match end {
         Some(End::Here(reason, room)) if matches!(why, Why::Itself) => {
             let left = timeout.saturating_sub(begun.elapsed());
@@ -253,7 +267,7 @@ pub async fn on_node(
             let mut ran = here(
                 &request.script.clone().unwrap_or_default(),
                 &request.cwd,
-                false,
+                None,
                 command,
                 (left, leave_at),
                 ended,
@@ -285,7 +299,10 @@ pub async fn on_node(
         // It was ended before it started, or did not end in time.
         _ => Ran {
             place: command.place(),
-            state: state(&why, timeout, State::Cancelled),
+            state: match why {
+                Why::TimedOut => State::Untold(timeout.as_secs()),
+                Why::Cancelled | Why::Itself => State::Cancelled,
+            },
             took: begun.elapsed(),
             reason: String::new(),
             is_plain: false,
@@ -298,11 +315,11 @@ pub async fn on_node(
 }
 
 /// Runs a text in one shell on this machine, for so long and left alone from that moment on, rewritten as the hook would where parts
-/// of it may leave.
+/// of it may leave: all but what a rule of the projects of `may_leave` may concern.
 pub async fn here(
     text: &str,
     cwd: &Path,
-    auto_route: bool,
+    may_leave: Option<&[PathBuf]>,
     command: &Command,
     (timeout, leave_at): (Duration, Option<Instant>),
     ended: Ended,
@@ -310,18 +327,24 @@ pub async fn here(
     let begun = Instant::now();
     // The `cx` in it finds the hook's note by this name, and leaves its reports under it.
     let session = format!("mcp-{}", command.id);
-    let rewritten = if auto_route {
-        let (text, cwd, session) = (text.to_owned(), cwd.to_owned(), session.clone());
-        tokio::task::spawn_blocking(move || hook::rewritten(&text, &cwd, &session, &shell::program()))
-            .await
-            .unwrap_or_default()
-    } else {
-        None
+    let rewritten = match may_leave {
+        Some(also) => {
+            let (text, cwd, also) = (text.to_owned(), cwd.to_owned(), also.to_owned());
+            let session = session.clone();
+            let rewriting = tokio::task::spawn_blocking(move || {
+                hook::rewritten(&text, &cwd, &also, &session, &shell::program())
+            });
+            rewriting.await.unwrap_or_default()
+        }
+        None => None,
     };
     command.set_place("local");
+    let call = command.call_file();
     let mut more: Vec<(OsString, OsString)> = vec![("CLAUDE_CODE_SESSION_ID".into(), session.clone().into())];
-    if !auto_route {
-        more.push(("CX_LOCAL".into(), "1".into()));
+    match (may_leave, &call) {
+        (None, _) => more.push(("CX_LOCAL".into(), "1".into())),
+        (Some(_), Some(call)) => more.push((room::CALL.into(), call.into())),
+        (Some(_), None) => {}
     }
     let (orders, mut receiver) = mpsc::channel(4);
     let task = keeper::Task {
@@ -342,6 +365,9 @@ pub async fn here(
         || _ = command.let_go.send_replace(true),
     );
     let (end, why) = until(run, orders, timeout, ended).await;
+    if let Some(call) = call {
+        let _ = std::fs::remove_file(call);
+    }
     let reports = Paths::from_env()
         .ok()
         .and_then(|p| hook::note::finish(&p.state, &session, "", false).reports)
@@ -361,14 +387,14 @@ pub async fn here(
     };
     let told = Reports::read(&reports);
     let took = begun.elapsed();
-    let (reason, is_plain) = match told.reason {
-        reason if !reason.is_empty() || told.left => (reason, false),
-        _ if !auto_route => ("auto_route is false".into(), true),
-        _ => {
-            let (text, cwd) = (text.to_owned(), cwd.to_owned());
+    let (reason, is_plain) = match (told.reason, may_leave) {
+        (reason, _) if !reason.is_empty() || told.left => (reason, false),
+        (_, None) => ("auto_route is false".into(), true),
+        (_, Some(also)) => {
+            let (text, cwd, also) = (text.to_owned(), cwd.to_owned(), also.to_owned());
             let judging = tokio::task::spawn_blocking(move || {
                 let (reason, is_heavy) = pipeline::why_here(&text, &cwd)?;
-                let rule = is_heavy.then(|| hook::rule_about(&text, &cwd)).flatten();
+                let rule = is_heavy.then(|| hook::rule_about(&text, &cwd, &also)).flatten();
                 let by_rule = rule
                     .map(|r| format!("your rule {r} may concern it, and what one may concern stays here"));
                 anyhow::Ok((by_rule.unwrap_or(reason), is_heavy))

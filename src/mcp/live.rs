@@ -45,6 +45,11 @@ pub struct Command {
 }
 
 impl Command {
+    /// The file by which what it has run here shares one slot, beside its log.
+    pub fn call_file(&self) -> Option<PathBuf> {
+        Some(self.capture.path()?.with_extension("room"))
+    }
+
     /// Whether it has been started somewhere.
     pub fn is_placed(&self) -> bool {
         self.place

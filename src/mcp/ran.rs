@@ -24,6 +24,8 @@ pub enum State {
     Ended(Ending),
     /// Its time was up, and it was ended.
     TimedOut(u64),
+    /// Its time was up, and its node could not be told to end it.
+    Untold(u64),
     /// Its time was up before it had started anywhere.
     NotStarted(u64),
     /// The caller wanted no more of it.
@@ -122,8 +124,14 @@ impl Ran {
     pub fn is_error(&self) -> bool {
         matches!(
             self.state,
-            State::TimedOut(_) | State::NotStarted(_) | State::Lost | State::NotRun
+            State::TimedOut(_) | State::Untold(_) | State::NotStarted(_) | State::Lost | State::NotRun
         )
+    }
+
+    /// Whether it says that what was known of the nodes may not hold any more.
+    pub fn is_doubtful(&self) -> bool {
+        let is_known = matches!(self.state, State::Ended(_) | State::Detached | State::Waiting);
+        !is_known && self.place != "local"
     }
 
     /// The last line of a result: `[tower exit 3 12.4s]`, and what there is to know besides.
@@ -132,7 +140,9 @@ impl Ran {
         let place = text::line(&self.place);
         let mut line = match &self.state {
             State::Ended(ending) => format!("[{place} {ending} {took}]"),
-            State::TimedOut(_) | State::NotStarted(_) => format!("[{place} timed out {took}]"),
+            State::TimedOut(_) | State::Untold(_) | State::NotStarted(_) => {
+                format!("[{place} timed out {took}]")
+            }
             State::Cancelled => format!("[{place} cancelled {took}]"),
             State::Detached => format!("[{place} running {took}]"),
             State::Waiting => format!("[waiting {took}]"),
@@ -146,6 +156,12 @@ impl Ran {
             State::TimedOut(limit) => more.insert(
                 0,
                 format!("ended after its timeout of {limit} s; the output so far is above"),
+            ),
+            State::Untold(limit) => more.insert(
+                0,
+                format!(
+                    "its timeout of {limit} s is over, and the node could not be told to end it; it is told once it answers, while this server lives; the output so far is above"
+                ),
             ),
             State::NotStarted(limit) => {
                 more.insert(0, format!("its timeout of {limit} s was over before it ran; {}", self.reason));
@@ -176,7 +192,7 @@ impl Ran {
     /// What a caller can do about an error.
     pub fn options(&self) -> Option<&'static str> {
         match self.state {
-            State::TimedOut(_) | State::NotStarted(_) => {
+            State::TimedOut(_) | State::Untold(_) | State::NotStarted(_) => {
                 Some("Options: a longer `timeout` (up to 86400), or smaller commands.")
             }
             State::Lost => Some(
@@ -194,7 +210,7 @@ impl Ran {
         match self.state {
             State::Ended(Ending::Code(_)) => "exited",
             State::Ended(Ending::Signal(_)) => "signaled",
-            State::TimedOut(_) | State::NotStarted(_) => "timed_out",
+            State::TimedOut(_) | State::Untold(_) | State::NotStarted(_) => "timed_out",
             State::Cancelled => "cancelled",
             State::Detached => "detached",
             State::Waiting => "waiting",

@@ -1,9 +1,10 @@
 //! Answers to what is no message: what is wrong with it, under its id wherever that can be known.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use rmcp::model::{CallToolRequestParams, InitializeRequestParams, PaginatedRequestParams};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -86,6 +87,73 @@ pub fn wrong_params(method: &str, params: Option<Value>) -> Option<String> {
     let why = read.map_or_else(|e| e.to_string(), |()| "they must be an object".to_owned());
     let why = crate::node::printable(&why, 200);
     Some(format!("the params of {method} are not as they must be: {why}"))
+}
+
+/// A name that an object in this JSON has twice, at whatever depth. What can't be read has none.
+pub fn doubled(text: &[u8]) -> Option<String> {
+    let mut found = None;
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let _ = Names(&mut found).deserialize(&mut reader);
+    found
+}
+
+/// Looks through a value for a name that is there twice.
+struct Names<'f>(&'f mut Option<String>);
+
+impl<'de> DeserializeSeed<'de> for Names<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Names<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "any value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if let Some(twice) = seen.replace(name) {
+                self.0.get_or_insert(twice);
+            }
+            map.next_value_seed(Names(&mut *self.0))?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(Names(&mut *self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
 }
 
 /// The members of an object in the order in which they are written, as they are written.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde_json::{Value, json};
 
-use super::batch;
 use super::ran::{Block, LIMIT, Ran, shares};
 use super::text;
 use super::tools::Call;
+use super::{batch, live};
 
 /// The answer to a call that took so long and whose commands ended like this, with structured content where that is wanted. The work
 /// grows with the output that was kept.
@@ -69,10 +69,7 @@ fn several(
     let heads: Vec<String> = commands
         .iter()
         .enumerate()
-        .map(|(i, c)| {
-            let line = text::clean(c.as_bytes()).replace('\n', " ");
-            format!("\n\n== {}: {}\n", i + 1, crate::node::printable(&line, 120))
-        })
+        .map(|(i, c)| format!("\n\n== {}: {}\n", i + 1, live::shown(c)))
         .collect();
     let fixed = summary.len() + heads.iter().map(String::len).sum::<usize>();
     let blocks: Vec<Block> = ran.iter().map(Block::of).collect();

@@ -2,6 +2,7 @@
 //! it meanwhile and at its end.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,20 +11,21 @@ use rmcp::model::{
     ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig,
     Tool,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
 use super::exec;
 use super::live::Live;
-use super::ran::State;
+use super::ran::{Ran, State};
 use super::result::{self, refused};
 use super::roots::{self, Said};
 use super::tools::{self, Bad, Call, Common};
 use super::{allowed, status};
 use crate::config::Config;
-use crate::paths::Paths;
+use crate::hook::asked;
+use crate::paths::{Paths, now_ms};
 use crate::pipeline::detached;
 use crate::room::Rooms;
 
@@ -62,11 +64,13 @@ struct Inner {
     /// Where the server was started: the project, as the client sees it.
     home: PathBuf,
     /// The roots that the client declared, once it was asked; not where they come with each call.
-    roots: tokio::sync::OnceCell<Vec<PathBuf>>,
+    roots: tokio::sync::Mutex<Option<Vec<PathBuf>>>,
     slots: Semaphore,
     /// This machine's own, for what was to go to a node.
     rooms: Arc<Rooms>,
     stop: watch::Receiver<bool>,
+    /// When a call last did not get through to a node, milliseconds since the epoch.
+    doubt_ms: AtomicU64,
     /// Calls that are under way, or went on without their caller.
     runs: Mutex<Vec<Arc<Live>>>,
 }
@@ -87,10 +91,11 @@ impl Server {
                 tools: tools::declared(options.structured),
                 paths: Arc::new(Paths::from_env()?),
                 home: home.canonicalize()?,
-                roots: tokio::sync::OnceCell::new(),
+                roots: tokio::sync::Mutex::default(),
                 slots: Semaphore::new(AT_ONCE),
                 rooms: Arc::default(),
                 stop,
+                doubt_ms: AtomicU64::new(0),
                 runs: Mutex::default(),
             }),
         })
@@ -124,8 +129,12 @@ impl Server {
             return roots::with_the_call(answers);
         }
         // Where none will do it is asked again: the client may have others the next time.
-        let asked = self.inner.roots.get_or_try_init(|| roots::ask(context));
-        asked.await.cloned().map(Said::Roots)
+        let mut known = self.inner.roots.lock().await;
+        let roots = match &*known {
+            Some(roots) => roots,
+            None => known.insert(roots::ask(context).await?),
+        };
+        Ok(Said::Roots(roots.clone()))
     }
 
     /// The directory of a call: inside the caller's roots.
@@ -165,6 +174,7 @@ impl Server {
         &self,
         call: Call,
         answers: Option<&InputResponses>,
+        approval: Option<asked::Call>,
         context: &RequestContext<RoleServer>,
     ) -> CallToolResponse {
         let common = match &call {
@@ -187,7 +197,10 @@ impl Server {
             Call::Parallel { commands, .. } => commands,
             Call::Status => &[],
         };
-        if let Err(why) = self.permitted(commands, &cwd, declared, context).await {
+        // Their rules hold wherever it runs.
+        let mut also = declared;
+        also.extend([self.inner.home.clone(), cwd.clone()]);
+        if let Err(why) = self.permitted(commands, &cwd, &also, approval).await {
             return refused(&why).into();
         }
         let live = Live::new(
@@ -208,11 +221,14 @@ impl Server {
             async move {
                 let _slot = server.inner.slots.acquire().await;
                 let ended = exec::Ended { cancelled, stop };
-                exec::carry_out(&call, cwd, &live, ended, &server.inner.rooms).await;
+                exec::carry_out(&call, cwd, &also, &live, ended, &server.inner.rooms).await;
             }
         });
         self.wait(work, &live, cancel, context).await;
         let (ran, took) = (live.so_far(), live.begun.elapsed());
+        if ran.iter().any(Ran::is_doubtful) {
+            self.inner.doubt_ms.store(now_ms(), Ordering::Relaxed);
+        }
         let result = tokio::task::spawn_blocking({
             let (ran, structured) = (ran.clone(), self.inner.options.structured);
             move || result::of(&call, &ran, took, structured)
@@ -263,20 +279,13 @@ impl Server {
         &self,
         commands: &[String],
         cwd: &Path,
-        roots: Vec<PathBuf>,
-        context: &RequestContext<RoleServer>,
+        also: &[PathBuf],
+        approval: Option<asked::Call>,
     ) -> Result<(), String> {
-        let mut also = roots;
-        also.extend([self.inner.home.clone(), cwd.to_owned()]);
-        let id = context
-            .meta
-            .0
-            .get("claudecode/toolUseId")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
-        let (commands, cwd, state) = (commands.to_vec(), cwd.to_owned(), self.inner.paths.state.clone());
+        let (commands, cwd, also) = (commands.to_vec(), cwd.to_owned(), also.to_vec());
+        let state = self.inner.paths.state.clone();
         let judging = tokio::task::spawn_blocking(move || {
-            allowed::permitted(&commands, &cwd, &also, id.as_deref(), &state)
+            allowed::permitted(&commands, &cwd, &also, approval.as_ref(), &state)
         });
         judging
             .await
@@ -291,7 +300,8 @@ impl Server {
             Err(_) => Vec::new(),
         };
         let home = self.inner.home.clone();
-        let asked = tokio::task::spawn_blocking(move || status::look(&home, &runs, &kept)).await;
+        let doubt_ms = self.inner.doubt_ms.load(Ordering::Relaxed);
+        let asked = tokio::task::spawn_blocking(move || status::look(&home, &runs, &kept, doubt_ms)).await;
         match asked {
             Ok(Ok((text, fields))) => {
                 let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
@@ -333,6 +343,10 @@ impl ServerHandler for Server {
         info
     }
 
+    async fn on_roots_list_changed(&self, _context: NotificationContext<RoleServer>) {
+        *self.inner.roots.lock().await = None;
+    }
+
     async fn list_tools(
         &self,
         _request: Option<PaginatedRequestParams>,
@@ -347,8 +361,11 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let answers = request.input_responses;
-        match Call::read(&request.name, request.arguments.unwrap_or_default()) {
-            Ok(call) => Ok(self.carry_out(call, answers.as_ref(), &context).await),
+        let arguments = request.arguments.unwrap_or_default();
+        let id = context.meta.0.get("claudecode/toolUseId").and_then(Value::as_str);
+        let approval = id.map(|id| asked::Call::of(id, &request.name, &arguments));
+        match Call::read(&request.name, arguments) {
+            Ok(call) => Ok(self.carry_out(call, answers.as_ref(), approval, &context).await),
             Err(Bad::Argument(why)) => Ok(refused(&format!("bad arguments: {why}")).into()),
             Err(Bad::Tool) => Err(ErrorData::invalid_params(
                 format!("there is no tool {:?}", crate::node::printable(&request.name, 60)),

@@ -47,13 +47,18 @@ const FIELDS: [&str; 19] = [
     "reason",
 ];
 
-/// What there is, as a text and as fields.
+/// What there is, as a text and as fields. A node that has not answered since `doubt_ms` is asked.
 ///
 /// # Errors
 /// When the configuration can't be read.
-pub fn look(home: &Path, runs: &[Arc<Live>], kept: &[(Record, Stands)]) -> anyhow::Result<(String, Value)> {
+pub fn look(
+    home: &Path,
+    runs: &[Arc<Live>],
+    kept: &[(Record, Stands)],
+    doubt_ms: u64,
+) -> anyhow::Result<(String, Value)> {
     // What can't be asked is told with its age.
-    let _ = pipeline::refresh_stale(ASK);
+    let _ = pipeline::refresh_stale(ASK, doubt_ms);
     let (mut table, mut fields) = (Vec::new(), Vec::new());
     status::print(false, &mut table)?;
     status::print(true, &mut fields)?;

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use regex::{Regex, RegexBuilder};
 
 use super::capture::Raw;
+use crate::node::turns;
 
 /// The longest string (a title, a link) within an escape sequence, characters. What seems longer has lost its end, and is text.
 const MAX_STRING: usize = 4096;
@@ -37,9 +38,7 @@ pub fn clean(bytes: &[u8]) -> String {
             }
             '\u{1b}' | '\u{9b}' => skip_escape(c, &mut chars, &mut ahead),
             '\t' => line.push(c),
-            // Direction marks and their like could show a text other than it is.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}' => {}
-            c if c.is_control() => {}
+            c if c.is_control() || turns(c) => {}
             c => {
                 if std::mem::take(&mut returned) {
                     line.clear();

@@ -166,6 +166,21 @@ impl Call {
             },
             _ => return Err(Bad::Tool),
         };
+        if let Call::Bash {
+            os,
+            arch,
+            auto_route: false,
+            ..
+        } = &call
+            && let Some(name) = os
+                .as_ref()
+                .map(|_| "requires_os")
+                .or(arch.as_ref().map(|_| "requires_arch"))
+        {
+            return Err(bad(format!(
+                "`auto_route`: false keeps the command on this machine, and `{name}` has cx choose one: give one of the two"
+            )));
+        }
         match args.left.keys().next() {
             None => Ok(call),
             Some(key) => Err(bad(format!(

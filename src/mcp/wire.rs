@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::open::{Batch, Open, Out};
 use super::refusal::{self, error};
+use crate::node::printable;
 
 /// The longest message, bytes. 32 commands of the longest kind, escaped, stay below it.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -37,6 +38,9 @@ const MAX_BATCH: usize = 100;
 /// The only revision whose peers send batches, and must be able to take them. The one before does not know of them
 /// (<https://modelcontextprotocol.io/specification/2025-03-26/changelog>), and the one after took them out again.
 const HAS_BATCHES: ProtocolVersion = ProtocolVersion::V_2025_03_26;
+
+/// The longest text of an error, characters.
+const MAX_ERROR: usize = 1000;
 
 /// Answers to what can't be read that may wait for a peer that does not read.
 const MAX_COMPLAINTS: usize = 64;
@@ -203,7 +207,14 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Wire<R
     /// # Errors
     /// The answer to what is no message.
     fn parse_one(&mut self, text: &[u8]) -> Result<Option<ClientJsonRpcMessage>, Value> {
-        if let Ok(message) = serde_json::from_slice(text) {
+        if let Ok(message) = serde_json::from_slice::<ClientJsonRpcMessage>(text) {
+            // Which of the two counts, one reader sees so and another otherwise.
+            if let JsonRpcMessage::Request(r) = &message
+                && let Some(name) = refusal::doubled(text)
+            {
+                let why = format!("`{}` is there more than once", printable(&name, 60));
+                return Err(error(json!(r.id), -32600, &why));
+            }
             return self.admit(message);
         }
         refusal::of(text).map_or(Ok(None), Err)
@@ -274,9 +285,13 @@ impl<R: AsyncRead + Unpin + Send, W: AsyncWrite + Unpin + Send + 'static> Transp
 
     fn send(
         &mut self,
-        item: TxJsonRpcMessage<RoleServer>,
+        mut item: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
         let (write, open, ended) = (self.write.clone(), self.open.clone(), self.ended.clone());
+        if let JsonRpcMessage::Error(e) = &mut item {
+            // The SDK repeats names in it as they came.
+            e.error.message = printable(&e.error.message, MAX_ERROR).into();
+        }
         async move {
             let id = match &item {
                 JsonRpcMessage::Response(r) => Some(r.id.clone()),

@@ -60,11 +60,17 @@ impl LinkError {
     }
 }
 
+/// Whether a character changes the direction of a text or marks its bytes, so that it could show another text than it is.
+pub fn turns(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
+}
+
 /// Text of a node or of ssh, made fit for one line on a terminal: printable, one line, at most `max` characters.
 pub fn printable(text: &str, max: usize) -> String {
     let line: String = text
         .trim()
         .chars()
+        .filter(|c| !turns(*c))
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect::<String>();
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");

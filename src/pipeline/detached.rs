@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::client::kept::{self, Record, here};
+use crate::client::reach;
 use crate::client::run::{self, Again, Caller, Job, Order, RunError};
 use crate::client::stdio::{Input, Output};
 use crate::client::terminal::Terminal;
@@ -42,9 +43,11 @@ pub enum State {
 /// When it is no node of the config any more, or does not answer; one clause.
 pub async fn link(node: &str, config: &Config, paths: &Paths, limit: Duration) -> Result<Link, String> {
     let node = node_of(node, config)?;
-    Link::open(node, config, paths, Instant::now() + limit, Install::Never)
+    let link = Link::open(node, config, paths, Instant::now() + limit, Install::Never)
         .await
-        .map_err(|e| e.to_string())
+        .map_err(|e| e.to_string())?;
+    reach::note_answer(paths, &link);
+    Ok(link)
 }
 
 fn node_of<'a>(name: &str, config: &'a Config) -> Result<&'a NodeConfig, String> {

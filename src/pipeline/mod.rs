@@ -28,7 +28,7 @@ use crate::plan::manifest::{Generation, generation};
 use crate::plan::route::Route;
 use crate::report::{NO_NODE, Told};
 use crate::request::{Detach, Ending, Outcome, Request};
-use crate::room::Room;
+use crate::room::{Room, Rooms};
 use crate::table;
 
 pub use self::detached::State;
@@ -65,7 +65,11 @@ pub fn run(request: Request) -> anyhow::Result<i32> {
             let runtime = runtime()?;
             let end = runtime.block_on(async {
                 match Door::terminal(&request) {
-                    Ok(mut door) => remote(&request, &case, &names, &mut door, None).await,
+                    Ok(mut door) => {
+                        door.rooms = Rooms::of_call();
+                        let end = remote(&request, &case, &names, &mut door, None).await;
+                        with_room(end, &mut door).await
+                    }
                     Err(e) => End::Here(format!("signals can't be handled: {e}"), None),
                 }
             });
@@ -87,7 +91,7 @@ pub fn run(request: Request) -> anyhow::Result<i32> {
             None => outcome.own_status,
         },
         End::Interrupted(n) => local::die_by(n),
-        End::Here(reason, _) => {
+        End::Here(reason, room) => {
             comes_here(&request, case.as_deref(), &reason, &mut *told);
             if let Some(case) = &case
                 && case.verdict.class == Class::Heavy
@@ -108,10 +112,26 @@ pub fn run(request: Request) -> anyhow::Result<i32> {
                     }
                     Ending::Signal(n) => local::die_by(n),
                 },
+                // The slot is this process's, and not that of all that the command leaves behind.
+                None if room.is_some() => match local::run_and_see(&request) {
+                    Ending::Code(code) => code,
+                    Ending::Signal(n) => local::die_by(n),
+                },
                 None => local::run(&request),
             }
         }
     })
+}
+
+/// What comes here waits for a slot of this machine, where the door has some to give.
+async fn with_room(end: End, door: &mut Door) -> End {
+    match (end, door.rooms.clone()) {
+        (End::Here(reason, None), Some(rooms)) => tokio::select! {
+            room = rooms.free() => End::Here(reason, Some(room)),
+            Some(order) = door.orders.recv() => End::Interrupted(order.signal()),
+        },
+        (end, _) => end,
+    }
 }
 
 /// What is to be known of a command that failed on a node a while ago and runs here now: its workspace, key and tree.

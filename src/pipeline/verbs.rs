@@ -56,11 +56,12 @@ fn refresh_those(limit: Duration, wanted: impl Fn(&str) -> bool) -> anyhow::Resu
     Ok(())
 }
 
-/// Asks the nodes as [`refresh`] does, where what is known of one that may be usable is old.
+/// Asks the nodes as [`refresh`] does, where what is known of one that may be usable is old, or from before `doubt_ms` (milliseconds since
+/// the epoch; 0: there is no doubt).
 ///
 /// # Errors
 /// As for [`refresh`].
-pub fn refresh_stale(limit: Duration) -> anyhow::Result<()> {
+pub fn refresh_stale(limit: Duration, doubt_ms: u64) -> anyhow::Result<()> {
     let paths = Paths::from_env()?;
     let config = Config::load(&paths)?;
     let table = Table::load(&paths).0;
@@ -69,7 +70,7 @@ pub fn refresh_stale(limit: Duration) -> anyhow::Result<()> {
         table
             .nodes
             .get(name)
-            .is_none_or(|s| s.is_stale(now) && s.usable(now).is_ok())
+            .is_none_or(|s| (s.is_stale(now) || s.seen_ms <= doubt_ms) && s.usable(now).is_ok())
     };
     if config.nodes.iter().any(|n| is_old(&n.name)) {
         refresh(limit)?;
@@ -90,7 +91,7 @@ pub fn refresh_promising(limit: Duration) -> anyhow::Result<()> {
     let promising = |name: &str| table.nodes.get(name).is_none_or(|s| s.breaker.is_none());
     let is_old = |name: &str| table.nodes.get(name).is_none_or(|s| s.is_stale(now));
     if !config.nodes.iter().any(|n| promising(&n.name)) {
-        return refresh_stale(limit);
+        return refresh_stale(limit, 0);
     }
     if config.nodes.iter().any(|n| promising(&n.name) && is_old(&n.name)) {
         refresh_those(limit, |name| promising(name) && is_old(name))?;

@@ -93,9 +93,31 @@ async def by_client():
             )
 
 
+async def with_roots():
+    """A client with roots is asked for them: by a request, and from 2026-07-28 on by the answer to its call."""
+    from mcp import Client
+    from mcp.types import ListRootsResult, Root
+
+    root = os.path.join(HOME, "root")
+    os.makedirs(root, exist_ok=True)
+    asked = []
+
+    async def roots(context):
+        asked.append(context)
+        return ListRootsResult(roots=[Root(uri="file://" + root)])
+
+    for mode in ["auto", "legacy"]:
+        asked.clear()
+        async with Client(server(), mode=mode, list_roots_callback=roots) as client:
+            result = await client.call_tool("cluster_bash", {"command": "pwd -P"})
+        where = result.content[0].text.split("\n")[0]
+        check(f"{mode} says its roots", where == os.path.realpath(root) and len(asked) == 1, (result, len(asked)))
+
+
 async def main():
     if MAJOR >= 2:
         await by_client()
+        await with_roots()
     await by_session()
     await by_session("--structured")
 

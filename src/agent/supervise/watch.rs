@@ -273,6 +273,7 @@ impl Supervisor {
     fn until_delivered(&mut self, exit: &Exit) -> Result<Keep, Stop> {
         let grace = Duration::from_secs(u64::from(self.run.link_grace));
         let since = Instant::now();
+        let mut is_noted = self.run.detached;
         loop {
             // What was written has not arrived yet: a caller that stands still (a laptop asleep) comes back for it. Only `Done` is an end.
             match self.events.recv_timeout(Duration::from_millis(500)) {
@@ -299,6 +300,10 @@ impl Supervisor {
                 .log
                 .lost_since()
                 .map_or(Duration::ZERO, |t| t.elapsed().min(since.elapsed()));
+            if !is_noted && !alone.is_zero() {
+                // Whoever asks meanwhile is to hear that it has ended.
+                is_noted = kept::write_exit(&self.dir, exit).is_ok();
+            }
             if alone > grace {
                 return Ok(if self.run.detached { Keep::All } else { Keep::Note });
             }
