@@ -15,7 +15,7 @@ use crate::plan::learned::{self as plan_learned, Learned, Runtimes};
 use crate::plan::route::{self, LocalView, NodeView, Route, RouteInput, Wishes};
 use crate::plan::shell::Word;
 use crate::plan::{Class, Verdict};
-use crate::proto::PathsWish;
+use crate::proto::{Facts, PathsWish};
 use crate::request::{Origin, Request};
 use crate::sync::{self, Workspace};
 use crate::table::{NodeState, Table};
@@ -212,11 +212,16 @@ pub(super) fn forced_local(request: &Request, paths: &Paths) -> Option<String> {
     paths.switched_off()
 }
 
-pub(super) fn local_view(paths: &Paths, table: &Table) -> LocalView {
-    let facts = table.local.facts.clone().unwrap_or_else(|| {
+/// What this machine is, as noted or as far as can be told at once.
+pub(super) fn local_facts(paths: &Paths, table: &Table) -> Facts {
+    table.local.facts.clone().unwrap_or_else(|| {
         let path = std::env::var_os("PATH").unwrap_or_default();
         probe::bare_facts(&path, &paths.cache.join("libc"))
-    });
+    })
+}
+
+pub(super) fn local_view(paths: &Paths, table: &Table) -> LocalView {
+    let facts = local_facts(paths, table);
     let load = probe::load_kept(&paths.cache.join("cpu"), &paths.cache);
     LocalView {
         platform: facts.platform,

@@ -28,7 +28,7 @@ use crate::request::{Detach, Ending, Outcome, Request};
 use crate::table::{self, NodeClock, Table};
 
 use super::job::{make_job, run_id, scan, scan_beside, scope};
-use super::judge::{Case, decide, learned_key, local_view, node_view};
+use super::judge::{Case, decide, learned_key, local_facts, local_view, node_view};
 use super::told::{note_failures, note_load, tell_history};
 use super::{Door, End, detached, not_run};
 
@@ -419,7 +419,7 @@ fn is_foreign(case: &Case, node: &NodeConfig) -> bool {
     let newer = (!is_known(&case.table)).then(|| Table::load(&case.paths).0);
     let table = newer.as_ref().unwrap_or(&case.table);
     let view = node_view(node, table.nodes.get(&node.name), paths::now_ms());
-    view.is_foreign_to(&local_view(&case.paths, table).platform)
+    view.is_foreign_to(&local_facts(&case.paths, table).platform)
 }
 
 /// Whether a command of this kind has not failed on `node` before, in this workspace.

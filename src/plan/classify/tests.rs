@@ -585,7 +585,7 @@ fn other_languages() {
         light dotnet | dotnet run
         light dotnet | dotnet restore
         light dotnet | dotnet watch test
-        heavy bazel | bazel build //...
+        light bazel | bazel build //...
         heavy bazel | bazelisk test //a:b
         light bazel | bazel run //a
         light bazel | bazel query //...
@@ -880,7 +880,6 @@ fn workloads() {
             "mvn java= |  | target | target/*.jar target/*.war target/surefire-reports/** target/failsafe-reports/** target/site/** */target/*.jar */target/*.war */target/surefire-reports/** | ",
         ),
         ("bazel test //...", "bazel |  |  | synced | "),
-        ("bazel build //...", "bazel |  |  | synced | same"),
         (
             "swift build -c release",
             "swift |  | .build | .build/release/* .build/*/release/* | same",

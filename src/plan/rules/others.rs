@@ -4,7 +4,7 @@ use super::args::{At, has, join, operand, operands, tidy, value};
 use super::native::by_target;
 use super::{Call, Shape, light, shape, unknown};
 use crate::plan::shell::Word;
-use crate::plan::verdict::{Brings, Class, PlatformTie, Verdict};
+use crate::plan::verdict::{Brings, PlatformTie, Verdict};
 
 /// Calls by which R code tests or checks a package.
 const TESTS_R: &[&str] = &[
@@ -88,12 +88,12 @@ pub(super) fn rule(call: &Call) -> Option<Verdict> {
                 },
             )
         }
+        "bazel" | "bazelisk" | "bazelw" if says == "build" => light(
+            "bazel",
+            "what `bazel build` makes lies outside the project, from where nothing comes back",
+        ),
         "bazel" | "bazelisk" | "bazelw" => {
-            let mut v = subcommands(shape("bazel", "builds or tests"), &["build", "test", "coverage"]);
-            if says == "build" && v.class == Class::Heavy {
-                v.workload.platform = PlatformTie::Same;
-            }
-            v
+            subcommands(shape("bazel", "builds or tests"), &["test", "coverage"])
         }
         "buck" | "buck2" => subcommands(builds("buck"), &["build", "test"]),
         "pants" => subcommands(
@@ -162,6 +162,11 @@ pub(super) fn rule(call: &Call) -> Option<Verdict> {
         "cabal" => subcommands(
             Shape {
                 leaves: &["dist-newstyle"],
+                // `cabal list-bin`: PLATFORM/COMPILER/PACKAGE/[KIND/NAME/]build/NAME/NAME
+                outputs: &[
+                    "dist-newstyle/build/*/*/*/build/*/*",
+                    "dist-newstyle/build/*/*/*/*/*/build/*/*",
+                ],
                 same_platform: true,
                 ..shape("cabal", "builds or tests")
             },
@@ -170,6 +175,7 @@ pub(super) fn rule(call: &Call) -> Option<Verdict> {
         "stack" => subcommands(
             Shape {
                 leaves: &[".stack-work"],
+                outputs: &[".stack-work/install/*/*/*/bin/*"],
                 same_platform: true,
                 local_if: &["--file-watch", "--exec"],
                 ..shape("stack", "builds or tests")
