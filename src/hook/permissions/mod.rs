@@ -102,10 +102,10 @@ pub fn judge(text: &str, dialect: Dialect, rules: &Rules, ground: Ground<'_>) ->
 pub fn restriction(text: &str, script: Option<&Script>, rules: &Rules) -> Judgement {
     let might = match script {
         Some(script) => {
-            if let Some(rule) = sure::matching(&rules.deny, script) {
+            if let Some(rule) = sure::matching(&rules.deny, text, script) {
                 return Judgement::Deny(format!("your rule {rule} denies it"));
             }
-            if let Some(rule) = sure::matching(&rules.ask, script) {
+            if let Some(rule) = sure::matching(&rules.ask, text, script) {
                 return Judgement::Ask(format!("your rule {rule} asks about it"));
             }
             rules.might_restrict_part(text, script)

@@ -6,8 +6,8 @@
 use super::rule::{self, Rule};
 use crate::plan::shell::{Part, Script, Word};
 
-/// The first of `rules` that matches a command of `script`.
-pub fn matching<'r>(rules: &'r [String], script: &Script) -> Option<&'r str> {
+/// The first of `rules` that matches a command of `script`, as which `text` is understood.
+pub fn matching<'r>(rules: &'r [String], text: &str, script: &Script) -> Option<&'r str> {
     rules
         .iter()
         .map(String::as_str)
@@ -16,6 +16,7 @@ pub fn matching<'r>(rules: &'r [String], script: &Script) -> Option<&'r str> {
             Rule::Bash(pattern) => script.parts.iter().any(|part| {
                 readings(part)
                     .iter()
+                    .chain(&with_assignments(text, part))
                     .any(|words| pattern.matches(&words.iter().map(String::as_str).collect::<Vec<_>>()))
             }),
             Rule::OtherTool | Rule::Unclear => false,
@@ -45,6 +46,15 @@ fn readings(part: &Part) -> Vec<Vec<String>> {
     list
 }
 
+/// The words of a command that begins with assignments, with these: the client holds rules such as `Bash(FOO=1 make:*)` against the text
+/// as it stands there. Only where that needs no understanding.
+fn with_assignments(text: &str, part: &Part) -> Option<Vec<String>> {
+    let own = text.get(part.span.clone())?;
+    let is_plain = |c: char| c.is_alphanumeric() || "_-.+@%,/:= ".contains(c);
+    let begins = own.split(' ').next().is_some_and(|word| word.contains('='));
+    (begins && own.chars().all(is_plain)).then(|| own.split_whitespace().map(str::to_owned).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,7 +64,7 @@ mod tests {
     fn rules_that_match_without_doubt() {
         let matches = |rule: &str, text: &str| {
             let script = parse(text, Dialect::Bash).unwrap();
-            matching(&["Edit".to_owned(), rule.to_owned()], &script).is_some()
+            matching(&["Edit".to_owned(), rule.to_owned()], text, &script).is_some()
         };
         for (rule, text) in [
             ("Bash", "ls"),
@@ -66,6 +76,9 @@ mod tests {
             ("Bash(git push:*)", "for i in 1; do git push; done > x &"),
             ("Bash(git push)", "env A=1 git push"),
             ("Bash(git * main)", "git push main"),
+            ("Bash(FOO=1 zap:*)", "FOO=1 zap"),
+            ("Bash(FOO=1 zap:*)", "cd a && FOO=1 zap x"),
+            ("Bash(z?p)", "'z?p'"),
         ] {
             assert!(matches(rule, text), "{rule} / {text}");
         }
@@ -77,6 +90,12 @@ mod tests {
             ("Bash(git push:*)", "bash -c 'git push'"),
             ("Bash(git push:*)", "echo git push"),
             ("Read(./git)", "git push"),
+            ("Bash()", "git push"),
+            ("Bash(:*)", "git push"),
+            ("Bash(z?p)", "zap"),
+            ("Bash(FOO=1 zap:*)", "BAR=1 FOO=1 zap x"),
+            ("Bash(FOO=1 zap:*)", "env FOO=1 zap x"),
+            ("Bash(FOO=1 zap:*)", "FOO=2 zap"),
             ("*", "git push"),
         ] {
             assert!(!matches(rule, text), "{rule} / {text}");
