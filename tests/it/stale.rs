@@ -427,3 +427,31 @@ fn what_no_longer_goes_is_never_an_old_version_there() {
     std::fs::remove_file(p.dir.join("kept.bin")).unwrap();
     assert_eq!(see("k"), "");
 }
+
+#[test]
+fn what_a_killed_run_had_built_is_built_again() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[
+        (".gitignore", "*.o\napp\n"),
+        (
+            "Makefile",
+            "app: a.o b.o\n\tcat a.o b.o > app\na.o: a.h\n\tcp a.h a.o\nb.o: b.h\n\ttest ! -e b.wait || { touch $$HOME/begun; sleep 60; }\n\tcp b.h b.o\n",
+        ),
+        ("a.h", "a1\n"),
+        ("b.h", "b1\n"),
+    ]);
+    let make = ["run", "--on", "n1", "--", "make", "-s"];
+    p.cx(&make).ok();
+    assert_eq!(p.read("app"), "a1\nb1\n");
+    // a.o of the new header is made there, and nobody learns of it.
+    p.write("a.h", "a2\n");
+    p.write("b.h", "b2\n");
+    p.write("b.wait", "");
+    let begun = env.node("n1").home().join("begun");
+    let run = p.start_cx(&make).until_exists(&begun);
+    run.signal("-KILL");
+    run.wait();
+    fs::remove_file(p.dir.join("b.wait")).unwrap();
+    p.cx(&make).ok();
+    assert_eq!(p.read("app"), "a2\nb2\n");
+}
