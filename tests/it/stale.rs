@@ -569,3 +569,31 @@ fn programs_of_another_platform_neither_go_nor_come() {
     );
     assert_eq!(on(&p, "n1", "make test").ok().stdout(), "v2 n1\n");
 }
+
+#[test]
+fn what_a_killed_run_had_built_is_built_again() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[
+        (".gitignore", "*.o\napp\n"),
+        (
+            "Makefile",
+            "app: a.o b.o\n\tcat a.o b.o > app\na.o: a.h\n\tcp a.h a.o\nb.o: b.h\n\ttest ! -e b.wait || { touch $$HOME/begun; sleep 60; }\n\tcp b.h b.o\n",
+        ),
+        ("a.h", "a1\n"),
+        ("b.h", "b1\n"),
+    ]);
+    let make = ["run", "--on", "n1", "--", "make", "-s"];
+    p.cx(&make).ok();
+    assert_eq!(p.read("app"), "a1\nb1\n");
+    // a.o of the new header is made there, and nobody learns of it.
+    p.write("a.h", "a2\n");
+    p.write("b.h", "b2\n");
+    p.write("b.wait", "");
+    let begun = env.node("n1").home().join("begun");
+    let run = p.start_cx(&make).until_exists(&begun);
+    run.signal("-KILL");
+    run.wait();
+    fs::remove_file(p.dir.join("b.wait")).unwrap();
+    p.cx(&make).ok();
+    assert_eq!(p.read("app"), "a2\nb2\n");
+}

@@ -1,6 +1,6 @@
 //! Putting a staged pack in place, all or nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::survey::Watched;
 use super::{Mirror, RunGuard, Seen, VERSION};
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::sync::beneath::{self, Beneath, Opened, Place};
-use crate::sync::stage::{Op, Staged, after, touched};
+use crate::sync::stage::{Op, Origin, Staged, after, touched};
 use crate::sync::stat::Stat;
 use crate::sync::{SyncError, TMP_PREFIX, crash_point, gitmeta, index, now_ns};
 
@@ -87,17 +87,19 @@ impl Mirror {
             self.save_state()?;
         }
         let is_new = staged.repository().is_some();
+        let mut ops = staged.ops().to_vec();
+        ops.extend(self.newer_than_what_strayed(&ops));
         let journal = Journal {
             stage: name,
             times: times(
                 &self.state.manifest,
-                staged.ops(),
+                &ops,
                 self.is_fresh(),
                 now_ns(),
                 self.state.newest_ns,
                 self.rested_ns(),
             ),
-            ops: staged.ops().to_vec(),
+            ops,
             generation: staged.generation(),
         };
         let path = self.meta.join("journal");
@@ -105,6 +107,7 @@ impl Mirror {
         index::save(&path, VERSION, &journal).map_err(|e| SyncError::io("failed to write", &path, e))?;
         staged.keep();
         self.finish(&journal)?;
+        self.forget_stray();
         let pointed = self.tree().and_then(|mut tree| {
             gitmeta::point(&self.root, &mut tree)
                 .map_err(|e| self.failed("failed to put the repository in", e))
@@ -115,6 +118,41 @@ impl Mirror {
             self.save_state()?;
         }
         Ok(journal.generation)
+    }
+
+    /// Touches for what the syncs of runs brought that were never collected. Where such a run made something (an object from a header that
+    /// had just changed), `ops` put back what stands at the client, older than that header there and newer here: make would leave it so.
+    fn newer_than_what_strayed(&self, ops: &[Op]) -> Vec<Op> {
+        // Behind every time that a sender can have, in their own order.
+        const LATE_NS: i64 = i64::MAX / 4;
+        if !self.has_strayed() || self.is_fresh() {
+            return Vec::new();
+        }
+        let rested = self.time_in("rested").unwrap_or(i64::MIN);
+        let changed: BTreeSet<&RelPath> = ops.iter().map(Op::path).collect();
+        let files = self
+            .state
+            .manifest
+            .iter()
+            .filter(|(_, e)| matches!(e, Entry::File { .. }));
+        files
+            .filter(|(path, _)| !changed.contains(path))
+            .map(|(path, entry)| {
+                (
+                    path,
+                    entry,
+                    self.state.known.get(path).map_or(i64::MAX / 4, |s| s.mtime_ns),
+                )
+            })
+            .filter(|(.., mtime_ns)| *mtime_ns > rested)
+            .map(|(path, entry, mtime_ns)| Op::Touch {
+                path: path.clone(),
+                entry: entry.clone(),
+                origin: Origin::Synced,
+                mtime_ns: mtime_ns.saturating_add(LATE_NS),
+                back: false,
+            })
+            .collect()
     }
 
     fn is_fresh(&self) -> bool {
@@ -480,8 +518,6 @@ fn make_at(place: &Place<'_>, op: &Op, time: i64, stage: &Path, number: usize) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::manifest::RelPath;
-    use crate::sync::stage::Origin;
 
     fn put(name: &str, mtime_ns: i64) -> Op {
         Op::Put {

@@ -9,6 +9,7 @@
 //!                               meta/lock     held while applying and collecting
 //!                               meta/users    held, shared, by every run
 //!                               meta/open     a run came after `rested`; one byte for each but the first
+//!                               meta/stray    what a run made that was not collected was found, and is to be put right by the next sync
 //!                               meta/rested   when the last run had ended, with nothing left of it
 //!                               meta/setup/   marks of the set-up steps that were done
 //!                               meta/ending   held, shared, by runs that others must wait for: being ended since their caller is gone, or being collected

@@ -50,6 +50,9 @@ impl Mirror {
         if survey.changes.is_empty() && survey.known.is_empty() {
             return Ok(());
         }
+        if !survey.changes.is_empty() {
+            self.note_stray()?;
+        }
         self.state.manifest = self.state.manifest.with(survey.changes);
         self.state.known.learn(survey.known, &self.state.manifest);
         self.save_state()

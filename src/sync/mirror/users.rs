@@ -7,7 +7,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::{Mirror, open_lock};
-use crate::sync::{now_ns, write_atomic};
+use crate::sync::{SyncError, now_ns, write_atomic};
 
 /// A run uses the mirror while this lives.
 #[derive(Debug)]
@@ -75,6 +75,22 @@ impl Mirror {
             let noted = write_atomic(&self.meta.join("rested"), &now_ns().to_le_bytes());
             let _ = noted.and_then(|()| fs::remove_file(self.meta.join("open")));
         }
+    }
+
+    /// A run that was not collected (its cx was killed, or it was itself) made something that is not to stay.
+    pub(super) fn note_stray(&self) -> Result<(), SyncError> {
+        let path = self.meta.join("stray");
+        File::create(&path).map_err(|e| SyncError::io("failed to create", &path, e))?;
+        Ok(())
+    }
+
+    pub(super) fn has_strayed(&self) -> bool {
+        self.meta.join("stray").exists()
+    }
+
+    /// What stands at the client is newer than it again.
+    pub(super) fn forget_stray(&self) {
+        let _ = fs::remove_file(self.meta.join("stray"));
     }
 
     /// A time since which no command has made anything in the mirror: no run but this process's lives, or was lost, since then.
