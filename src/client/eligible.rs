@@ -119,10 +119,14 @@ pub fn look(
         ))
     });
     fit.shared = shared::is_named(&ws.root, &config.shared);
-    fit.must_be_local = project::stays(&project, argv).or(unfit).or_else(|| {
-        let services = cross::local_services(std::env::vars_os(), &config.forward);
-        (!services.is_empty()).then(|| format!("{} names a service on this machine", services.join(", ")))
-    });
+    let inherited = argv.iter().find_map(|a| inherited(a));
+    fit.must_be_local = project::stays(&project, argv)
+        .or(unfit)
+        .or(inherited)
+        .or_else(|| {
+            let services = cross::local_services(std::env::vars_os(), &config.forward);
+            (!services.is_empty()).then(|| format!("{} names a service on this machine", services.join(", ")))
+        });
     let outside = argv
         .iter()
         .find_map(|a| leaves(a, cwd, &roots))
@@ -269,6 +273,18 @@ fn upwards(cwd: &Path, root: &Path, dir: &Path) -> Vec<u8> {
     }
     p.push(dir);
     p.into_os_string().as_bytes().to_vec()
+}
+
+/// Why an argument that names a descriptor of the caller's (`make -f <(generate)`) ties the command to this machine. The standard ones
+/// go along.
+fn inherited(arg: &OsStr) -> Option<String> {
+    let text = arg.to_string_lossy();
+    ["/dev/fd/", "/proc/self/fd/"].iter().find_map(|dir| {
+        let (_, number) = text.split_once(dir)?;
+        let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+        let above = number[..end].parse::<u32>().is_ok_and(|n| n > 2);
+        above.then(|| format!("{dir}{} is open on this machine only", &number[..end]))
+    })
 }
 
 /// Why an argument ties the command to this machine.
