@@ -59,7 +59,7 @@ pub struct Fit {
 
 /// Whether a command that no rule knows may leave a busy machine unasked: its program, or the script it is given first, is a file
 /// below the directory it runs in, and none of its words tells of acting on the world. What else is unknown may be about
-/// this machine.
+/// this machine. That it took long under cx before is for the caller to see.
 pub fn may_move_unasked(argv: &[Word], cwd: &Path) -> bool {
     let is_file_here = |w: &Word| {
         w.text().is_some_and(|t| {
@@ -525,6 +525,22 @@ mod tests {
                 *tied,
                 "{arg}"
             );
+        }
+    }
+
+    #[test]
+    fn descriptors_of_the_caller_s_are_named() {
+        for (arg, is) in [
+            ("/dev/fd/63", true),
+            ("-f/dev/fd/3", true),
+            ("--config=/proc/self/fd/11", true),
+            ("/dev/fd/0", false),
+            ("/dev/fd/2", false),
+            ("/dev/fd", false),
+            ("/dev/fd/x", false),
+            ("/dev/null", false),
+        ] {
+            assert_eq!(inherited(OsStr::new(arg)).is_some(), is, "{arg}");
         }
     }
 

@@ -275,10 +275,13 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     let busy = OnceCell::new();
     let busy = || *busy.get_or_init(|| (world.busy)(&view));
     let cwd = Path::new(&event.cwd);
-    let short = Glance::new(world.paths.as_ref()?, cwd, &judged);
+    let times = Glance::new(world.paths.as_ref()?, cwd, &judged);
     let moves = |j: &Judged| {
-        view.moves(&j.verdict, &j.part.argv, cwd, &busy)
-            && !(j.verdict.class == Class::Heavy && short.stays(&j.part))
+        // What goes on in the background is likely to be talked to here.
+        let background = j.part.background || input.background;
+        let unasked = || !background && busy() && times.takes_long(&j.part);
+        view.moves(&j.verdict, &j.part.argv, cwd, &unasked)
+            && !(j.verdict.class == Class::Heavy && times.stays(&j.part))
     };
     if sites(&judged, &moves).is_empty() {
         return None;

@@ -139,7 +139,35 @@ fn unknown_commands_move_while_this_machine_is_busy() {
     let mut env = Env::new();
     env.busy = true;
     // Any file of the workspace will do; nobody runs it here.
+    assert_eq!(env.rewrite("tests/run.sh --all"), None, "nobody has run it by cx");
+    let here = crate::sync::find(Path::new(env!("CARGO_MANIFEST_DIR")), &env.paths().home).unwrap();
+    let note = |command: &str, seconds: u64| {
+        let words: Vec<Word> = command.split(' ').map(Word::from).collect();
+        let key = crate::plan::learned::key(&here.key, b"", &words).unwrap();
+        crate::learned::note(
+            &env.paths(),
+            &[(key, "tower", std::time::Duration::from_secs(seconds))],
+        );
+    };
+    for command in [
+        "tests/run.sh --all",
+        "perl tests/run.sh",
+        "tests/run.sh deploy",
+        "tests/run.sh --port",
+        "tests/run.sh -i",
+        "tests/nosuch.sh",
+        "frobnicate --all",
+    ] {
+        note(command, 30);
+    }
+    note("tests/run.sh --short", 2);
     for (command, want) in [
+        ("tests/run.sh --short", None),
+        ("tests/run.sh --all --more", None),
+        ("cd tests; tests/run.sh --all", None),
+        ("tests/run.sh --all &", None),
+        ("tests/run.sh --port", None),
+        ("tests/run.sh -i", None),
         ("tests/run.sh --all", Some("cx tests/run.sh --all")),
         ("perl tests/run.sh", Some("cx perl tests/run.sh")),
         ("tests/run.sh deploy", None),
