@@ -10,7 +10,7 @@ use super::note::{self, Note};
 use super::permissions::{self, Ground, Judgement, Rules};
 use super::settings::{self, Scopes};
 use super::wire::{self, BashInput, Decision, Event};
-use super::{call, client, program, session, snapshot, through};
+use super::{call, client, defined, program, session, through};
 use crate::learned::Glance;
 use crate::paths::{self, Paths};
 use crate::plan::Class;
@@ -286,10 +286,26 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     if sites(&judged, &moves).is_empty() {
         return None;
     }
-    let defined = world
-        .client_dir()
-        .map(|d| snapshot::names(&d, shell.name))
-        .unwrap_or_default();
+    let (home, client_dir) = (world.path("HOME"), world.client_dir());
+    let places = defined::Places {
+        home: home.as_deref(),
+        client_dir: client_dir.as_deref(),
+        session: &event.session,
+        env_file: world.path("CLAUDE_ENV_FILE"),
+        cwd,
+        shell: shell.name,
+    };
+    let moving = judged.iter().filter(|j| moves(j)).map(|j| &j.part);
+    let mut wanted: Vec<&str> = moving
+        .flat_map(|p| {
+            p.wrappers
+                .iter()
+                .map(String::as_str)
+                .chain(p.argv.first().and_then(Word::text))
+        })
+        .collect();
+    wanted.push("cx");
+    let defined = places.names(&script.sources, &wanted);
     if !defined.is_empty() {
         context.aliases = &defined;
         judged = judge(script.clone(), &context);

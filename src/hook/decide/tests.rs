@@ -488,6 +488,41 @@ fn what_the_shell_defines_stays() {
 }
 
 #[test]
+fn what_other_files_define_stays() {
+    // Before the snapshot of the session is made, what it will be made of counts.
+    let env = Env::new().put("home/.bashrc", "alias cargo='cargo --quiet'\n");
+    assert_eq!(env.rewrite("cargo test"), None);
+    assert!(env.rewrite("pytest").is_some());
+    let env = env.put("home/.claude/shell-snapshots/snapshot-bash-1-a.sh", "");
+    assert!(env.rewrite("cargo test").is_some());
+    assert_eq!(
+        Env::new()
+            .put("home/.bash_aliases", "function make {\n")
+            .rewrite("make"),
+        None
+    );
+    // What the client puts in front of each command.
+    let written = "home/.claude/session-env/s1/sessionstart-hook-0.sh";
+    let env = Env::new().put(written, "export A=1\nmake() { echo; }\n");
+    assert_eq!(env.rewrite("make"), None);
+    assert!(env.rewrite("pytest").is_some());
+    let env = Env::new().put("env.sh", "timeout() { echo; }\n");
+    let file = env.dir.path().join("env.sh").display().to_string();
+    let env = env.set("CLAUDE_ENV_FILE", &file);
+    assert_eq!(env.rewrite("timeout 5 make"), None);
+    assert!(env.rewrite("make").is_some());
+    // What the text reads.
+    let env = Env::new().put("home/defs.sh", "export A=1\nalias make='make -k'\n");
+    let at = env.dir.path().join("home/defs.sh").display().to_string();
+    for source in ["source ~/defs.sh", ". \"$HOME/defs.sh\"", &format!(". '{at}'")] {
+        assert_eq!(env.rewrite(&format!("{source}; make")), None, "{source}");
+        assert!(env.rewrite(&format!("{source} && pytest")).is_some(), "{source}");
+    }
+    assert!(env.rewrite("source .venv/bin/activate && pytest").is_some());
+    assert_eq!(env.rewrite("source \"$FILE\" && pytest"), None);
+}
+
+#[test]
 fn another_cx_first_on_path_means_the_absolute_path() {
     let exe = std::env::current_exe().unwrap().display().to_string();
     let env = Env::new().set("PATH", "/nowhere");
