@@ -124,6 +124,11 @@ fn heavy_parts_are_rewritten_and_nothing_else() {
             "while read -r f; do pytest $f; done < list",
             Some("while read -r f; do cx pytest $f; done < list"),
         ),
+        (
+            "for i in 1 2; do make test ARG=$i; done",
+            Some("for i in 1 2; do cx make test ARG=$i; done"),
+        ),
+        ("make test $1", None),
         ("frobnicate", None),
         ("cargo test &&", None),
         ("cx cargo test", None),

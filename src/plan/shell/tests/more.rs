@@ -19,6 +19,15 @@ const MORE_SNIPPETS: &[&str] = &[
     "f() { make; } 3>&1; §a",
     "exec 3>&1; f() { make; }; a",
     "§exec 2>&1; §make",
+    // Programs in front.
+    "setsid §make",
+    "setsid -w -- §make",
+    "§setsid -f make",
+    "chrt -i 0 nice §make",
+    "§chrt -i make",
+    "§chrt -p 1",
+    "unbuffer §make | §cat",
+    "§unbuffer -p make",
     // Shell text that is not known before it runs.
     "§a; eval \"$x\"; make",
     "for i in 1 2; do make; eval $i; done",
