@@ -4,6 +4,7 @@
 pub mod assigned;
 pub mod cargo;
 pub mod configured;
+mod limits;
 pub mod owners;
 
 use std::ffi::{OsStr, OsString};
@@ -119,7 +120,13 @@ pub fn look(
         ))
     });
     fit.shared = shared::is_named(&ws.root, &config.shared);
-    let inherited = argv.iter().find_map(|a| inherited(a));
+    let limited = || {
+        let option = limits::lowered()?;
+        Some(format!(
+            "a limit was set (`ulimit {option}`), which a node does not keep"
+        ))
+    };
+    let inherited = argv.iter().find_map(|a| inherited(a)).or_else(limited);
     fit.must_be_local = project::stays(&project, argv)
         .or(unfit)
         .or(inherited)
