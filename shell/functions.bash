@@ -19,8 +19,8 @@ __cx_tool=__cx_tool
 # A function for one tool.
 function __cx_define {
     case $1 in
-        timeout | nice | nohup | env) \builtin eval "function $1 { \${__cx_front-command} $1 \"\$@\"; }" ;;
-        *) \builtin eval "function $1 { \${__cx_tool-command} $1 \"\$@\"; }" ;;
+        timeout | nice | nohup | env) \builtin eval "function $1 { \"\${__cx_front-command}\" $1 \"\$@\"; }" ;;
+        *) \builtin eval "function $1 { \"\${__cx_tool-command}\" $1 \"\$@\"; }" ;;
     esac
 }
 

@@ -74,7 +74,7 @@ pub enum WriteBack {
 pub struct Policy {
     /// `auto_route = false`: everything local unless a node is named.
     pub auto_route: bool,
-    /// `busy_cpu`: per cent of local CPU use past which commands that no rule knows move too.
+    /// `busy_cpu`: per cent of local CPU use past which commands that no rule knows, and that took long under cx, move too.
     pub busy_cpu: f32,
     /// `when_full`: what happens when every node is full.
     pub when_full: WhenFull,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::paths::{self, Paths};
 use crate::plan::classify::Judged;
 use crate::plan::learned::{self as plan, HERE, Learned};
-use crate::plan::shell::Part;
+use crate::plan::shell::{Part, Word};
 use crate::sync;
 
 /// A larger file than this (bytes) is no longer what cx wrote.
@@ -81,9 +81,29 @@ impl<'a> Glance<'a> {
 
     /// Whether the command stays: it usually takes less than half of the cheapest trip.
     pub fn stays(&self, part: &Part) -> bool {
-        if part.site > self.moved_at || part.in_function {
-            return false;
-        }
+        self.is_where_it_stands(part)
+            && self.times(&part.argv).is_some_and(|times| {
+                let trip = times.cheapest_trip();
+                trip.is_some_and(|ms| times.too_short(ms / 2, self.seed).is_some())
+            })
+    }
+
+    /// Whether a command of the text usually takes long, by what cx saw of it.
+    pub fn takes_long(&self, part: &Part) -> bool {
+        self.is_where_it_stands(part) && self.is_long(&part.argv)
+    }
+
+    /// The same for a command that runs in the directory itself.
+    pub fn is_long(&self, argv: &[Word]) -> bool {
+        self.times(argv).is_some_and(|times| times.usually_long())
+    }
+
+    /// Whether it is known in which directory the command runs.
+    fn is_where_it_stands(&self, part: &Part) -> bool {
+        part.site <= self.moved_at && !part.in_function
+    }
+
+    fn times(&self, argv: &[Word]) -> Option<plan::Runtimes> {
         let known = self.known.get_or_init(|| {
             let text = text(self.paths);
             if text.is_empty() {
@@ -94,17 +114,10 @@ impl<'a> Glance<'a> {
             let dir = cwd.strip_prefix(&ws.root).ok()?.as_os_str().as_bytes().to_vec();
             Some((text, ws.key, dir))
         });
-        let Some((text, workspace, dir)) = known else {
-            return false;
-        };
-        let Some(key) = plan::key(workspace, dir, &part.argv) else {
-            return false;
-        };
+        let (text, workspace, dir) = known.as_ref()?;
+        let key = plan::key(workspace, dir, argv)?;
         let trips = plan::trips(workspace);
-        let times =
-            Learned::read_only(text, &[key, trips]).runtimes(Some(key), trips, paths::now_ms() / 1000);
-        let trip = times.cheapest_trip();
-        trip.is_some_and(|ms| times.too_short(ms / 2, self.seed).is_some())
+        Some(Learned::read_only(text, &[key, trips]).runtimes(Some(key), trips, paths::now_ms() / 1000))
     }
 }
 

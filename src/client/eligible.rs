@@ -4,6 +4,7 @@
 pub mod assigned;
 pub mod cargo;
 pub mod configured;
+mod limits;
 mod opaque;
 pub mod outputs;
 pub mod owners;
@@ -61,7 +62,7 @@ pub struct Fit {
 
 /// Whether a command that no rule knows may leave a busy machine unasked: its program, or the script it is given first, is a file
 /// below the directory it runs in, and none of its words tells of acting on the world. What else is unknown may be about
-/// this machine.
+/// this machine. That it took long under cx before is for the caller to see.
 pub fn may_move_unasked(argv: &[Word], cwd: &Path) -> bool {
     let is_file_here = |w: &Word| {
         w.text().is_some_and(|t| {
@@ -121,10 +122,20 @@ pub fn look(
         ))
     });
     fit.shared = shared::is_named(&ws.root, &config.shared);
-    fit.must_be_local = project::stays(&project, argv).or(unfit).or_else(|| {
-        let services = cross::local_services(std::env::vars_os(), &config.forward);
-        (!services.is_empty()).then(|| format!("{} names a service on this machine", services.join(", ")))
-    });
+    let limited = || {
+        let option = limits::lowered()?;
+        Some(format!(
+            "a limit was set (`ulimit {option}`), which a node does not keep"
+        ))
+    };
+    let inherited = argv.iter().find_map(|a| inherited(a)).or_else(limited);
+    fit.must_be_local = project::stays(&project, argv)
+        .or(unfit)
+        .or(inherited)
+        .or_else(|| {
+            let services = cross::local_services(std::env::vars_os(), &config.forward);
+            (!services.is_empty()).then(|| format!("{} names a service on this machine", services.join(", ")))
+        });
     let outside = argv
         .iter()
         .find_map(|a| leaves(a, cwd, &roots))
@@ -273,6 +284,18 @@ fn upwards(cwd: &Path, root: &Path, dir: &Path) -> Vec<u8> {
     }
     p.push(dir);
     p.into_os_string().as_bytes().to_vec()
+}
+
+/// Why an argument that names a descriptor of the caller's (`make -f <(generate)`) ties the command to this machine. The standard ones
+/// go along.
+fn inherited(arg: &OsStr) -> Option<String> {
+    let text = arg.to_string_lossy();
+    ["/dev/fd/", "/proc/self/fd/"].iter().find_map(|dir| {
+        let (_, number) = text.split_once(dir)?;
+        let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+        let above = number[..end].parse::<u32>().is_ok_and(|n| n > 2);
+        above.then(|| format!("{dir}{} is open on this machine only", &number[..end]))
+    })
 }
 
 /// Why an argument ties the command to this machine.
@@ -518,6 +541,22 @@ mod tests {
                 *tied,
                 "{arg}"
             );
+        }
+    }
+
+    #[test]
+    fn descriptors_of_the_caller_s_are_named() {
+        for (arg, is) in [
+            ("/dev/fd/63", true),
+            ("-f/dev/fd/3", true),
+            ("--config=/proc/self/fd/11", true),
+            ("/dev/fd/0", false),
+            ("/dev/fd/2", false),
+            ("/dev/fd", false),
+            ("/dev/fd/x", false),
+            ("/dev/null", false),
+        ] {
+            assert_eq!(inherited(OsStr::new(arg)).is_some(), is, "{arg}");
         }
     }
 

@@ -10,7 +10,7 @@ use super::note::{self, Note};
 use super::permissions::{self, Ground, Judgement, Rules};
 use super::settings::{self, Scopes};
 use super::wire::{self, BashInput, Decision, Event};
-use super::{call, client, program, session, snapshot, through};
+use super::{call, client, defined, program, session, through};
 use crate::cli::VERBS;
 use crate::learned::Glance;
 use crate::paths::{self, Paths};
@@ -79,6 +79,26 @@ impl World<'_> {
     pub fn client_dir(&self) -> Option<PathBuf> {
         self.path("CLAUDE_CONFIG_DIR")
             .or_else(|| Some(self.path("HOME")?.join(".claude")))
+    }
+
+    /// Which of the names `wanted`, and what others, mean a function or alias where the client runs a text that reads `sources`.
+    pub(super) fn defined(
+        &self,
+        event: &Event<'_>,
+        shell: &str,
+        sources: &[String],
+        wanted: &[&str],
+    ) -> Vec<String> {
+        let (home, client_dir) = (self.path("HOME"), self.client_dir());
+        let places = defined::Places {
+            home: home.as_deref(),
+            client_dir: client_dir.as_deref(),
+            session: &event.session,
+            env_file: self.path("CLAUDE_ENV_FILE"),
+            cwd: Path::new(&event.cwd),
+            shell,
+        };
+        places.names(sources, wanted)
     }
 
     /// The user's rules for a command in `cwd`; those of the projects of `also` only restrict.
@@ -282,18 +302,28 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
     let busy = OnceCell::new();
     let busy = || *busy.get_or_init(|| (world.busy)(&view));
     let cwd = Path::new(&event.cwd);
-    let short = Glance::new(world.paths.as_ref()?, cwd, &judged);
+    let times = Glance::new(world.paths.as_ref()?, cwd, &judged);
     let moves = |j: &Judged| {
-        view.moves(&j.verdict, &j.part.argv, cwd, &busy)
-            && !(j.verdict.class == Class::Heavy && short.stays(&j.part))
+        // What goes on in the background is likely to be talked to here.
+        let background = j.part.background || input.background;
+        let unasked = || !background && busy() && times.takes_long(&j.part);
+        view.moves(&j.verdict, &j.part.argv, cwd, &unasked)
+            && !(j.verdict.class == Class::Heavy && times.stays(&j.part))
     };
     if sites(&judged, &moves).is_empty() {
         return None;
     }
-    let defined = world
-        .client_dir()
-        .map(|d| snapshot::names(&d, shell.name))
-        .unwrap_or_default();
+    let moving = judged.iter().filter(|j| moves(j)).map(|j| &j.part);
+    let mut wanted: Vec<&str> = moving
+        .flat_map(|p| {
+            p.wrappers
+                .iter()
+                .map(String::as_str)
+                .chain(p.argv.first().and_then(Word::text))
+        })
+        .collect();
+    wanted.push("cx");
+    let defined = world.defined(event, shell.name, &script.sources, &wanted);
     if !defined.is_empty() {
         context.aliases = &defined;
         judged = judge(script.clone(), &context);

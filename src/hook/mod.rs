@@ -11,6 +11,7 @@ pub mod asked;
 pub mod call;
 mod client;
 mod decide;
+mod defined;
 pub mod fate;
 mod gemini;
 mod mcp;

@@ -9,13 +9,11 @@ use std::path::{Path, PathBuf};
 /// A larger snapshot than this, in bytes, is not read.
 const MAX_FILE: u64 = 4 << 20;
 
-/// The names in the newest snapshot below `config_dir`, of the shell `shell` (`bash`, `zsh`). Empty where none is
-/// known: before the first command of the first session there is no snapshot.
-pub fn names(config_dir: &Path, shell: &str) -> Vec<String> {
-    newest(&config_dir.join("shell-snapshots"), shell)
-        .and_then(|p| read(&p))
-        .map(|t| scan(&t))
-        .unwrap_or_default()
+/// The names in the newest snapshot below `config_dir`, of the shell `shell` (`bash`, `zsh`). `None` where there is no snapshot: the client
+/// makes it while a session's first command waits for its hooks, and takes it away at its end.
+pub fn names(config_dir: &Path, shell: &str) -> Option<Vec<String>> {
+    let newest = newest(&config_dir.join("shell-snapshots"), shell)?;
+    Some(scan(&read(&newest)?))
 }
 
 /// Files are called `snapshot-SHELL-MILLISECONDS-RANDOM.sh`; all come from the same rc files.
@@ -90,7 +88,7 @@ mod tests {
     fn the_newest_of_the_right_shell_counts() {
         let dir = tempfile::tempdir().unwrap();
         let snapshots = dir.path().join("shell-snapshots");
-        assert_eq!(names(dir.path(), "bash"), [""; 0]);
+        assert_eq!(names(dir.path(), "bash"), None);
         fs::create_dir(&snapshots).unwrap();
         for (name, alias) in [
             ("snapshot-bash-9-zzz.sh", "old"),
@@ -100,6 +98,6 @@ mod tests {
         ] {
             fs::write(snapshots.join(name), format!("alias {alias}='x'\n")).unwrap();
         }
-        assert_eq!(names(dir.path(), "bash"), ["new"]);
+        assert_eq!(names(dir.path(), "bash").unwrap(), ["new"]);
     }
 }

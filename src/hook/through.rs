@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::decide::{Guard, Shell, World, assigns_path, may_allow};
 use super::permissions::{self, Judgement, Typed, Unwrapped};
+use super::program;
 use super::wire::{self, BashInput, Decision, Event};
-use super::{program, snapshot};
 use crate::plan::Class;
 use crate::plan::classify::{Context, classify};
 use crate::plan::shell::{self, Word};
@@ -40,8 +40,7 @@ pub fn typed(
     };
     // Each of them is unwrapped on its own, with the rest of the text behind it.
     let many = text.matches("cx").count() > MANY;
-    let own = world.client_dir();
-    let defined = own.map(|d| snapshot::names(&d, shell.name)).unwrap_or_default();
+    let defined = world.defined(event, shell.name, &[], &["cx"]);
     // What has another meaning in the user's shell would have that without cx in front.
     let light = |argv: &[Word]| {
         let is_own = argv

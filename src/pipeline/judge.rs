@@ -144,6 +144,7 @@ pub(super) fn decide(
             view
         })
         .collect();
+    let runtimes = runtimes(request, paths, ws);
     route::route(&RouteInput {
         verdict,
         demands: Wishes {
@@ -153,7 +154,8 @@ pub(super) fn decide(
             spread: request.demands.spread,
         },
         typed: request.origin == Origin::Shell,
-        unknown_may_move: eligible::may_move_unasked(&words(&request.argv), &request.cwd),
+        unknown_may_move: runtimes.usually_long()
+            && eligible::may_move_unasked(&words(&request.argv), &request.cwd),
         auto_route: config.policy.auto_route,
         busy_cpu: config.policy.busy_cpu,
         allow_overload: config.policy.allow_overload,
@@ -162,7 +164,7 @@ pub(super) fn decide(
         owner: fit.owner.clone(),
         local: local_view(paths, table),
         nodes,
-        runtimes: runtimes(request, paths, ws),
+        runtimes,
         seed: paths::nonce(),
     })
 }

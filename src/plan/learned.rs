@@ -30,6 +30,9 @@ const STALE_S: u64 = 7 * 24 * 3600;
 /// One decision in so many goes against what was learned, to find out whether it still holds.
 const EXPLORE: u64 = 16;
 
+/// What usually takes this long (milliseconds) or longer is worth moving though no rule knows it.
+const LONG_MS: u32 = 10_000;
+
 /// The name of this machine among places.
 pub const HERE: &str = "local";
 
@@ -239,6 +242,12 @@ impl Runtimes {
     /// The median on `node`, milliseconds.
     pub fn on(&self, node: &str) -> Option<u32> {
         self.nodes.iter().find(|(n, _)| n == node).map(|(_, ms)| *ms)
+    }
+
+    /// Whether the command was run by cx before, and took long.
+    pub fn usually_long(&self) -> bool {
+        let places = self.nodes.iter().map(|(_, ms)| *ms).chain(self.here_ms);
+        places.max().is_some_and(|ms| ms >= LONG_MS)
     }
 
     /// What a trip to `node` usually costs in this workspace, milliseconds.

@@ -171,11 +171,12 @@ impl Change {
             After::Text(text) => {
                 match (&self.backup, &self.before) {
                     (Backup::Make, Some(old)) => {
+                        set_aside(&backup, old)?;
                         write_atomic(&backup, old.as_bytes(), mode_of(&self.target))
                             .context("cannot write the backup")?;
                     }
                     // A backup of an older file says nothing of one that was not there.
-                    (Backup::Make, None) => remove_if_there(&backup)?,
+                    (Backup::Make, None) => set_aside(&backup, "")?,
                     _ => {}
                 }
                 if let Some(dir) = self.target.parent() {
@@ -276,13 +277,15 @@ fn backup_path(file: &Path) -> PathBuf {
 
 /// The file's text, or `None` if there is no file.
 pub fn read(path: &Path) -> anyhow::Result<Option<String>> {
-    let file = match File::open(path) {
+    // Asked before it is opened: to open a FIFO is to wait for who writes it.
+    let opened = fs::metadata(path).and_then(|meta| meta.is_file().then(|| File::open(path)).transpose());
+    let file = match opened {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
     };
+    let file = file.with_context(|| format!("{} is not a regular file", path.display()))?;
     let meta = file.metadata()?;
-    ensure!(meta.is_file(), "{} is not a regular file", path.display());
     ensure!(
         meta.len() <= MAX_FILE,
         "{} is too large to be a settings file",
@@ -298,6 +301,21 @@ pub fn read(path: &Path) -> anyhow::Result<Option<String>> {
 /// Permission bits of `path`; those of a private file if there is none.
 fn mode_of(path: &Path) -> u32 {
     fs::metadata(path).map_or(0o600, |m| m.mode() & 0o7777)
+}
+
+/// Gives a file in the way of a backup of `text` another name: it may be an older backup, or nothing of cx's at all.
+fn set_aside(backup: &Path, text: &str) -> anyhow::Result<()> {
+    if backup.symlink_metadata().is_err() || read(backup).is_ok_and(|there| there.as_deref() == Some(text)) {
+        return Ok(());
+    }
+    let numbered = |n: u32| {
+        let mut name = backup.as_os_str().to_owned();
+        name.push(format!(".{n}"));
+        PathBuf::from(name)
+    };
+    let free = (1..).map(numbered).find(|p| p.symlink_metadata().is_err());
+    let free = free.context("no name is free")?;
+    fs::rename(backup, &free).with_context(|| format!("cannot rename {}", backup.display()))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

@@ -444,6 +444,33 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_the_name_of_the_backup_is_not_lost() {
+        for text in ["{}", ""] {
+            let home = Home::with(text);
+            let backup = home.dir.path().join(".claude/settings.json.cx-backup");
+            for n in 1..3 {
+                fs::write(&backup, format!("mine {n}")).unwrap();
+                home.run(false, None).unwrap();
+                home.run(true, None).unwrap();
+                assert_eq!(home.text(), text);
+                let aside = format!("{}.{n}", backup.display());
+                assert_eq!(fs::read_to_string(aside).unwrap(), format!("mine {n}"));
+                assert!(!backup.exists());
+            }
+        }
+    }
+
+    #[test]
+    fn settings_that_are_no_file_are_an_error_and_not_waited_for() {
+        let home = Home::new();
+        let file = &home.place.settings;
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let said = format!("{:#}", home.run(false, None).unwrap_err());
+        assert!(said.contains("is not a regular file"), "{said}");
+    }
+
+    #[test]
     fn a_file_that_was_not_there_goes_again() {
         let home = Home::new();
         home.run(false, None).unwrap();

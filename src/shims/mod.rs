@@ -205,7 +205,7 @@ fn functions(
 fn filled(text: &str, tools: &[String], present: &[&str]) -> String {
     let each = |name: &&str| {
         let way = if FRONTS.contains(name) { "front" } else { "tool" };
-        format!("function {name} {{ ${{__cx_{way}-command}} {name} \"$@\"; }}\n")
+        format!("function {name} {{ \"${{__cx_{way}-command}}\" {name} \"$@\"; }}\n")
     };
     let all: Vec<&str> = tools.iter().map(String::as_str).chain(FRONTS).collect();
     text.replace(

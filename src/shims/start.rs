@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FileType;
 
 use crate::cli;
+use crate::learned::Glance;
 use crate::local;
 use crate::paths::{self, Paths};
 use crate::pipeline;
@@ -73,10 +74,10 @@ fn leaves(argv: &[OsString], cwd: &Path) -> bool {
         aliases: &[],
     };
     let verdict = classify(&words, &context);
-    let busy = || view.local_cpu() > view.busy_cpu;
+    let unasked = || view.local_cpu() > view.busy_cpu && Glance::new(&paths, cwd, &[]).is_long(&words);
     view.auto_route
         && view.may_route(paths::now_ms())
-        && view.moves(&verdict, &words, cwd, &busy)
+        && view.moves(&verdict, &words, cwd, &unasked)
         && (verdict.workload.stdin || !is_given_input())
 }
 

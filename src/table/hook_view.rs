@@ -94,12 +94,12 @@ impl HookView {
                 .all(|n| !is_probed(&n.program) || self.tools.contains(&n.program))
     }
 
-    /// Whether a command so judged leaves without a person's asking, as far as this summary tells. `busy` says whether this machine
-    /// is busier than the policy's limit; it is asked only where that decides.
-    pub fn moves(&self, verdict: &Verdict, argv: &[Word], cwd: &Path, busy: &dyn Fn() -> bool) -> bool {
+    /// Whether a command so judged leaves without a person's asking, as far as this summary tells. `unasked` says whether one
+    /// that no rule knows may, for what is known of the moment and of its times; it is asked only where that decides.
+    pub fn moves(&self, verdict: &Verdict, argv: &[Word], cwd: &Path, unasked: &dyn Fn() -> bool) -> bool {
         match verdict.class {
             Class::Heavy => self.can_have(&verdict.workload.needs, paths::now_ms()),
-            Class::Unknown => busy() && eligible::may_move_unasked(argv, cwd),
+            Class::Unknown => eligible::may_move_unasked(argv, cwd) && unasked(),
             Class::Light => false,
         }
     }

@@ -99,6 +99,23 @@ fn files_are_made_with_the_callers_umask() {
 }
 
 #[test]
+fn what_only_the_caller_has_keeps_a_command_with_it() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[("Makefile", "test:\n\t@echo $$HOME\n")]);
+    for (line, node) in [
+        ("cx make test", "n1"),
+        ("cx make -f <(cat Makefile) test", "local"),
+        ("(ulimit -t 3000; cx make test); true", "local"),
+    ] {
+        let mut command = env.command("setsid", &p.dir);
+        let out = env
+            .run(command.args(["-w", "bash", "-c", &line.replace("cx", CX)]), b"")
+            .ok();
+        assert_eq!(env.place(&out.stdout()), node, "{line}: {out:?}");
+    }
+}
+
+#[test]
 fn a_locale_that_the_node_lacks_does_not_cross() {
     let mut env = TestEnv::with_nodes(&["n1"]);
     env.set("LC_ALL", "xx_NO.UTF-8");

@@ -111,6 +111,14 @@ fn what_the_user_types_reaches_cx_and_nothing_else_does() {
             "shim make\n",
             "",
         ),
+        // Words are split at other characters, and in zsh as in bash.
+        ("IFS=_; make a_b", "shim make a_b\n", ""),
+        ("IFS=_; timeout 5 make a_b", "shim make a_b\n", ""),
+        (
+            "test -z \"${ZSH_VERSION-}\" || setopt shwordsplit; IFS=cx_; make a",
+            "shim make a\n",
+            "",
+        ),
         ("false || make; if make; then :; fi", "shim make\nshim make\n", ""),
     ];
     for shell in SHELLS {

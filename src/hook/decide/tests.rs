@@ -124,6 +124,11 @@ fn heavy_parts_are_rewritten_and_nothing_else() {
             "while read -r f; do pytest $f; done < list",
             Some("while read -r f; do cx pytest $f; done < list"),
         ),
+        (
+            "for i in 1 2; do make test ARG=$i; done",
+            Some("for i in 1 2; do cx make test ARG=$i; done"),
+        ),
+        ("make test $1", None),
         ("frobnicate", None),
         ("cargo test &&", None),
         ("cx cargo test", None),
@@ -139,7 +144,35 @@ fn unknown_commands_move_while_this_machine_is_busy() {
     let mut env = Env::new();
     env.busy = true;
     // Any file of the workspace will do; nobody runs it here.
+    assert_eq!(env.rewrite("tests/run.sh --all"), None, "nobody has run it by cx");
+    let here = crate::sync::find(Path::new(env!("CARGO_MANIFEST_DIR")), &env.paths().home).unwrap();
+    let note = |command: &str, seconds: u64| {
+        let words: Vec<Word> = command.split(' ').map(Word::from).collect();
+        let key = crate::plan::learned::key(&here.key, b"", &words).unwrap();
+        crate::learned::note(
+            &env.paths(),
+            &[(key, "tower", std::time::Duration::from_secs(seconds))],
+        );
+    };
+    for command in [
+        "tests/run.sh --all",
+        "perl tests/run.sh",
+        "tests/run.sh deploy",
+        "tests/run.sh --port",
+        "tests/run.sh -i",
+        "tests/nosuch.sh",
+        "frobnicate --all",
+    ] {
+        note(command, 30);
+    }
+    note("tests/run.sh --short", 2);
     for (command, want) in [
+        ("tests/run.sh --short", None),
+        ("tests/run.sh --all --more", None),
+        ("cd tests; tests/run.sh --all", None),
+        ("tests/run.sh --all &", None),
+        ("tests/run.sh --port", None),
+        ("tests/run.sh -i", None),
         ("tests/run.sh --all", Some("cx tests/run.sh --all")),
         ("perl tests/run.sh", Some("cx perl tests/run.sh")),
         ("tests/run.sh deploy", None),
@@ -536,6 +569,41 @@ fn what_the_shell_defines_stays() {
         absolute.starts_with('/') || absolute.starts_with('\''),
         "{absolute}"
     );
+}
+
+#[test]
+fn what_other_files_define_stays() {
+    // Before the snapshot of the session is made, what it will be made of counts.
+    let env = Env::new().put("home/.bashrc", "alias cargo='cargo --quiet'\n");
+    assert_eq!(env.rewrite("cargo test"), None);
+    assert!(env.rewrite("pytest").is_some());
+    let env = env.put("home/.claude/shell-snapshots/snapshot-bash-1-a.sh", "");
+    assert!(env.rewrite("cargo test").is_some());
+    assert_eq!(
+        Env::new()
+            .put("home/.bash_aliases", "function make {\n")
+            .rewrite("make"),
+        None
+    );
+    // What the client puts in front of each command.
+    let written = "home/.claude/session-env/s1/sessionstart-hook-0.sh";
+    let env = Env::new().put(written, "export A=1\nmake() { echo; }\n");
+    assert_eq!(env.rewrite("make"), None);
+    assert!(env.rewrite("pytest").is_some());
+    let env = Env::new().put("env.sh", "timeout() { echo; }\n");
+    let file = env.dir.path().join("env.sh").display().to_string();
+    let env = env.set("CLAUDE_ENV_FILE", &file);
+    assert_eq!(env.rewrite("timeout 5 make"), None);
+    assert!(env.rewrite("make").is_some());
+    // What the text reads.
+    let env = Env::new().put("home/defs.sh", "export A=1\nalias make='make -k'\n");
+    let at = env.dir.path().join("home/defs.sh").display().to_string();
+    for source in ["source ~/defs.sh", ". \"$HOME/defs.sh\"", &format!(". '{at}'")] {
+        assert_eq!(env.rewrite(&format!("{source}; make")), None, "{source}");
+        assert!(env.rewrite(&format!("{source} && pytest")).is_some(), "{source}");
+    }
+    assert!(env.rewrite("source .venv/bin/activate && pytest").is_some());
+    assert_eq!(env.rewrite("source \"$FILE\" && pytest"), None);
 }
 
 #[test]

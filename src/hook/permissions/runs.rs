@@ -10,7 +10,7 @@ const ALWAYS: &str = "- . alias ash at batch bash bind builtin bunx busybox bwra
 concurrently coproc coverage crontab csh cx dash deno doas dotenv enable entr env eval exec expect faketime fakeroot firejail fish flock \
 foreman gdb gmake gtimeout hash honcho invoke ionice just ksh ltrace make mapfile nice nix-shell nocorrect node nodemon noglob nohup nox \
 npx nsenter numactl osascript overmind parallel perf perl php pkexec pnpx proot pypy python readarray rlwrap rr ruby runuser screen script \
-setpriv setsid sh source ssh stdbuf strace su sudo systemd-run taskset tcsh time timeout tmux tox trap tsx unshare uvx valgrind watch \
+setpriv setsid sh source ssh stdbuf strace su sudo systemd-run taskset tcsh time timeout tmux tox trap tsx unbuffer unshare uvx valgrind watch \
 winpty xargs xvfb-run zsh";
 
 /// Programs that do so where one of their arguments says so.

@@ -136,6 +136,13 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
+/// More words, which in a command that no rule knows tell of acting on this machine or on others, or of running until stopped.
+const ACTING_UNKNOWN: [&str; 28] = [
+    "backup", "bot", "cleanup", "commit", "curl", "daemon", "db", "dev", "kill", "listen", "mysql", "port",
+    "psql", "reset", "restart", "restore", "seed", "send", "service", "setup", "snapshot", "ssh", "start",
+    "stop", "sync", "tunnel", "watch", "worker",
+];
+
 /// Whether a command that no rule knows may leave a busy machine unasked, as far as its words tell: nothing in them, its own name
 /// included, tells of acting on the world. (That its program or script is a file of the workspace is for the caller to see.)
 pub fn may_move_unasked(argv: &[Word]) -> bool {
@@ -145,10 +152,13 @@ pub fn may_move_unasked(argv: &[Word]) -> bool {
         .map(|p| p.rsplit('/').next().unwrap_or(p).to_owned());
     let Some(name) = name else { return false };
     let stem = name.split('.').next().unwrap_or_default();
-    let acts = |w: &String| ACTING.contains(&w.as_str());
+    let acts = |w: &String| ACTING.contains(&w.as_str()) || ACTING_UNKNOWN.contains(&w.as_str());
     !words(stem).iter().any(acts)
         && acting_word(&argv[1..]).is_none()
-        && argv[1..].iter().all(|w| w.text().is_some())
+        && argv[1..].iter().all(|w| {
+            // `-i`: it wants to be talked to.
+            w.text().is_some_and(|t| t != "-i" && !words(t).iter().any(acts))
+        })
 }
 
 /// Judges one simple command.

@@ -115,6 +115,8 @@ pub struct Part {
 pub struct Script {
     /// Every simple command in text order, nested ones too.
     pub parts: Vec<Part>,
+    /// Files that the text has its shell read (`source`), as it names them; `~/` in front is the home directory.
+    pub sources: Vec<String>,
     /// Whether the text is nothing but simple commands joined by `&&`, `||`, `|`, `;` and newlines: no compound
     /// commands, functions or background jobs, and nothing that could be a substitution or an expansion with an
     /// operator. Only then are `parts` known to be all that runs.

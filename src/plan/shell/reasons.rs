@@ -3,30 +3,117 @@
 
 use std::collections::BTreeSet;
 
-use super::Part;
 use super::words::Word;
+use super::{Dialect, Part};
 
-/// Names that the text itself gives a new meaning.
+/// What the text itself makes of names, and of the descriptors of its commands.
 #[derive(Default)]
 pub(super) struct Defined {
     pub(super) names: BTreeSet<String>,
     /// Set where a name is not known: then any may be meant.
     pub(super) any: bool,
+    /// Where shell text runs that is not known before, and which builtin runs it: from there on any name may mean anything.
+    unknown: Option<(usize, &'static str)>,
+    /// Files that `source` reads; `~/` in front is the home directory.
+    pub(super) sources: Vec<String>,
+    /// Programs that are given a descriptor above 2.
+    handed: BTreeSet<String>,
 }
 
+/// Programs whose output is made for `eval`: variables, and functions with names of their own.
+const MADE_FOR_EVAL: [&str; 15] = [
+    "brew",
+    "conda",
+    "direnv",
+    "dircolors",
+    "fnm",
+    "mamba",
+    "micromamba",
+    "mise",
+    "nodenv",
+    "opam",
+    "pyenv",
+    "rbenv",
+    "rtx",
+    "ssh-agent",
+    "register-python-argcomplete",
+];
+
 impl Defined {
-    /// Takes in what another part of the same text defines.
-    pub(super) fn merge(&mut self, other: Defined) {
+    /// Takes in what another part of the same text defines, of which the byte `i` stands at `at(i)`.
+    pub(super) fn merge(&mut self, other: Defined, at: impl Fn(usize) -> usize) {
         self.names.extend(other.names);
         self.any |= other.any;
+        if let Some((offset, builtin)) = other.unknown {
+            self.not_known(at(offset), builtin);
+        }
+        self.sources.extend(other.sources);
+        self.handed.extend(other.handed);
     }
 
-    /// Takes in what `alias` defines, if that is what `argv` is.
-    pub(super) fn note_aliases(&mut self, argv: &[Word]) {
-        if argv.first().and_then(Word::text) != Some("alias") {
-            return;
+    fn not_known(&mut self, at: usize, builtin: &'static str) {
+        if self.unknown.is_none_or(|(first, _)| at < first) {
+            self.unknown = Some((at, builtin));
         }
-        for arg in &argv[1..] {
+    }
+
+    /// Takes in what the command `argv`, whose words are written `raws`, defines from the offset `at` on, if that is what it
+    /// does. Returns the text that an `eval` runs, where that is known.
+    pub(super) fn note(&mut self, argv: &[Word], raws: &[&str], at: usize) -> Option<String> {
+        let skip = usize::from(argv.first().and_then(Word::text) == Some("builtin"));
+        let name = argv.get(skip)?.text()?;
+        let args = &argv[skip + 1..];
+        let options = args.iter().take_while(|a| a.text() == Some("--")).count();
+        let (args, raws) = (&args[options..], &raws[skip + 1 + options..]);
+        match name {
+            "alias" => self.note_aliases(args),
+            "hash" => self.note_named(args.iter().filter(|a| a.text().is_none_or(|t| t.contains('=')))),
+            "autoload" => self.note_named(args.iter()),
+            "functions" if args.first().and_then(Word::text) == Some("-c") => self.note_named(args.iter()),
+            "eval" => {
+                let known: Option<Vec<&str>> = args.iter().map(Word::text).collect();
+                if known.is_none() && !matches!(raws, [raw] if is_made_for_eval(raw)) {
+                    self.not_known(at, "eval");
+                }
+                return known.map(|words| words.join(" "));
+            }
+            "source" | "." => {
+                let builtin = if name == "." { "." } else { "source" };
+                match args.first().map(|a| (a.text(), raws[0])) {
+                    Some((Some(file), _)) => self.sources.push(file.to_owned()),
+                    Some((None, raw)) => match below_home(raw) {
+                        Some(file) => self.sources.push(file),
+                        // A Python environment's, wherever it is.
+                        None if raw.trim_end_matches('"').ends_with("/bin/activate") => {}
+                        None => self.not_known(at, builtin),
+                    },
+                    None => {}
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Takes in that an `eval` runs a text that is not understood, and counts from `at` on.
+    pub(super) fn note_unread(&mut self, at: usize) {
+        self.not_known(at, "eval");
+    }
+
+    fn note_named<'w>(&mut self, args: impl Iterator<Item = &'w Word>) {
+        for arg in args {
+            match arg.text() {
+                Some(text) => {
+                    let name = text.split('=').next().unwrap_or(text);
+                    self.names.insert(name.to_owned());
+                }
+                None => self.any = true,
+            }
+        }
+    }
+
+    fn note_aliases(&mut self, args: &[Word]) {
+        for arg in args {
             match arg.text() {
                 // zsh: `alias -g X=...` replaces words anywhere, `-s` goes by suffix.
                 Some(flag) if flag.starts_with('-') && flag != "-p" && flag != "--" => self.any = true,
@@ -40,9 +127,41 @@ impl Defined {
         }
     }
 
+    /// Takes in an assignment to `name`, with a subscript or a whole array: some arrays of the shells hold what names mean.
+    pub(super) fn note_assignment(&mut self, name: &str, subscript: Option<Word>, dialect: Dialect) {
+        let tables: &[&str] = match dialect {
+            Dialect::Bash => &["BASH_ALIASES", "BASH_CMDS"],
+            Dialect::Zsh => &["functions", "aliases", "galiases", "saliases", "commands"],
+        };
+        if !tables.contains(&name) {
+            return;
+        }
+        match subscript {
+            Some(Word::Static(key)) if !matches!(name, "galiases" | "saliases") => {
+                self.names.insert(key);
+            }
+            _ => self.any = true,
+        }
+    }
+
+    /// Takes in that a command is given a descriptor above 2.
+    pub(super) fn note_handed(&mut self, argv: &[Word]) {
+        let program = argv.first().and_then(Word::text);
+        self.handed.extend(program.map(str::to_owned));
+    }
+
     pub(super) fn shadows(&self, part: &Part) -> Option<String> {
         if self.any {
             return Some("the text defines functions or aliases of unknown names".to_owned());
+        }
+        if let Some((at, builtin)) = self.unknown
+            && part.span.start >= at
+        {
+            let what = if builtin == "eval" { "text" } else { "file" };
+            return Some(format!("after `{builtin}` of a {what} that is not known before"));
+        }
+        if self.handed.contains("exec") || (part.in_function && !self.handed.is_disjoint(&self.names)) {
+            return Some(DESCRIPTOR.to_owned());
         }
         // What is not found would be the handler's to answer.
         let handlers = ["command_not_found_handle", "command_not_found_handler"];
@@ -57,6 +176,38 @@ impl Defined {
             .find(|name| self.names.contains(*name))
             .map(|name| format!("the text defines `{name}` as a function or alias"))
     }
+}
+
+/// Why what may hold more descriptors than a run has is left alone.
+pub(super) const DESCRIPTOR: &str = "it may have a descriptor above 2, which a node has not";
+
+/// Whether a word is the output of one program that is made for `eval`, and of nothing else.
+fn is_made_for_eval(raw: &str) -> bool {
+    let raw = raw
+        .strip_prefix('"')
+        .and_then(|r| r.strip_suffix('"'))
+        .unwrap_or(raw);
+    let Some(command) = raw.strip_prefix("$(").and_then(|r| r.strip_suffix(')')) else {
+        return false;
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || " /._-=~+@".contains(c);
+    let program = command.split_whitespace().next().unwrap_or_default();
+    let base = program.rsplit('/').next().unwrap_or(program);
+    command.chars().all(plain) && MADE_FOR_EVAL.contains(&base)
+}
+
+/// The file that `~/x`, `$HOME/x` or `"${HOME}/x"` names, with `~/` in front.
+fn below_home(raw: &str) -> Option<String> {
+    let quoted = raw.strip_prefix('"').and_then(|r| r.strip_suffix('"'));
+    let text = quoted.unwrap_or(raw);
+    let rest = match text.strip_prefix("~/") {
+        Some(rest) if quoted.is_none() => rest,
+        _ => text
+            .strip_prefix("$HOME/")
+            .or_else(|| text.strip_prefix("${HOME}/"))?,
+    };
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@".contains(c) || (c == ' ' && quoted.is_some());
+    rest.chars().all(plain).then(|| format!("~/{rest}"))
 }
 
 /// What a text shows of its own commands, so that an inserted word would be seen.
@@ -129,6 +280,13 @@ impl Shown {
                 self.all = Some("the text asks which programs the shell remembers (`hash`)");
             }
             "declare" | "typeset" if has('f') || operands().next().is_none() => self.functions = true,
+            "ulimit" | "limit" | "unlimit" if program == "unlimit" || sets_limits(args) => {
+                self.all = Some(if program == "ulimit" {
+                    "the text sets limits (`ulimit`), which a node does not keep"
+                } else {
+                    "the text sets limits (`limit`), which a node does not keep"
+                });
+            }
             // Job control tells of the jobs that end.
             "set" if has('m') => self.jobs = true,
             "export" if has('f') => self.functions = true,
@@ -175,6 +333,15 @@ impl Shown {
             .any(|(name, at)| name == program && (*at > part.span.start || part.depth > 0))
             .then(|| format!("the text asks what `{program}` is to the shell"))
     }
+}
+
+/// Whether the arguments of `ulimit` or `limit` do more than ask.
+fn sets_limits(args: &[Word]) -> bool {
+    let asks = |arg: &Word| {
+        let flags = arg.text().and_then(|t| t.strip_prefix('-'));
+        flags.is_some_and(|f| f.bytes().all(|b| b.is_ascii_alphabetic()))
+    };
+    !args.iter().all(asks)
 }
 
 /// Commands that are left alone for what they are.

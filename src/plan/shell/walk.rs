@@ -52,6 +52,7 @@ pub(super) fn script(text: &str, dialect: Dialect, file: &ast::File) -> Result<S
     }
     Ok(Script {
         parts,
+        sources: defined.sources,
         plain,
         branching,
         grouped,
@@ -69,6 +70,10 @@ struct Around {
     /// The text itself gives it its input, though no operator stands right before it.
     fed: bool,
     in_function: bool,
+    /// It stands in a loop or function.
+    repeated: bool,
+    /// It is given a descriptor above 2.
+    handed: bool,
     left_alone: Option<&'static str>,
 }
 
@@ -87,26 +92,27 @@ impl Around {
         Around {
             stdin: StdinFrom::Inherited,
             in_function: true,
+            repeated: true,
             ..self.deeper()
         }
     }
 
     /// For words that only mean something to the shell itself, and that the grammar treats apart.
     fn of_the_shell(self) -> Self {
+        self.left_as("it is a declaration or jump of the shell")
+    }
+
+    /// What is not touched itself, for that reason; what stands in its words may be.
+    fn left_as(self, why: &'static str) -> Self {
         Around {
-            left_alone: self
-                .left_alone
-                .or(Some("it is a declaration or jump of the shell")),
+            left_alone: self.left_alone.or(Some(why)),
             ..self
         }
     }
 
     /// Inside something whose commands are listed but never touched.
     fn untouched(self, why: &'static str) -> Self {
-        Around {
-            left_alone: self.left_alone.or(Some(why)),
-            ..self.deeper()
-        }
+        self.left_as(why).deeper()
     }
 }
 
@@ -170,7 +176,12 @@ impl<'a> Walk<'a> {
                     }
                     self.word(word, around)?;
                 }
-                self.part(c.span, words, &c.assignments, redirects, around)
+                let own = if self.has_process_substitution(c)? {
+                    around.left_as("it is given a process substitution, which a node has not")
+                } else {
+                    around
+                };
+                self.part(c.span, words, &c.assignments, redirects, own)
             }
             Command::Decl(c) => {
                 self.assignments(&c.assignments, around)?;
@@ -241,6 +252,16 @@ impl<'a> Walk<'a> {
                 }
                 self.plain = false;
                 self.branching &= redirects.is_empty();
+                around.repeated |= matches!(
+                    c,
+                    CompoundCommand::For(_)
+                        | CompoundCommand::Foreach(_)
+                        | CompoundCommand::Repeat(_)
+                        | CompoundCommand::ArithmeticFor(_)
+                        | CompoundCommand::While(_)
+                        | CompoundCommand::Until(_)
+                        | CompoundCommand::Select(_)
+                );
                 self.compound(c, around.deeper())
             }
             Command::Function(f) => {
@@ -397,6 +418,22 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Whether a command's words or assignments hold the name of a descriptor or temporary file that stands for a command.
+    fn has_process_substitution(&self, c: &ast::SimpleCommand) -> Result<bool, Unparsed> {
+        let values = c.assignments.iter().filter_map(|a| match &a.value {
+            ast::AssignmentValue::Scalar(w) => Some(w),
+            ast::AssignmentValue::Compound(_) => None,
+        });
+        for word in c.args.iter().chain(values) {
+            let substitutes = |p: &ast::WordPartNode| matches!(p.kind, WordPart::ProcessSubstitution { .. });
+            let into_file = self.dialect == Dialect::Zsh && self.slice(range(word.span))?.starts_with("=(");
+            if into_file || word.parts.iter().any(substitutes) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn words<'w>(&mut self, words: impl IntoIterator<Item = &'w ast::Word>, around: Around) -> Done {
         words.into_iter().try_for_each(|w| self.word(w, around))
     }
@@ -480,22 +517,13 @@ impl<'a> Walk<'a> {
         } else {
             around.deeper()
         };
-        let mut walk = Walk {
-            text: &found.inner,
-            strict: Strict(&found.inner),
-            dialect: self.dialect,
-            parts: Vec::new(),
-            defined: Defined::default(),
-            plain: false,
-            branching: false,
-            grouped: false,
-            tries: self.tries,
-            level: self.level + 1,
-        };
+        let mut walk = self.below(&found.inner);
         walk.seq(&file.body, around)?;
         self.tries = walk.tries;
         self.grouped |= walk.grouped;
-        self.defined.merge(walk.defined);
+        self.defined.merge(walk.defined, |offset| {
+            found.offsets.get(offset).copied().unwrap_or_default()
+        });
         let at = |offset: usize| found.offsets.get(offset).copied().ok_or_else(odd_span);
         let carried = |r: &Range<usize>| Ok::<_, Unparsed>(at(r.start)?..at(r.end)?);
         for mut part in walk.parts {
@@ -509,11 +537,51 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Takes in what a text defines that an `eval` at `at` runs.
+    fn evaluated(&mut self, text: &str, at: usize, around: Around) -> Done {
+        let file = super::clean(text, self.dialect);
+        let Some(file) = file.ok().filter(|_| self.level < MAX_LEVEL) else {
+            self.defined.note_unread(at);
+            return Ok(());
+        };
+        let mut walk = self.below(text);
+        if walk.seq(&file.body, around.deeper()).is_err() {
+            self.defined.note_unread(at);
+        }
+        self.tries = walk.tries;
+        self.defined.merge(walk.defined, |_| at);
+        Ok(())
+    }
+
+    /// A walk through a text that stands in this one.
+    fn below<'t>(&self, text: &'t str) -> Walk<'t> {
+        Walk {
+            text,
+            strict: Strict(text),
+            dialect: self.dialect,
+            parts: Vec::new(),
+            defined: Defined::default(),
+            plain: false,
+            branching: false,
+            grouped: false,
+            tries: self.tries,
+            level: self.level + 1,
+        }
+    }
+
     fn assignments(&mut self, assignments: &[ast::Assignment], around: Around) -> Done {
         for a in assignments {
-            if a.target.subscript.is_some() {
-                self.search(a.target.span, Quotes::Double, around)?;
-            }
+            let subscript = match a.target.subscript {
+                Some(_) => {
+                    self.search(a.target.span, Quotes::Double, around)?;
+                    let written = self.slice(range(a.span))?;
+                    let key = written.split_once('[').and_then(|(_, k)| k.split_once(']'));
+                    Some(key.map_or(Word::Dynamic, |(k, _)| decode(k, self.dialect)))
+                }
+                None => None,
+            };
+            self.defined
+                .note_assignment(a.target.name.as_str(), subscript, self.dialect);
             match &a.value {
                 ast::AssignmentValue::Scalar(w) => self.word(w, around)?,
                 ast::AssignmentValue::Compound(array) => {
@@ -571,6 +639,11 @@ impl<'a> Walk<'a> {
             let mut span = range(r.span);
             if let Some(name) = &r.fd_var {
                 span.start = span.start.saturating_sub(name.as_str().len() + "{}".len());
+            }
+            let closes = self.slice(span.clone())?.ends_with("&-");
+            if (r.fd_var.is_some() || r.fd.is_some_and(|fd| fd > 2)) && !closes {
+                *around = around.left_as(reasons::DESCRIPTOR);
+                around.handed = true;
             }
             out.push(Redirection { span, writes, target });
             if let (Some(stdin), true) = (stdin, is_stdin) {
@@ -648,6 +721,10 @@ impl<'a> Walk<'a> {
         let start = pieces().map(|p| p.start).min().unwrap_or(span.start);
         let end = pieces().map(|p| p.end).max().unwrap_or(span.end);
         self.slice(start..end)?;
+        // zsh: `make test2() { ...; }` defines both names.
+        if self.text[end..].trim_start_matches([' ', '\t']).starts_with("()") {
+            return Err(Unparsed::new("the text defines a function of several names"));
+        }
 
         let mut assignments = assigned
             .iter()
@@ -681,7 +758,15 @@ impl<'a> Walk<'a> {
                 .or(front.left_alone)
                 .or_else(|| reasons::own(&argv))
                 .or_else(|| self.misplaced(site));
-            self.defined.note_aliases(&argv);
+            let written = raws.get(front.skip..).unwrap_or_default();
+            // In a loop or function what stands before may run after.
+            let from = if around.repeated { 0 } else { end };
+            if let Some(text) = self.defined.note(&argv, written, from) {
+                self.evaluated(&text, from, around)?;
+            }
+            if around.handed {
+                self.defined.note_handed(&argv);
+            }
         }
         self.parts.push(Part {
             span: start..end,

@@ -1,6 +1,7 @@
 //! Decodes a word from its source bytes: its value where it is static, else [`Word::Dynamic`].
 
 use super::Dialect;
+use super::wrappers::is_name;
 
 /// A word of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,7 +10,7 @@ pub enum Word {
     Static(String),
     /// Anything else.
     Dynamic,
-    /// Anything else that is sure to start as this option does: `-j` for `-j$(nproc)`.
+    /// Anything else that is sure to start as this option or setting does: `-j` for `-j$(nproc)`, `CC=` for `CC=$x`.
     Flag(String),
 }
 
@@ -42,9 +43,11 @@ pub(super) fn decode(raw: &str, dialect: Dialect) -> Word {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=');
     let known = raw.bytes().take_while(|b| plain(b)).count();
     if raw.starts_with('-') && known >= 2 {
-        Word::Flag(raw[..known].to_owned())
-    } else {
-        Word::Dynamic
+        return Word::Flag(raw[..known].to_owned());
+    }
+    match raw.split_once('=') {
+        Some((name, _)) if is_name(name) => Word::Flag(format!("{name}=")),
+        _ => Word::Dynamic,
     }
 }
 
@@ -157,6 +160,10 @@ mod tests {
         }
         assert_eq!(decode("-j$(nproc)", Dialect::Bash), Word::Flag("-j".into()));
         assert_eq!(decode("-j\"$N\"", Dialect::Bash), Word::Flag("-j".into()));
+        assert_eq!(decode("A_1=$N", Dialect::Bash), Word::Flag("A_1=".into()));
+        for raw in ["=$N", "1A=$N", "a-b=$N", "\"A\"=$N"] {
+            assert_eq!(decode(raw, Dialect::Bash), Word::Dynamic, "{raw}");
+        }
         assert_eq!(decode("-$N", Dialect::Bash), Word::Dynamic);
         assert_eq!(decode("=ls", Dialect::Zsh), Word::Dynamic);
         assert_eq!(decode("a^b", Dialect::Zsh), Word::Dynamic);

@@ -83,6 +83,21 @@ impl Words<'_> {
             "nice" => self.nice()?,
             "ionice" => self.options(1, &["-c", "-n", "--class", "--classdata"], &["-t", "--ignore"])?,
             "nohup" => self.options(1, &[], &[])?,
+            // Without `--fork`, which lets the command go on behind the back of the text.
+            "setsid" => self.options(1, &[], &["-c", "-w", "--ctty", "--wait"])?,
+            "unbuffer" => self.options(1, &[], &[])?,
+            "chrt" => {
+                let i = self.options(
+                    1,
+                    &[],
+                    &[
+                        "-b", "-f", "-i", "-o", "-r", "--batch", "--fifo", "--idle", "--other", "--rr",
+                    ],
+                )?;
+                self.get(i)
+                    .filter(|priority| is_number(priority))
+                    .map(|_| i + 1)?
+            }
             "stdbuf" => self.options(1, &["-i", "-o", "-e", "--input", "--output", "--error"], &[])?,
             "time" => self.options(
                 1,

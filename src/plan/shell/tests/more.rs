@@ -5,6 +5,62 @@ use proptest::prelude::*;
 use super::{SNIPPETS, free_sites, innermost, parts, set, shell, stripped};
 use crate::plan::shell::{Dialect, MAX_TEXT, StdinFrom, Word, insert, parse, rewrite};
 
+/// The same for what a node has not, and for what gives names a meaning.
+const MORE_SNIPPETS: &[&str] = &[
+    // What only this machine's descriptors hold.
+    "X=<(§a) make; §b",
+    "§make '<(a)' && §a < <(§b)",
+    "make -f <(§a) 2>&1 | §tail",
+    "make 3>&1 4<in | §head",
+    "{ make; a | b; } 3>&1; §c",
+    "(a) 9> lock; §b 3>&- 4<&-",
+    "while read -r x <&3; do make $x; done 3< list",
+    "f() { make; }; f 3>&1; §a",
+    "f() { make; } 3>&1; §a",
+    "exec 3>&1; f() { make; }; a",
+    "§exec 2>&1; §make",
+    // Programs in front.
+    "setsid §make",
+    "setsid -w -- §make",
+    "§setsid -f make",
+    "chrt -i 0 nice §make",
+    "§chrt -i make",
+    "§chrt -p 1",
+    "unbuffer §make | §cat",
+    "§unbuffer -p make",
+    // Shell text that is not known before it runs.
+    "§a; eval \"$x\"; make",
+    "for i in 1 2; do make; eval $i; done",
+    "eval 'x() { y; }; alias make=x'; make; §a",
+    "eval 'x=1; make'; §make",
+    "eval x=\"$(§a)\"; make",
+    "eval \"$(§ssh-agent -s)\" && §make",
+    "eval \"$(§/opt/conda/bin/conda shell.bash hook)\" && §make",
+    "eval \"$(§conda info; §a)\" && make",
+    "source \"$X\"; make",
+    "source <(§a); make",
+    "§make && . $x; a",
+    "source \"$(§a)/bin/activate\" && §make",
+    ". ~/env.sh; source \"$HOME/x y\"; . ${HOME}/z; §make",
+    "source defs.sh; §make",
+    "BASH_ALIASES[make]=x; make; §a",
+    "BASH_CMDS[make]=x; make; §a",
+    "BASH_ALIASES[$x]=y; make",
+    // Limits that only this machine would keep.
+    "(ulimit -v 500000; make)",
+    "ulimit -n $N && make",
+    "§ulimit -a; §ulimit -n; §make",
+];
+
+#[test]
+fn what_a_node_has_not_and_what_may_mean_anything_stays() {
+    for snippet in MORE_SNIPPETS {
+        let text = stripped(snippet);
+        let script = parse(&text, Dialect::Bash).unwrap_or_else(|e| panic!("{text}: {e}"));
+        assert_eq!(insert(&text, &free_sites(&script.parts), "§"), *snippet);
+    }
+}
+
 /// zsh is asked as bash is, for those texts that its dialect understands.
 #[test]
 fn zsh_sees_a_command_word_at_each_site() {
@@ -170,10 +226,51 @@ fn reasons_for_leaving_alone() {
         ("timeout() { x; }; timeout 5 make", 1, "defines `timeout`"),
         ("A=1", 0, "no program"),
         ("export A=1", 0, "of the shell"),
+        ("make -f <(x)", 0, "process substitution"),
+        ("make 3>&1", 0, "a descriptor above 2"),
+        ("eval \"$x\"; make", 1, "`eval` of a text that is not known"),
+        (". \"$x\"; make", 1, "`.` of a file that is not known"),
+        ("ulimit -t 5; make", 1, "sets limits (`ulimit`)"),
     ] {
         let reason = parts(text)[i].left_alone.clone().unwrap_or_default();
         assert!(reason.contains(says), "{text}: {reason}");
     }
+}
+
+#[test]
+fn zsh_has_more_ways_to_give_a_name_a_meaning() {
+    for (text, alone) in [
+        ("gcc =(x)", true),
+        ("gcc a=(x)", false),
+        ("make test2() { x; }; make", true),
+        ("functions[make]='x'; make", true),
+        ("functions[build]='x'; make", false),
+        ("aliases[make]=x; make", true),
+        ("galiases[$x]=y; make", true),
+        ("commands[make]=/x; make", true),
+        ("aliases+=(make x); make", true),
+        ("hash make=/x; make", true),
+        ("hash -r; make", false),
+        ("autoload -Uz make; make", true),
+        ("functions -c a make; make", true),
+        ("limit cputime 5; make", true),
+        ("limit; make", false),
+    ] {
+        let stays = match parse(text, Dialect::Zsh) {
+            Ok(script) => script.parts.last().unwrap().left_alone.is_some(),
+            Err(_) => true,
+        };
+        assert_eq!(stays, alone, "{text}: {:?}", parse(text, Dialect::Zsh));
+    }
+}
+
+#[test]
+fn files_that_the_text_reads_are_named() {
+    let text = ". ./a.sh; source ~/b; . \"$HOME/c d\"; . ${HOME}/e; . \"$X\"; source \"$V/bin/activate\"; source .venv/bin/activate x";
+    assert_eq!(
+        parse(text, Dialect::Bash).unwrap().sources,
+        ["./a.sh", "~/b", "~/c d", "~/e", ".venv/bin/activate"]
+    );
 }
 
 #[test]

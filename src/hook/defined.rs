@@ -1,0 +1,185 @@
+//! Which of the names that matter mean a function or alias where the client runs a text: by the client's snapshot of the user's shell, or
+//! the files that it will be made from; by what the client puts in front of each command; and by what the text itself reads.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::snapshot;
+
+/// A longer file than this, in bytes, is not read: it may define anything. `nvm.sh` has 150 KB.
+const MAX_FILE: u64 = 256 << 10;
+
+/// So many files of a session are read at most.
+const MAX_SESSION_FILES: usize = 16;
+
+/// Where to look.
+pub struct Places<'a> {
+    /// The user's home directory.
+    pub home: Option<&'a Path>,
+    /// The client's own directory.
+    pub client_dir: Option<&'a Path>,
+    /// The session's id.
+    pub session: &'a str,
+    /// The value of `CLAUDE_ENV_FILE`.
+    pub env_file: Option<PathBuf>,
+    /// The directory in which the text runs.
+    pub cwd: &'a Path,
+    /// The shell: `bash` or `zsh`.
+    pub shell: &'a str,
+}
+
+impl Places<'_> {
+    /// What is defined: all that a snapshot has, and those of the names `wanted` that another file defines. `sources` are files that
+    /// the text reads, `~/` standing for the home directory.
+    pub fn names(&self, sources: &[String], wanted: &[&str]) -> Vec<String> {
+        let snapshot = self.client_dir.and_then(|d| snapshot::names(d, self.shell));
+        let mut files = match snapshot {
+            Some(_) => Vec::new(),
+            None => self.rc_files(),
+        };
+        files.extend(self.env_file.clone());
+        files.extend(self.session_files());
+        files.extend(sources.iter().filter_map(|s| match s.strip_prefix("~/") {
+            Some(below) => Some(self.home?.join(below)),
+            None => Some(self.cwd.join(s)),
+        }));
+        let mut names = snapshot.unwrap_or_default();
+        for file in files {
+            let text = read(&file);
+            let defined = |name: &&&str| text.as_deref().is_some_and(|t| defines(t, name)) || is_long(&file);
+            names.extend(wanted.iter().filter(defined).map(|n| (*n).to_owned()));
+        }
+        names
+    }
+
+    /// What the client's snapshot will be made from. `.bash_aliases` is what Debian's `.bashrc` reads.
+    fn rc_files(&self) -> Vec<PathBuf> {
+        let names: &[&str] = match self.shell {
+            "zsh" => &[".zshenv", ".zprofile", ".zshrc"],
+            _ => &[".bash_profile", ".profile", ".bashrc", ".bash_aliases"],
+        };
+        let home = self.home.iter();
+        home.flat_map(|h| names.iter().map(|n| h.join(n))).collect()
+    }
+
+    /// What hooks of this session wrote for the client to put in front of each command.
+    fn session_files(&self) -> Vec<PathBuf> {
+        let Some(dir) = self.client_dir.filter(|_| !self.session.is_empty()) else {
+            return Vec::new();
+        };
+        let dir = dir.join("session-env").join(self.session.replace('/', "_"));
+        let files = fs::read_dir(dir).into_iter().flatten().flatten();
+        files.map(|f| f.path()).take(MAX_SESSION_FILES).collect()
+    }
+}
+
+fn is_long(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|m| m.is_file() && m.len() > MAX_FILE)
+}
+
+/// A file's text. None of what is no file, lest it be waited for.
+fn read(file: &Path) -> Option<String> {
+    fs::metadata(file).ok().filter(|m| m.is_file())?;
+    let mut bytes = Vec::new();
+    File::open(file)
+        .ok()?
+        .take(MAX_FILE)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether shell text seems to make `name` a function or alias. It is not parsed: that it may not get there, or that it stands in
+/// quotes, does no harm.
+fn defines(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        let line = text[..at].rsplit('\n').next().unwrap_or_default();
+        let (before, after) = (line.trim_end_matches(['\'', '"']), &text[at + name.len()..]);
+        if line.ends_with(|c: char| c.is_alphanumeric() || "_-./+".contains(c))
+            || line.trim_start().starts_with('#')
+        {
+            return false;
+        }
+        let value = after.trim_start_matches(['\'', '"']).starts_with('=');
+        let keywords = |words: &[&str]| {
+            before
+                .split(|c: char| !c.is_alphanumeric())
+                .any(|w| words.contains(&w))
+        };
+        let parentheses = after.trim_start_matches([' ', '\t']).strip_prefix('(');
+        let keyword = before.trim_end_matches([' ', '\t']).strip_suffix("function");
+        parentheses.is_some_and(|rest| rest.trim_start().starts_with(')'))
+            || (value && keywords(&["alias", "hash"]))
+            || (keyword.is_some_and(|k| !k.ends_with(char::is_alphanumeric))
+                && after.starts_with([' ', '\t', '\n', '{', '(']))
+            || ["aliases[", "functions[", "commands[", "ALIASES[", "CMDS["]
+                .iter()
+                .any(|t| before.ends_with(t))
+            || (keywords(&["autoload"]) && (after.is_empty() || after.starts_with([' ', '\n', ';'])))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_are_found_in_the_text() {
+        for (text, is) in [
+            ("make() { x; }", true),
+            ("if true; then\n\tmake ()\n{", true),
+            ("function make {", true),
+            ("function make() {", true),
+            ("alias make='make -j8'", true),
+            ("alias a=b 'make'=x", true),
+            ("alias -- make=x", true),
+            ("test -f x && alias make=x", true),
+            ("hash make=/x", true),
+            ("functions[make]=x", true),
+            ("BASH_ALIASES[make]=x", true),
+            ("autoload -Uz make", true),
+            ("", false),
+            ("make all", false),
+            ("# make() { x; }", false),
+            ("cmake() { x; }", false),
+            ("make_it() { x; }", false),
+            ("make-it() { x; }", false),
+            ("alias cmake=x", false),
+            ("export make=x", false),
+            ("MAKE=make", false),
+            ("x=$(make)", false),
+            ("disfunction make", false),
+        ] {
+            assert_eq!(defines(text, "make"), is, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for_and_what_is_long_may_define_anything() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("fifo"),
+            rustix::fs::FileType::Fifo,
+            0o600.into(),
+            0,
+        )
+        .unwrap();
+        assert_eq!(read(&at("fifo")), None);
+        fs::write(at("long"), " ".repeat(MAX_FILE as usize + 1)).unwrap();
+        let places = Places {
+            home: None,
+            client_dir: None,
+            session: "",
+            env_file: None,
+            cwd: dir.path(),
+            shell: "bash",
+        };
+        let names = |file: &str| places.names(&[file.to_owned()], &["make"]);
+        assert_eq!(names("long"), ["make"]);
+        assert_eq!(names("fifo"), [""; 0]);
+        assert_eq!(names("none"), [""; 0]);
+    }
+}
