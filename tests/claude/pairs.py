@@ -46,7 +46,8 @@ CALLS = [
     "for d in sub .; do (cd $d && cargo test); done", "python3 - <<'E'\nprint('pytest')\nE", "python3 - <<E && pytest\nprint('$HOME')\nE",
     "env -C sub make", "make -j$(nproc)", "set -o pipefail; pytest | tail", "if ! cargo build; then echo no; fi", "pytest |& tee log",
     "nohup make &", "sh -ec 'cd sub && make test'", "git diff --name-only | xargs npx eslint; make", "cargo build && ./target/debug/x",
-    "source a.txt; pytest", "TMPDIR=EXTRA pytest", "pytest --basetemp=EXTRA/x", "# why\npytest", "pytest \\\n  -x", "timeout 60 make test || echo $?",
+    "source a.txt; pytest", "TMPDIR=EXTRA pytest", "pytest --basetemp=EXTRA/x", "# why\npytest", "pytest =ls", "pytest /proc/self/environ", "pytest \u200b-x",
+    "git stash list; pytest", "python3 --version && pytest", "pytest \\\n  -x", "timeout 60 make test || echo $?",
 ]
 
 ALL = {"allow": ["Bash"]}

@@ -292,7 +292,11 @@ fn typed_cx_is_judged_by_what_it_runs() {
             ("sudo cx git push", Some("ask"), None),
             ("A=deploy; cx make $A", Some("ask"), None),
             ("for t in deploy; do cx make \"$t\"; done", Some("ask"), None),
-            ("B=publish; cx run --on tower -- cargo `echo $B`", Some("ask"), None),
+            (
+                "B=publish; cx run --on tower -- cargo `echo $B`",
+                Some("ask"),
+                None,
+            ),
             ("A=test; cx make $A", None, None),
             ("true; cx git push (", Some("ask"), None),
             ("$(which cx) make", Some("ask"), None),
