@@ -133,7 +133,14 @@ fn understood(
     let judged_there: &[_] = if is_ours { &[] } else { &found.light };
     let inner = found.inner.iter().chain(judged_there);
     let worst = inner
-        .map(|inner| permissions::restriction(&inner.text, parse(&inner.text).as_ref(), &guard.rules))
+        .map(|inner| {
+            // What an expansion stands for the client may find elsewhere in the text: `A=deploy; cx make $A`.
+            let text = match inner.text.contains(['$', '`']) {
+                true => &found.plain,
+                false => &inner.text,
+            };
+            permissions::restriction(text, parse(text).as_ref(), &guard.rules)
+        })
         .max();
     match worst {
         Some(Judgement::Deny(why)) => return Some(wire::answer(Some((Decision::Deny, &why)), None)),

@@ -38,7 +38,7 @@ CALLS = [
     ".venv/bin/pytest", "make test && make clean", "npm test", "npm run build", "cargo build --release && cargo fmt", "npx jest",
     "touch a && pytest", "mkdir -p out && pytest > out/log.txt", "pytest > EXTRA/outside.txt", "pytest 2>&1 | tee log",
     "git status && make", "rm -rf build && make", "for f in a b; do pytest $f; done", "(pytest)", "{ pytest; }", "x=$(pytest); echo $x",
-    "cx pytest", "cx run -- pytest -x", "cx make deploy", "cx ls", "pytest EXTRA/a.py", "cat EXTRA/a.txt && pytest", "cat EXTRA/a.txt",
+    "cx pytest", "cx run -- pytest -x", "cx make deploy", "A=deploy; cx make $A", "cx ls", "pytest EXTRA/a.py", "cat EXTRA/a.txt && pytest", "cat EXTRA/a.txt",
     "ls > out.txt; pytest", "sed -i s/a/b/ a.txt && make", "cp a.txt b.txt && make test", "make deploy",
     "if [ -f a.txt ]; then pytest; fi", "pytest &", "pytest || true; make", "bash -c 'pytest'", "env pytest", "sudo -n make",
     "pytest; echo $?", "cat <<'E' > out.txt\nx\nE\npytest", "git commit -qm x; make", "cp a.txt EXTRA/b.txt && pytest",
@@ -46,7 +46,8 @@ CALLS = [
     "for d in sub .; do (cd $d && cargo test); done", "python3 - <<'E'\nprint('pytest')\nE", "python3 - <<E && pytest\nprint('$HOME')\nE",
     "env -C sub make", "make -j$(nproc)", "set -o pipefail; pytest | tail", "if ! cargo build; then echo no; fi", "pytest |& tee log",
     "nohup make &", "sh -ec 'cd sub && make test'", "git diff --name-only | xargs npx eslint; make", "cargo build && ./target/debug/x",
-    "source a.txt; pytest", "TMPDIR=EXTRA pytest", "pytest --basetemp=EXTRA/x", "# why\npytest", "pytest \\\n  -x", "timeout 60 make test || echo $?",
+    "source a.txt; pytest", "TMPDIR=EXTRA pytest", "pytest --basetemp=EXTRA/x", "# why\npytest", "pytest =ls", "pytest /proc/self/environ", "pytest \u200b-x",
+    "git stash list; pytest", "python3 --version && pytest", "pytest \\\n  -x", "timeout 60 make test || echo $?",
 ]
 
 ALL = {"allow": ["Bash"]}
@@ -96,6 +97,8 @@ KNOWN = [
     ("administrator forbids hooks", ".", "ran -> (asked|refused)", "^cx "),
     # In plan mode the hook never answers `allow`.
     (".", "plan", "ran -> refused", "^cx "),
+    # What a variable holds the client looks up itself; a rule that may concern it is enough to ask.
+    (".", ".", "refused -> asked", r"cx make \$A"),
     # Without trust only git knows whether the user's own file counts; a typed `cx` is not taken for covered.
     ("not trusted", ".", "ran -> (asked|refused)", "^cx "),
     # A rule for all of cx does not count: a question, where without cx it is refused.

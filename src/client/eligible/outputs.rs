@@ -16,7 +16,7 @@ struct Redirection {
     /// The place that the rule names for where the variable is not set; the cache directory that it names first, if empty.
     instead_of: &'static str,
     /// The option that counts more.
-    option: &'static str,
+    option: Option<&'static str>,
 }
 
 /// From the documentation of cargo (which looks at them in this order) and of coverage.py.
@@ -25,26 +25,26 @@ const REDIRECTIONS: [Redirection; 3] = [
         name: "CARGO_TARGET_DIR",
         rule: "cargo",
         instead_of: "",
-        option: "--target-dir",
+        option: Some("--target-dir"),
     },
     Redirection {
         name: "CARGO_BUILD_TARGET_DIR",
         rule: "cargo",
         instead_of: "",
-        option: "--target-dir",
+        option: Some("--target-dir"),
     },
     Redirection {
         name: "COVERAGE_FILE",
         rule: "pytest",
         instead_of: ".coverage",
-        option: "--cov-config",
+        option: None,
     },
 ];
 
 /// Has the workload of `verdict` name the places that the variables say, which `var` gives the values of.
 pub fn redirect(verdict: &mut Verdict, argv: &[OsString], var: &dyn Fn(&str) -> Option<OsString>) {
     let given = |option: &str| argv.iter().any(|a| a.to_string_lossy().starts_with(option));
-    let set = |r: &&Redirection| r.rule == verdict.rule && !given(r.option);
+    let set = |r: &&Redirection| r.rule == verdict.rule && !r.option.is_some_and(given);
     let found = REDIRECTIONS.iter().filter(set).find_map(|r| {
         let value = var(r.name)?.into_string().ok().filter(|v| !v.is_empty())?;
         Some((r, value))

@@ -184,7 +184,12 @@ fn is_simple(piece: &Piece<'_>) -> bool {
     let known = |b: u8| is_plain(b) || b"'\" *?[]~!;|&<>()$#\\".contains(&b) || b >= 0x80;
     let Some(value) = &piece.value else { return false };
     let unquoted_escape = piece.raw.contains('\\') && !piece.raw.starts_with('\'');
-    !unquoted_escape && !value.contains(['\n', '\r']) && piece.raw.bytes().all(known)
+    // The client asks about what zsh would make the path of a program, and about other processes' variables.
+    let asked_about = piece.raw.starts_with('=')
+        || value
+            .split_once("/proc/")
+            .is_some_and(|(_, below)| below.contains("environ"));
+    !asked_about && !unquoted_escape && !value.contains(['\n', '\r']) && piece.raw.bytes().all(known)
 }
 
 fn is_name(s: &str) -> bool {
@@ -376,6 +381,10 @@ mod tests {
             assert!(covered(&["Bash(pytest:*)"], text), "{text}");
         }
         for text in [
+            "pytest =ls",
+            "pytest -k =",
+            "pytest /proc/self/environ",
+            "pytest '/proc/1/environ'",
             "cat /etc/passwd; pytest",
             "cat ../x; pytest",
             "cat sub/../a.txt; pytest",

@@ -31,7 +31,7 @@ const KNOWN_VALUES: [&str; 8] = [
 ];
 
 /// Programs that the client may run without a rule, in some form.
-const MAY_NEED_NO_RULE: [&str; 89] = [
+const MAY_NEED_NO_RULE: [&str; 99] = [
     "[",
     "arch",
     "awk",
@@ -69,23 +69,30 @@ const MAY_NEED_NO_RULE: [&str; 89] = [
     "grep",
     "groups",
     "head",
+    "help",
     "hexdump",
+    "history",
     "hostname",
     "id",
+    "ifconfig",
     "join",
     "jq",
     "less",
     "locale",
     "ls",
     "lsof",
+    "man",
     "md5sum",
     "mkdir",
     "mv",
+    "netstat",
     "nl",
     "nproc",
+    "numfmt",
     "od",
     "paste",
     "pgrep",
+    "pr",
     "printf",
     "ps",
     "pwd",
@@ -101,6 +108,7 @@ const MAY_NEED_NO_RULE: [&str; 89] = [
     "sha256sum",
     "sleep",
     "sort",
+    "ss",
     "stat",
     "strings",
     "sum",
@@ -108,9 +116,11 @@ const MAY_NEED_NO_RULE: [&str; 89] = [
     "tail",
     "test",
     "touch",
+    "tput",
     "tr",
     "tree",
     "true",
+    "tsort",
     "tty",
     "type",
     "uname",
@@ -249,9 +259,11 @@ fn may_need_no_rule(part: &Part) -> bool {
     let Some(first) = part.argv.first() else {
         return true;
     };
+    let word = |at: usize| part.argv.get(at).and_then(|w| w.text());
     match first.text() {
-        Some("git") => part.argv.get(1).and_then(Word::text).is_none_or(|sub| {
-            !matches!(
+        Some("git") => word(1).is_none_or(|sub| match sub {
+            "stash" => matches!(word(2), Some("list" | "show")),
+            _ => !matches!(
                 sub,
                 "add"
                     | "apply"
@@ -270,10 +282,12 @@ fn may_need_no_rule(part: &Part) -> bool {
                     | "restore"
                     | "revert"
                     | "rm"
-                    | "stash"
                     | "switch"
-            )
+            ),
         }),
+        // What stays where it is, and tells of itself.
+        Some("docker") => matches!(word(1), Some("ps" | "images" | "logs" | "inspect")),
+        Some("node" | "python" | "python3") => matches!(word(1), Some("--version" | "-v" | "-V")),
         Some(name) => MAY_NEED_NO_RULE.contains(&name),
         None => true,
     }
@@ -314,6 +328,10 @@ mod tests {
             "out=$(pytest)",
             "for i in $(seq 3); do pytest; done",
             "git diff | head && pytest",
+            "git stash list; pytest",
+            "history | tail; pytest",
+            "python3 --version && node -v && pytest",
+            "docker ps; pytest",
             "pytest > /dev/null",
         ] {
             assert!(may("Bash(pytest:*)", text, false), "{text}");
@@ -347,6 +365,9 @@ mod tests {
             "PYTHONPATH=. pytest",
             "env pytest",
             "git add -A && pytest",
+            "git stash && pytest",
+            "python3 x.py; pytest",
+            "docker compose up -d; pytest",
             "pip install x && pytest",
             "make && pytest",
             "f() { pytest; }; f",

@@ -210,7 +210,9 @@ fn is_fed(text: &str, part: &Part) -> bool {
 
 /// Blanks other than space and tab, control characters: shells and parsers split words differently there.
 fn unsure_character(c: char) -> bool {
-    !matches!(c, '\n' | '\t' | ' ') && (c.is_control() || c.is_whitespace() || c == '\u{feff}')
+    // The last two are seen by nobody, and Claude Code asks about a text that holds one.
+    !matches!(c, '\n' | '\t' | ' ')
+        && (c.is_control() || c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}'))
 }
 
 /// Puts `word` (which ends in a blank, and which the caller has quoted) before each of the `sites`; removing the

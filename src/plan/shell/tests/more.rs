@@ -283,6 +283,7 @@ fn texts_that_are_left_alone_as_a_whole() {
         ("echo 'x", "does not parse"),
         ("make\r\nmake", "the character"),
         ("make\u{a0}all", "the character"),
+        ("make \u{200b}-x", "the character"),
         ("make\0", "the character"),
         ("shopt -s expand_aliases; make", "aliases"),
         (&"${x:-$(".repeat(40), "nests too deep"),
