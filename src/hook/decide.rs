@@ -292,7 +292,7 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         client_dir: client_dir.as_deref(),
         session: &event.session,
         env_file: world.path("CLAUDE_ENV_FILE"),
-        cwd,
+        dirs: directories(cwd, &script),
         shell: shell.name,
     };
     let moving = judged.iter().filter(|j| moves(j)).map(|j| &j.part);
@@ -417,6 +417,20 @@ impl Shell {
             bash
         }
     }
+}
+
+/// The directories in which the commands of a text may run, as far as it names them.
+fn directories(cwd: &Path, script: &Script) -> Vec<PathBuf> {
+    let mut dirs = vec![cwd.to_owned()];
+    for part in &script.parts {
+        if let [program, dir, ..] = &part.argv[..]
+            && matches!(program.text(), Some("cd" | "pushd"))
+            && let (Some(dir), Some(last)) = (dir.text(), dirs.last())
+        {
+            dirs.push(last.join(dir));
+        }
+    }
+    dirs
 }
 
 /// Whether the text sets PATH, so that another `cx`, or none, may be found by its name.
