@@ -28,39 +28,39 @@ function __cx_tool {
     if \builtin test "$$" = "${__cx_shell-}" && \builtin test -x "${__cx_program-}"; then
         "$__cx_program" shim "$@"
     else
-        \command "$@"
+        \builtin command "$@"
     fi
 }
 
 function __cx_front {
-    \builtin local word='' found='' pid=''
+    \builtin local __cx_word='' __cx_found='' __cx_pid=''
     if \builtin test "$$" = "${__cx_shell-}" && \builtin test -x "${__cx_program-}"; then
-        for word in "${@:2}"; do
-            case $word in
+        for __cx_word in "${@:2}"; do
+            case $__cx_word in
                 # Options, assignments, seconds, and one such command in another.
                 -* | *=* | [0-9]* | timeout | nice | nohup | env) \builtin continue ;;
                 '' | */*) \builtin break ;;
             esac
-            if \builtin test -f "${__cx_shims-}/$word"; then
-                found=yes
+            if \builtin test -f "${__cx_shims-}/$__cx_word"; then
+                __cx_found=yes
                 \builtin break
             fi
-            case $word in
+            case $__cx_word in
                 # A signal (`-s KILL`) or a variable (`-u NAME`).
                 [A-Z]*) ;;
                 *) \builtin break ;;
             esac
         done
     fi
-    if \builtin test -n "$found"; then
+    if \builtin test -n "$__cx_found"; then
         # The shim acts only right below this very shell.
-        pid=${BASHPID-$$}
+        __cx_pid=${BASHPID-$$}
         if \builtin test -n "${ZSH_VERSION-}" && \builtin zmodload -F zsh/system p:sysparams; then
             # shellcheck disable=SC2154 # zsh has it
-            pid=${sysparams[pid]}
+            __cx_pid=${sysparams[pid]}
         fi
-        CX_SHIM_SHELL=$pid PATH=$__cx_shims:$PATH \command "$@"
+        CX_SHIM_SHELL=$__cx_pid PATH=$__cx_shims:$PATH \builtin command "$@"
     else
-        \command "$@"
+        \builtin command "$@"
     fi
 }

@@ -81,12 +81,12 @@ impl World<'_> {
             .or_else(|| Some(self.path("HOME")?.join(".claude")))
     }
 
-    /// Which of the names `wanted`, and what others, mean a function or alias where the client runs a text that reads `sources`.
+    /// Which of the names `wanted`, and what others, mean a function or alias where the client runs a text, which is `script`.
     pub(super) fn defined(
         &self,
         event: &Event<'_>,
         shell: &str,
-        sources: &[String],
+        script: &Script,
         wanted: &[&str],
     ) -> Vec<String> {
         let (home, client_dir) = (self.path("HOME"), self.client_dir());
@@ -95,10 +95,10 @@ impl World<'_> {
             client_dir: client_dir.as_deref(),
             session: &event.session,
             env_file: self.path("CLAUDE_ENV_FILE"),
-            cwd: Path::new(&event.cwd),
+            dirs: directories(Path::new(&event.cwd), script),
             shell,
         };
-        places.names(sources, wanted)
+        places.names(&script.sources, wanted)
     }
 
     /// The user's rules for a command in `cwd`; those of the projects of `also` only restrict.
@@ -323,7 +323,7 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         })
         .collect();
     wanted.push("cx");
-    let defined = world.defined(event, shell.name, &script.sources, &wanted);
+    let defined = world.defined(event, shell.name, &script, &wanted);
     if !defined.is_empty() {
         context.aliases = &defined;
         judged = judge(script.clone(), &context);
@@ -445,6 +445,20 @@ impl Shell {
             bash
         }
     }
+}
+
+/// The directories in which the commands of a text may run, as far as it names them.
+fn directories(cwd: &Path, script: &Script) -> Vec<PathBuf> {
+    let mut dirs = vec![cwd.to_owned()];
+    for part in &script.parts {
+        if let [program, dir, ..] = &part.argv[..]
+            && matches!(program.text(), Some("cd" | "pushd"))
+            && let (Some(dir), Some(last)) = (dir.text(), dirs.last())
+        {
+            dirs.push(last.join(dir));
+        }
+    }
+    dirs
 }
 
 /// Whether the text sets PATH, so that another `cx`, or none, may be found by its name.

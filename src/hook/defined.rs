@@ -13,6 +13,9 @@ const MAX_FILE: u64 = 256 << 10;
 /// So many files of a session are read at most.
 const MAX_SESSION_FILES: usize = 16;
 
+/// So many files are read at most, those that others read included.
+const MAX_FILES: usize = 48;
+
 /// Where to look.
 pub struct Places<'a> {
     /// The user's home directory.
@@ -23,8 +26,8 @@ pub struct Places<'a> {
     pub session: &'a str,
     /// The value of `CLAUDE_ENV_FILE`.
     pub env_file: Option<PathBuf>,
-    /// The directory in which the text runs.
-    pub cwd: &'a Path,
+    /// The directories in which the text may read a file by a relative path.
+    pub dirs: Vec<PathBuf>,
     /// The shell: `bash` or `zsh`.
     pub shell: &'a str,
 }
@@ -40,17 +43,29 @@ impl Places<'_> {
         };
         files.extend(self.env_file.clone());
         files.extend(self.session_files());
-        files.extend(sources.iter().filter_map(|s| match s.strip_prefix("~/") {
-            Some(below) => Some(self.home?.join(below)),
-            None => Some(self.cwd.join(s)),
-        }));
+        files.extend(sources.iter().flat_map(|s| self.resolved(s)));
         let mut names = snapshot.unwrap_or_default();
-        for file in files {
+        let mut at = 0;
+        while let Some(file) = files.get(at).filter(|_| at < MAX_FILES).cloned() {
+            at += 1;
             let text = read(&file);
             let defined = |name: &&&str| text.as_deref().is_some_and(|t| defines(t, name)) || is_long(&file);
             names.extend(wanted.iter().filter(defined).map(|n| (*n).to_owned()));
+            for named in text.iter().flat_map(|t| reads(t)).flat_map(|f| self.resolved(&f)) {
+                if !files.contains(&named) {
+                    files.push(named);
+                }
+            }
         }
         names
+    }
+
+    /// Where a file may lie that shell text names.
+    fn resolved(&self, named: &str) -> Vec<PathBuf> {
+        match named.strip_prefix("~/") {
+            Some(below) => self.home.iter().map(|h| h.join(below)).collect(),
+            None => self.dirs.iter().map(|d| d.join(named)).collect(),
+        }
     }
 
     /// What the client's snapshot will be made from. `.bash_aliases` is what Debian's `.bashrc` reads.
@@ -90,6 +105,23 @@ fn read(file: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The files that shell text seems to read, as far as they are named in full; `~/` stands for the home directory.
+fn reads(text: &str) -> impl Iterator<Item = String> {
+    let commands = text.split(['\n', ';', '&', '|']);
+    commands.filter_map(|command| {
+        let mut words = command.split([' ', '\t']).filter(|w| !w.is_empty());
+        let keywords = ["then", "else", "do", "{", "builtin", "command"];
+        let first = words.find(|w| !keywords.contains(w))?;
+        if !matches!(first, "source" | "." | "\\source" | "\\.") {
+            return None;
+        }
+        let file = words.next()?.trim_matches(['"', '\'']);
+        let below_home = ["$HOME/", "${HOME}/"].iter().find_map(|h| file.strip_prefix(h));
+        let file = below_home.map_or_else(|| file.to_owned(), |rest| format!("~/{rest}"));
+        (!file.contains(['$', '`', '(', '*'])).then_some(file)
+    })
+}
+
 /// Whether shell text seems to make `name` a function or alias. It is not parsed: that it may not get there, or that it stands in
 /// quotes, does no harm.
 fn defines(text: &str, name: &str) -> bool {
@@ -99,6 +131,10 @@ fn defines(text: &str, name: &str) -> bool {
         if line.ends_with(|c: char| c.is_alphanumeric() || "_-./+".contains(c))
             || line.trim_start().starts_with('#')
         {
+            return false;
+        }
+        // The functions of cx's own, which a session may have as well, lead to it too.
+        if after.lines().next().is_some_and(|rest| rest.contains("__cx_")) {
             return false;
         }
         let value = after.trim_start_matches(['\'', '"']).starts_with('=');
@@ -150,9 +186,20 @@ mod tests {
             ("MAKE=make", false),
             ("x=$(make)", false),
             ("disfunction make", false),
+            ("function make { \"${__cx_tool-command}\" make \"$@\"; }", false),
         ] {
             assert_eq!(defines(text, "make"), is, "{text}");
         }
+    }
+
+    #[test]
+    fn files_that_others_read_are_found_in_the_text() {
+        let text = "source ~/a.sh\n. \"$HOME/b\"\n[ -f ~/c ] && . ~/c; x\nif test -f d; then source ./d; fi\n# source e\n\
+            source $ZSH/f\n. <(g)\necho . h\n\\. '/i'\n";
+        assert_eq!(
+            reads(text).collect::<Vec<_>>(),
+            ["~/a.sh", "~/b", "~/c", "./d", "/i"]
+        );
     }
 
     #[test]
@@ -174,7 +221,7 @@ mod tests {
             client_dir: None,
             session: "",
             env_file: None,
-            cwd: dir.path(),
+            dirs: vec![dir.path().to_owned()],
             shell: "bash",
         };
         let names = |file: &str| places.names(&[file.to_owned()], &["make"]);

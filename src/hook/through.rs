@@ -40,7 +40,8 @@ pub fn typed(
     };
     // Each of them is unwrapped on its own, with the rest of the text behind it.
     let many = text.matches("cx").count() > MANY;
-    let defined = world.defined(event, shell.name, &[], &["cx"]);
+    let script = shell::parse(text, shell.dialect).unwrap_or_default();
+    let defined = world.defined(event, shell.name, &script, &["cx"]);
     // What has another meaning in the user's shell would have that without cx in front.
     let light = |argv: &[Word]| {
         let is_own = argv

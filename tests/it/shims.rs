@@ -119,6 +119,9 @@ fn what_the_user_types_reaches_cx_and_nothing_else_does() {
             "shim make a\n",
             "",
         ),
+        // What the user has called so is left out of it.
+        ("readonly word=1; timeout 5 make a", "shim make a\n", ""),
+        ("command() { echo own; }; timeout 5 make a", "shim make a\n", ""),
         ("false || make; if make; then :; fi", "shim make\nshim make\n", ""),
     ];
     for shell in SHELLS {

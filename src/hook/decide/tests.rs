@@ -593,6 +593,12 @@ fn what_other_files_define_stays() {
             .rewrite("make"),
         None
     );
+    let env = Env::new()
+        .put("home/.bashrc", "[ -f ~/.mine ] && . ~/.mine\n")
+        .put("home/.mine", ". \"$HOME/.bashrc\"; source ~/.more\n")
+        .put("home/.more", "make() { echo; }\n");
+    assert_eq!(env.rewrite("make"), None);
+    assert!(env.rewrite("pytest").is_some());
     // What the client puts in front of each command.
     let written = "home/.claude/session-env/s1/sessionstart-hook-0.sh";
     let env = Env::new().put(written, "export A=1\nmake() { echo; }\n");
@@ -610,6 +616,8 @@ fn what_other_files_define_stays() {
         assert_eq!(env.rewrite(&format!("{source}; make")), None, "{source}");
         assert!(env.rewrite(&format!("{source} && pytest")).is_some(), "{source}");
     }
+    let home = env.dir.path().join("home").display().to_string();
+    assert_eq!(env.rewrite(&format!("cd '{home}' && . ./defs.sh && make")), None);
     assert!(env.rewrite("source .venv/bin/activate && pytest").is_some());
     assert_eq!(env.rewrite("source \"$FILE\" && pytest"), None);
 }

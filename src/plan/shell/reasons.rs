@@ -21,22 +21,39 @@ pub(super) struct Defined {
 }
 
 /// Programs whose output is made for `eval`: variables, and functions with names of their own.
-const MADE_FOR_EVAL: [&str; 15] = [
+const MADE_FOR_EVAL: [&str; 21] = [
+    "asdf",
     "brew",
     "conda",
-    "direnv",
     "dircolors",
+    "direnv",
     "fnm",
+    "goenv",
+    "jenv",
+    "luarocks",
     "mamba",
     "micromamba",
     "mise",
     "nodenv",
     "opam",
+    "pdm",
+    "poetry",
     "pyenv",
     "rbenv",
+    "register-python-argcomplete",
     "rtx",
     "ssh-agent",
-    "register-python-argcomplete",
+];
+
+/// Files made to be read, wherever they are: what they define has names of its own.
+const MADE_FOR_SOURCE: [&str; 7] = [
+    "/bin/activate",
+    "/cargo/env",
+    "/.cargo/env",
+    "/conda.sh",
+    "/emsdk_env.sh",
+    "/nvm.sh",
+    "/sdkman-init.sh",
 ];
 
 impl Defined {
@@ -83,8 +100,9 @@ impl Defined {
                     Some((Some(file), _)) => self.sources.push(file.to_owned()),
                     Some((None, raw)) => match below_home(raw) {
                         Some(file) => self.sources.push(file),
-                        // A Python environment's, wherever it is.
-                        None if raw.trim_end_matches('"').ends_with("/bin/activate") => {}
+                        None if MADE_FOR_SOURCE
+                            .iter()
+                            .any(|f| raw.trim_end_matches('"').ends_with(f)) => {}
                         None => self.not_known(at, builtin),
                     },
                     None => {}
@@ -335,8 +353,14 @@ impl Shown {
     }
 }
 
-/// Whether the arguments of `ulimit` or `limit` do more than ask.
+/// Whether the arguments of `ulimit` or `limit` do more than ask, about anything but core files.
 fn sets_limits(args: &[Word]) -> bool {
+    if matches!(
+        args.first().and_then(Word::text),
+        Some("-c" | "-Sc" | "-Hc" | "coredumpsize")
+    ) {
+        return false;
+    }
     let asks = |arg: &Word| {
         let flags = arg.text().and_then(|t| t.strip_prefix('-'));
         flags.is_some_and(|f| f.bytes().all(|b| b.is_ascii_alphabetic()))

@@ -177,7 +177,7 @@ impl Mirror {
     }
 
     /// Writes a pack of what stands at `paths`, and below them, whether it changed or not: at most `limit` bytes. What is not there
-    /// is named in [`Collected::stayed`].
+    /// is named in [`Left`].
     ///
     /// # Errors
     /// As [`Mirror::collect`].

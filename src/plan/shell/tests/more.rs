@@ -41,6 +41,9 @@ const MORE_SNIPPETS: &[&str] = &[
     "source <(§a); make",
     "§make && . $x; a",
     "source \"$(§a)/bin/activate\" && §make",
+    "§[ -s \"$NVM_DIR/nvm.sh\" ] && . \"$NVM_DIR/nvm.sh\"; §make",
+    "source $(§a)/etc/profile.d/conda.sh && §make",
+    "eval $(§poetry env activate) && §make",
     ". ~/env.sh; source \"$HOME/x y\"; . ${HOME}/z; §make",
     "source defs.sh; §make",
     "BASH_ALIASES[make]=x; make; §a",
@@ -49,6 +52,7 @@ const MORE_SNIPPETS: &[&str] = &[
     // Limits that only this machine would keep.
     "(ulimit -v 500000; make)",
     "ulimit -n $N && make",
+    "§ulimit -c 0; §make",
     "§ulimit -a; §ulimit -n; §make",
 ];
 
