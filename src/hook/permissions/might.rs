@@ -123,8 +123,14 @@ fn literal(content: &str) -> Option<Literal<'_>> {
     let content = content.trim();
     let ends = |end| content.strip_suffix(end);
     let pattern = ends(":*").or_else(|| ends(" *")).unwrap_or(content);
-    // Escapes, quotes, expansions: not understood. A colon may name a field of the input (`command:...`).
-    if pattern.contains(['\\', '\'', '"', '$', '`', '[', ':', '(']) {
+    // Escapes, quotes, expansions: not understood, and so is what follows; what stands before them counts.
+    let odd = pattern.find(['\\', '\'', '"', '$', '`', '[', '(']);
+    let pattern = match odd {
+        Some(at) => pattern[..at].rsplit_once(char::is_whitespace)?.0,
+        None => pattern,
+    };
+    // A colon in the first word may name a field of the input (`command:...`).
+    if pattern.split_whitespace().next()?.contains(':') {
         return None;
     }
     let mut words = pattern.split_whitespace();
@@ -418,5 +424,34 @@ mod tests {
         };
         assert_eq!(rules.might_restrict(&without_cx("cx ls")), None);
         assert!(rules.might_restrict("cx ls").is_some());
+    }
+
+    #[test]
+    fn what_follows_something_odd_does_not_make_a_rule_about_everything() {
+        for (rule, concerned, not) in [
+            ("Bash(curl https://*)", "curl https://x", "ls; make"),
+            ("Bash(npm run test:unit)", "npm run test:unit", "npm run build"),
+            (
+                "Bash(docker run -p 80:80 *)",
+                "docker run -p 80:80 x",
+                "docker ps",
+            ),
+            ("Bash(git commit -m \"*\")", "git commit -m x", "git push"),
+            ("Bash(cat $HOME/x)", "cat y", "ls"),
+        ] {
+            let rules = Rules {
+                deny: vec![rule.to_owned()],
+                ..Rules::default()
+            };
+            assert_eq!(rules.might_restrict(concerned), Some(rule));
+            assert_eq!(rules.might_restrict(not), None, "{rule}");
+        }
+        for rule in ["Bash($X a)", "Bash(command:ls)", "Bash(\"ls\")"] {
+            let rules = Rules {
+                deny: vec![rule.to_owned()],
+                ..Rules::default()
+            };
+            assert_eq!(rules.might_restrict("true"), Some(rule), "not understood");
+        }
     }
 }

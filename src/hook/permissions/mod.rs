@@ -11,6 +11,7 @@
 //! - `covers`: what the allow rules cover without doubt, so that the answer may be `allow`.
 
 mod covers;
+mod files;
 mod gains;
 mod helpers;
 mod might;
@@ -29,6 +30,7 @@ use std::path::Path;
 use crate::plan::shell::{self, Dialect, Script, Word};
 
 pub use covers::covers;
+use files::Concern;
 pub use helpers::Ground;
 pub use might::{names_cx, without_cx};
 pub use typed::{Inner, Typed, Unwrapped, unwrap};
@@ -100,6 +102,19 @@ pub fn judge(text: &str, dialect: Dialect, rules: &Rules, ground: Ground<'_>) ->
 
 /// What the deny and ask rules say of a text without `cx`; `NoRule` where they cannot concern it.
 pub fn restriction(text: &str, script: Option<&Script>, rules: &Rules) -> Judgement {
+    let about_files = |list| files::concerned(list, text, script);
+    match (about_files(&rules.deny), about_files(&rules.ask)) {
+        (Some(Concern::Names(rule)), _) => return Judgement::Deny(format!("your rule {rule} denies it")),
+        (Some(Concern::May(rule)), _) | (None, Some(Concern::May(rule) | Concern::Names(rule))) => {
+            return Judgement::Ask(concerns(rule)).max(about_commands(text, script, rules));
+        }
+        (None, None) => {}
+    }
+    about_commands(text, script, rules)
+}
+
+/// What the rules about Bash say.
+fn about_commands(text: &str, script: Option<&Script>, rules: &Rules) -> Judgement {
     let might = match script {
         Some(script) => {
             if let Some(rule) = sure::matching(&rules.deny, text, script) {

@@ -181,7 +181,6 @@ const SNIPPETS: &[&str] = &[
     "a=b",
     "! time §make",
     "time ! §make",
-    "time -- make",
     "A=1 time §make",
     "then=1 §make",
     "§echo then; §make",
@@ -682,6 +681,15 @@ fn what_bash_rejects_is_left_as_it_is() {
         "case x in a|) pytest;; esac",
         "[[ -f x]] && make",
         "((( x > 1 )) && make",
+    ] {
+        assert!(parse(text, Dialect::Bash).is_err(), "{text}");
+    }
+    // bash takes these, and runs make.
+    for text in [
+        "time -- make",
+        "time -p -- make",
+        "! time -- A=1 make",
+        "time time -- timeout 5 make",
     ] {
         assert!(parse(text, Dialect::Bash).is_err(), "{text}");
     }

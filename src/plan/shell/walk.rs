@@ -718,6 +718,10 @@ impl<'a> Walk<'a> {
         if self.dialect == Dialect::Bash {
             self.strict.pieces(pieces())?;
         }
+        // The keyword `time` takes it for itself.
+        if around.timed && self.slice(name.clone())? == "--" {
+            return Err(Unparsed::new("`time --` is not followed"));
+        }
         let start = pieces().map(|p| p.start).min().unwrap_or(span.start);
         let end = pieces().map(|p| p.end).max().unwrap_or(span.end);
         self.slice(start..end)?;
