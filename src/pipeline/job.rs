@@ -103,7 +103,8 @@ pub(super) fn scan(
         extra_ignore: scan.extra_ignore.clone(),
         exist_here: scan.unsent.clone(),
         programs: scan.programs.iter().map(|(p, _)| p.clone()).collect(),
-        new_programs: brings == Brings::Ignored,
+        // `cargo test` builds programs, too.
+        new_programs: brings == Brings::Ignored || verdict.rule == "cargo",
         again: Vec::new(),
         limit: config.policy.back_limit,
         scope: 2,

@@ -511,7 +511,10 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         let is_made = |dir: &Path| set_up.iter().any(|s| s.makes(&ws.root, dir));
         let tree = job.tree.as_ref();
         let unsent = tree.map_or(&[][..], |t| &t.scan.unsent);
-        let programs = tree.map_or_else(Vec::new, |t| t.programs_not_on(&node.name));
+        // Where the compiler failed, no program was missed.
+        let compiled = crate::probe::find(&ran.tail, b"could not compile").is_none();
+        let tree_here = tree.filter(|_| compiled);
+        let programs = tree_here.map_or_else(Vec::new, |t| t.programs_not_on(&node.name));
         differing.extend(differs::stays(&request.cwd, &ws.root, is_made, unsent, &programs));
         if !differing.is_empty() {
             notes.push(format!("differs: {}", differing.join("; ")));

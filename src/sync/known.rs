@@ -31,10 +31,13 @@ const CACHES: &[&[u8]] = &[
     b".venv",
 ];
 
+/// The file by which any tool marks a cache. Source: <https://bford.info/cachedir/>.
+pub(crate) const TAG: &[u8] = b"CACHEDIR.TAG";
+
 /// Files whose presence makes the directory they lie in a cache: the cache directory tagging standard, and Python's
 /// virtual environments.
 pub(crate) fn marks_cache(file: &[u8]) -> bool {
-    file == b"CACHEDIR.TAG" || file == b"pyvenv.cfg"
+    file == TAG || file == b"pyvenv.cfg"
 }
 
 /// Whether a cache of this name is another tool's than cargo's.

@@ -551,6 +551,47 @@ fn programs_come_home_from_wherever_cargo_puts_them() {
 }
 
 #[test]
+fn a_program_that_only_a_test_built_is_none_that_stays_there() {
+    let env = with_cargo(&["n1", "n2"]);
+    if !has(&env, &["cargo", "cc"]) {
+        return;
+    }
+    let p = env.project(&[
+        ("Cargo.toml", CRATE),
+        ("src/main.rs", &rust(1)),
+        (
+            "tests/t.rs",
+            "#[test] fn runs() { assert!(std::path::Path::new(env!(\"CARGO_BIN_EXE_x\")).exists()); }\n",
+        ),
+        ("run.sh", "#!/bin/sh\n./out/debug/x\n"),
+        (".cargo/config.toml", "[build]\ntarget-dir = \"out\"\n"),
+        (".gitignore", "out/\n"),
+    ]);
+    let test = "cargo test -q --offline";
+    on(&p, "n1", test).ok();
+    assert_eq!(
+        p.sh("./out/debug/x").ok().stdout(),
+        "v1 here\n",
+        "as after a test here"
+    );
+    assert!(
+        p.has("out/CACHEDIR.TAG"),
+        "and what it lies in is a cache here, too"
+    );
+    p.write("src/main.rs", &rust(2));
+    on(&p, "n2", test).ok();
+    assert_eq!(on(&p, "n1", "sh run.sh").ok().stdout(), "v2 n1\n");
+    p.sh("rm -r out").ok();
+    p.write("src/main.rs", &rust(3));
+    assert_ne!(on(&p, "n1", "sh run.sh").status(), 0);
+    assert!(!p.has("out/debug/x"));
+
+    p.sh("rm -rf out && mkdir real && ln -s real out").ok();
+    let out = p.sh("cx cargo build -q --offline").ok();
+    assert!(out.line().contains("symbolic link"), "{out:?}");
+}
+
+#[test]
 fn programs_of_another_platform_neither_go_nor_come() {
     let env = with_cargo(&["n1"]);
     if !has(&env, &["cargo", "cc", "make"]) {

@@ -77,16 +77,23 @@ pub fn moved(brings: &Brings, cwd: &Path, target: &Target) -> Brings {
     Brings::Outputs(globs.iter().map(moved).collect())
 }
 
-/// Why a command that brings `brings` home can only run here: cargo puts it where nothing comes back from.
+/// Why a command of cargo's that brings `brings` home can only run here: what it builds lies where nothing comes back from.
 pub fn leaves_outside(argv: &[OsString], brings: &Brings, cwd: &Path, root: &Path) -> Option<String> {
     let program = argv.first().and_then(|p| Path::new(p).file_name());
     if !matches!(program.and_then(OsStr::to_str), Some("cargo" | "cross")) {
         return None;
     }
+    let target = own_target_dir(cwd, root);
+    if let Target::Within(dir) = &target
+        && dir.symlink_metadata().is_ok_and(|m| m.is_symlink())
+    {
+        let name = dir.strip_prefix(root).unwrap_or(dir).display();
+        return Some(format!("{name}, into which cargo builds, is a symbolic link"));
+    }
     // Nobody misses a report that only some configurations write.
     let is_built = |glob: &String| glob.starts_with("target/") && !glob.ends_with(".xml");
     let builds = matches!(brings, Brings::Outputs(globs) if globs.iter().any(is_built));
-    match own_target_dir(cwd, root) {
+    match target {
         Target::Elsewhere(by, dir) if builds => Some(format!(
             "cargo puts what it builds into {}, by {by}: outside the workspace",
             dir.display()

@@ -14,9 +14,16 @@ const LIMITS: [(&str, &str); 5] = [
 /// a login itself comes with, nodes have limits of their own for. `None` where the system does not tell.
 #[cfg(target_os = "linux")]
 pub fn lowered() -> Option<&'static str> {
-    let leader = rustix::process::getsid(None).ok()?.as_raw_pid();
+    let leader = session(&std::fs::read_to_string("/proc/self/stat").ok()?)?;
     let of = |process: &str| std::fs::read_to_string(format!("/proc/{process}/limits")).ok();
     lower(&of("self")?, &of(&leader.to_string())?)
+}
+
+/// The process that leads the session, by `/proc/PID/stat`; `None` where it is in another PID namespace, and so has no number here.
+fn session(stat: &str) -> Option<u32> {
+    // After the name, in which anything may stand: state, parent, process group, session.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(3)?.parse().ok().filter(|n| *n != 0)
 }
 
 /// Other systems do not show a process's limits to another one.
@@ -40,6 +47,13 @@ fn lower(this: &str, other: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_leader_outside_of_the_namespace_is_none() {
+        assert_eq!(session("7 (a) b) S 1 2 3 0 -1 4194304"), Some(3));
+        assert_eq!(session("7 (cx) S 1 2 0 0 -1 4194304"), None);
+        assert_eq!(session(""), None);
+    }
 
     #[test]
     fn only_what_was_lowered_counts() {

@@ -10,6 +10,7 @@ use crate::plan::delta::Touched;
 use crate::plan::manifest::{Entry, Generation, Manifest, RelPath, generation};
 use crate::proto::{BackSpec, Left};
 use crate::sync::beneath::Beneath;
+use crate::sync::known;
 use crate::sync::pack::PackWriter;
 use crate::sync::programs;
 use crate::sync::scan::{hash_file, is_at_or_below};
@@ -372,6 +373,22 @@ impl Mirror {
                 plan.put(&path, &stat, Origin::Apart, tree);
             } else {
                 plan.stayed.insert(path);
+            }
+        }
+        // What marks a cache comes with what lies in it: without, it would be taken for a directory of files to sync.
+        for dir in &survey.caches {
+            let Some(tag) = RelPath::below(Some(dir), known::TAG) else {
+                continue;
+            };
+            let dir = BTreeSet::from([dir.as_bytes()]);
+            let comes = plan.puts.keys().any(|p| is_at_or_below(&dir, p.as_bytes()));
+            let before = self.state.seen.get(&tag).copied();
+            let Ok(Some(stat)) = tree.stat(&tag) else { continue };
+            if let Some(now) = unchanged(before, &stat, tree, &tag) {
+                seen.insert(tag, now);
+            } else if comes && stat.is_file() && !self.state.manifest.contains_key(&tag) {
+                seen.insert(tag.clone(), Seen { stat, hash: None });
+                plan.put(&tag, &stat, Origin::Apart, tree);
             }
         }
     }
