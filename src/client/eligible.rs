@@ -326,15 +326,35 @@ fn is_within(full: &Path, roots: &[PathBuf]) -> bool {
     roots.iter().any(|r| full.starts_with(r))
 }
 
-/// What of an argument may be a path: all of it, what follows `=`, what follows a letter's option.
+/// Options of compilers behind which a path follows at once.
+const ATTACHED: [&str; 10] = [
+    "-isystem",
+    "-idirafter",
+    "-iprefix",
+    "-iquote",
+    "-imacros",
+    "-include",
+    "-MF",
+    "-MT",
+    "-MQ",
+    "@",
+];
+
+/// What of an argument may be a path: all of it, what follows `=`, what follows an option's letter or name, and all that in each
+/// word of a value (`CFLAGS=-O2 -I/x`) and each part of an option for another tool (`-Wl,-Map,/x`).
 fn path_candidates(text: &str) -> Vec<&str> {
     let mut candidates = vec![text];
-    if let Some((_, value)) = text.split_once('=') {
-        candidates.push(value);
-    }
-    // -I/path, -o../x
-    if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") && text.is_char_boundary(2) {
-        candidates.push(&text[2..]);
+    let value = text.split_once('=').map(|(_, value)| value);
+    candidates.extend(value);
+    let words = value.into_iter().flat_map(str::split_whitespace);
+    let passed = text.strip_prefix("-W").into_iter().flat_map(|t| t.split(','));
+    for word in std::iter::once(text).chain(words).chain(passed) {
+        candidates.push(word);
+        // -I/path, -o../x
+        if word.len() > 2 && word.starts_with('-') && !word.starts_with("--") && word.is_char_boundary(2) {
+            candidates.push(&word[2..]);
+        }
+        candidates.extend(ATTACHED.iter().filter_map(|option| word.strip_prefix(option)));
     }
     candidates
 }
@@ -529,6 +549,14 @@ mod tests {
             ("-o../../not-there", true),
             ("--target-dir=../../t", true),
             ("-I/usr/include", false),
+            ("CFLAGS=-O2 -I/usr/include", false),
+            ("CFLAGS=-I../../inc", true),
+            ("CFLAGS=-O2 -L../../lib -g", true),
+            ("-isystem../../inc", true),
+            ("-Wl,-Map,../../x.map", true),
+            ("@../../flags", true),
+            ("-Wl,--as-needed", false),
+            ("CFLAGS=-O2 -Iinc", false),
             ("/dev/null", false),
             (&abs, false),
             (&tmp, true),
