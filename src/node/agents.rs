@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 use super::ssh::Ssh;
@@ -209,10 +209,13 @@ async fn talk(ssh: &Ssh, line: &str, input: &[u8], limit: Duration) -> Result<(S
             let _ = pipes.stdin.shutdown().await;
             drop(pipes.stdin);
         };
-        let mut stdout = (&mut pipes.stdout).take(1 << 20);
-        let mut stderr = (&mut pipes.stderr).take(1 << 20);
-        let (_, a, b) = tokio::join!(send, stdout.read_to_end(&mut out), stderr.read_to_end(&mut err));
-        a.and(b).map(|_| (out, err))
+        // Who prints without end is not waited for.
+        tokio::try_join!(
+            read_all(&mut pipes.stdout, &mut out),
+            read_all(&mut pipes.stderr, &mut err),
+            async { std::io::Result::Ok(send.await) }
+        )
+        .map(|_| (out, err))
     };
     match timeout(limit, work).await {
         Ok(Ok((out, err))) => Ok((
@@ -224,6 +227,15 @@ async fn talk(ssh: &Ssh, line: &str, input: &[u8], limit: Duration) -> Result<(S
             "no end after {} s",
             limit.as_secs()
         ))),
+    }
+}
+
+/// Reads a megabyte at most.
+async fn read_all(from: impl AsyncRead + Unpin, to: &mut Vec<u8>) -> std::io::Result<()> {
+    const MOST: usize = 1 << 20;
+    match from.take(MOST as u64).read_to_end(to).await? {
+        MOST => Err(std::io::Error::other("it prints too much")),
+        _ => Ok(()),
     }
 }
 
