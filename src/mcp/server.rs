@@ -345,9 +345,13 @@ impl ServerHandler for Server {
 
     async fn list_tools(
         &self,
-        _request: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
+        // All of them are on the first page.
+        if request.and_then(|r| r.cursor).is_some_and(|c| !c.is_empty()) {
+            return Err(ErrorData::invalid_params("there is no such page", None));
+        }
         Ok(ListToolsResult::with_all_items(self.inner.tools.clone()))
     }
 
