@@ -77,13 +77,19 @@ fn roots_come_with_the_call_where_no_request_builds_upon_another() {
     );
     for (answer, why) in [
         (roots(&[Path::new("/no/such")]), "none of the roots"),
-        (roots(&[]), "names none"),
         (json!({"roots": {"roots": 3}}), "can't be read"),
         (json!({"roots": null}), "can't be read"),
     ] {
         let said = Said(call(json!({"roots": {}}), pwd(), answer));
         assert!(said.is_error() && said.text().contains(why), "{said:?}");
     }
+    // Who says that it has none is where the server is.
+    let said = Said(call(json!({"roots": {}}), pwd(), roots(&[])));
+    assert_eq!(
+        said.text().lines().next(),
+        dir.canonicalize().unwrap().to_str(),
+        "{said:?}"
+    );
     client.end();
 }
 
@@ -113,7 +119,10 @@ fn roots_that_are_not_said_are_waited_for() {
             "not here",
         ),
         (json!({"result": {"roots": 3}}), "roots"),
-        (json!({"result": {"roots": []}}), "names none"),
+        (
+            json!({"result": {"roots": [{"uri": "file:///nosuch"}]}}),
+            "none of the roots",
+        ),
     ] {
         let (id, asked) = begin(&mut client);
         let mut message = json!({"jsonrpc": "2.0", "id": asked});
