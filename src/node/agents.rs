@@ -199,7 +199,7 @@ pub async fn upload(ssh: &Ssh, agent: &Agent) -> Result<(), LinkError> {
     Err(LinkError::Agent(format!("the agent can't be installed: {why}")))
 }
 
-/// Runs `line` on the node with `input`, and returns what it printed on stdout and stderr (at most 1 MB each).
+/// Runs `line` on the node with `input`, and returns what it printed on stdout and stderr; more than 1 MB of either is an error.
 async fn talk(ssh: &Ssh, line: &str, input: &[u8], limit: Duration) -> Result<(String, String), LinkError> {
     let mut pipes = ssh.open(line, Instant::now() + Duration::from_secs(15)).await?;
     let work = async {
@@ -208,12 +208,13 @@ async fn talk(ssh: &Ssh, line: &str, input: &[u8], limit: Duration) -> Result<(S
             let _ = pipes.stdin.write_all(input).await;
             let _ = pipes.stdin.shutdown().await;
             drop(pipes.stdin);
+            Ok(())
         };
         // Who prints without end is not waited for.
         tokio::try_join!(
             read_all(&mut pipes.stdout, &mut out),
             read_all(&mut pipes.stderr, &mut err),
-            async { std::io::Result::Ok(send.await) }
+            send
         )
         .map(|_| (out, err))
     };
