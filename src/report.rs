@@ -110,6 +110,7 @@ mod tests {
             place: "tower".into(),
             reason: String::new(),
             ending: Some(Ending::Code(1)),
+            not_back: None,
             own_status: 0,
             run_id: "x".into(),
             sent: (12, 1000),

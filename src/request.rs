@@ -155,6 +155,8 @@ pub struct Outcome {
     pub reason: String,
     /// How it ended; `None` where cx itself could not run it or lost it.
     pub ending: Option<Ending>,
+    /// How a command ended whose changes did not come back, so that its status is not its caller's: `ending` is `None`.
+    pub not_back: Option<Ending>,
     /// cx's own exit status where `ending` is `None` (75 or 76, see [`crate::report`]).
     pub own_status: i32,
     /// The run's id, empty for local runs.
@@ -182,6 +184,7 @@ impl Outcome {
             place: place.to_owned(),
             reason: reason.to_owned(),
             ending: None,
+            not_back: None,
             own_status,
             run_id: String::new(),
             sent: (0, 0),

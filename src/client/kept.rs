@@ -50,6 +50,9 @@ pub struct Record {
     /// Its output, where that lies on this machine.
     #[serde(default)]
     pub log: Option<PathBuf>,
+    /// The time-out of its call, seconds, if it was still going when that was over.
+    #[serde(default)]
+    pub timed_out: Option<u64>,
 }
 
 impl Record {
@@ -145,6 +148,7 @@ pub fn keep(
             ending: None,
             fetched: false,
             log: None,
+            timed_out: None,
         },
     )?;
     sweep(paths);
@@ -199,8 +203,21 @@ pub fn pending(paths: &Paths, root: &Path) -> Vec<Record> {
         .collect()
 }
 
+/// Notes that a run was still going when the time-out of its call, so many seconds, was over.
+pub fn timed_out(paths: &Paths, record: &Record, timeout: u64) {
+    let record = Record {
+        timed_out: Some(timeout),
+        ..record.clone()
+    };
+    // Without it the run has its end all the same.
+    let _ = write(paths, &record);
+}
+
 /// Its end is known now; nothing more is wanted of it if `fetched`.
 pub fn ended(paths: &Paths, record: &Record, ending: Option<Ending>, fetched: bool) {
+    // Others may have noted something since.
+    let now = read(&dir(paths).join(format!("{}.json", record.id)));
+    let record = now.as_ref().unwrap_or(record);
     let record = Record {
         ending: ending.or(record.ending),
         fetched: fetched || record.fetched,

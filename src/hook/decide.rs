@@ -75,10 +75,16 @@ impl World<'_> {
         (self.var)(name).filter(|v| !v.is_empty()).map(PathBuf::from)
     }
 
+    /// The user's home: where there is no `HOME`, that of the account, for cx's own files as for the client's.
+    fn home(&self) -> Option<PathBuf> {
+        self.path("HOME")
+            .or_else(|| self.paths.as_ref().map(|p| p.home.clone()))
+    }
+
     /// The client's own directory.
     pub fn client_dir(&self) -> Option<PathBuf> {
         self.path("CLAUDE_CONFIG_DIR")
-            .or_else(|| Some(self.path("HOME")?.join(".claude")))
+            .or_else(|| Some(self.home()?.join(".claude")))
     }
 
     /// Which of the names `wanted`, and what others, mean a function or alias where the client runs a text, which is `script`.
@@ -89,7 +95,7 @@ impl World<'_> {
         script: &Script,
         wanted: &[&str],
     ) -> Vec<String> {
-        let (home, client_dir) = (self.path("HOME"), self.client_dir());
+        let (home, client_dir) = (self.home(), self.client_dir());
         let places = defined::Places {
             home: home.as_deref(),
             client_dir: client_dir.as_deref(),
@@ -111,7 +117,7 @@ impl World<'_> {
             managed: self.managed.clone(),
             trust: self
                 .path("CLAUDE_CONFIG_DIR")
-                .or_else(|| self.path("HOME"))
+                .or_else(|| self.home())
                 .map(|dir| dir.join(".claude.json")),
             client: client::args(self.text("CLAUDE_PID").and_then(|p| p.parse().ok())),
         };
@@ -123,7 +129,7 @@ impl World<'_> {
             None => true,
         };
         let mut rules = settings::collect(&scopes);
-        let home = self.path("HOME");
+        let home = self.home();
         let roots = std::iter::once(scopes.project.unwrap_or_else(|| cwd.to_owned())).chain(
             rules
                 .directories

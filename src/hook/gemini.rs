@@ -65,6 +65,8 @@ fn policies(dir: &Path) -> Vec<PathBuf> {
 
 fn read(file: &Path) -> Option<String> {
     let mut text = String::new();
+    // To open a FIFO is to wait for who writes it.
+    fs::metadata(file).ok().filter(fs::Metadata::is_file)?;
     File::open(file)
         .ok()?
         .take(MAX_FILE)

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -309,7 +309,12 @@ fn file(found: &mut Found<'_>, path: &Path) {
 
 /// The text of a file, `None` if there is none.
 fn read(path: &Path) -> io::Result<Option<String>> {
-    let opened = match File::open(path) {
+    // Asked before it is opened: to open a FIFO is to wait for who writes it.
+    let opened = fs::metadata(path).and_then(|meta| match meta.is_file() {
+        true => File::open(path),
+        false => Err(io::Error::other("not a regular file")),
+    });
+    let opened = match opened {
         Err(e) if is_missing(&e) => return Ok(None),
         other => other?,
     };

@@ -32,6 +32,8 @@ fn newest(dir: &Path, shell: &str) -> Option<PathBuf> {
 
 fn read(path: &Path) -> Option<String> {
     let mut bytes = Vec::with_capacity(32 << 10);
+    // To open a FIFO is to wait for who writes it.
+    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
     File::open(path)
         .ok()?
         .take(MAX_FILE)

@@ -140,11 +140,12 @@ fn longest_first(usual: &[Option<u32>]) -> Vec<usize> {
 
 /// `5 commands: 3 ok, 2 failed; 4.2s; tower 3, mini 2`, where all of it took so long, waits for slots counted.
 pub fn summary(ran: &[Ran], took: Duration) -> String {
-    const WORDS: [&str; 7] = [
+    const WORDS: [&str; 8] = [
         "ok",
         "failed",
         "timed out",
         "lost",
+        "not brought back",
         "running",
         "waiting",
         "not run",
@@ -156,9 +157,10 @@ pub fn summary(ran: &[Ran], took: Duration) -> String {
             State::Ended(_) | State::Cancelled => 1,
             State::TimedOut(_) | State::Untold(_) | State::NotStarted(_) => 2,
             State::Lost => 3,
-            State::Detached => 4,
-            State::Waiting => 5,
-            State::NotRun => 6,
+            State::NotBack(_) => 4,
+            State::Detached => 5,
+            State::Waiting => 6,
+            State::NotRun => 7,
         }] += 1;
     }
     let counts = counts.iter().zip(WORDS).enumerate();

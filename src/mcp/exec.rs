@@ -188,8 +188,9 @@ impl Told for Listener {
     }
 }
 
-/// Ends a run that goes on on a node without its caller once its time is over, if this server lives until then.
-async fn end_late(id: String, left: Duration) {
+/// Ends a run that goes on on a node without its caller once its time is over, if this server lives until then. `timeout`, seconds, is what
+/// is said to have ended it.
+async fn end_late(id: String, left: Duration, timeout: Option<u64>) {
     tokio::time::sleep(left).await;
     let Ok(paths) = Paths::from_env() else { return };
     // A node that can't be told now is told later.
@@ -197,6 +198,10 @@ async fn end_late(id: String, left: Duration) {
         let (Ok(record), Ok(config)) = (kept::find(&paths, &id), Config::load(&paths)) else {
             return;
         };
+        if let Some(timeout) = timeout.filter(|_| record.ending.is_none()) {
+            // First, so that whoever sees the end knows why.
+            kept::timed_out(&paths, &record, timeout);
+        }
         if record.ending.is_some() || detached::stop(&record, &config, &paths, TELL).await.is_ok() {
             return;
         }
@@ -247,10 +252,12 @@ pub async fn on_node(
         took: begun.elapsed(),
         ..Ran::not_run(reason, command.id.clone(), command.capture.clone())
     };
-    let is_over = matches!(&end, Some(End::Done(outcome)) if outcome.own_status != LOST);
+    let is_over =
+        matches!(&end, Some(End::Done(outcome)) if outcome.own_status != LOST || outcome.not_back.is_some());
     if !matches!(why, Why::Itself) && may_run && !is_over {
         // Nobody knows whether the node has heard of it.
-        tokio::spawn(end_late(id.clone(), Duration::ZERO));
+        let limit = matches!(why, Why::TimedOut).then_some(timeout.as_secs());
+        tokio::spawn(end_late(id.clone(), Duration::ZERO, limit));
     }
     match end {
         Some(End::Here(reason, room)) if matches!(why, Why::Itself) => {
@@ -281,10 +288,17 @@ pub async fn on_node(
         Some(End::Done(outcome)) => {
             let mut ran = Ran::of(*outcome, notes, begun.elapsed(), id, capture);
             if ran.state != State::NotRun {
+                if matches!(
+                    (&ran.state, &why),
+                    (State::NotBack(_), Why::TimedOut | Why::Cancelled)
+                ) {
+                    ran.notes.insert(0, ran.reason.clone());
+                }
                 ran.state = state(&why, timeout, ran.state);
             }
             if ran.state == State::Detached {
-                tokio::spawn(end_late(ran.id.clone(), timeout.saturating_sub(begun.elapsed())));
+                let left = timeout.saturating_sub(begun.elapsed());
+                tokio::spawn(end_late(ran.id.clone(), left, Some(timeout.as_secs())));
             }
             ran
         }
@@ -374,12 +388,12 @@ pub async fn here(
         .unwrap_or_default();
     let (id, capture) = (command.id.clone(), command.capture.clone());
     if let Some(Err(e)) = &end {
-        let shell = shell::program();
-        return Ran::not_run(
-            format!("the shell {} can't be started: {e}", shell.display()),
-            id,
-            capture,
-        );
+        let why = if cwd.is_dir() {
+            format!("the shell {} can't be started: {e}", shell::program().display())
+        } else {
+            format!("the directory `{}` is gone", cwd.display())
+        };
+        return Ran::not_run(why, id, capture);
     }
     let own = match end {
         Some(Ok(ending)) => State::Ended(ending),
@@ -387,6 +401,16 @@ pub async fn here(
     };
     let told = Reports::read(&reports);
     let took = begun.elapsed();
+    // What came after the part that was on a node, or ended it, was here.
+    let is_nodes = match (told.status, &own) {
+        (Some(status), State::Ended(ending)) => status == ending.shell_status(),
+        _ => true,
+    };
+    let place = if is_nodes {
+        told.place
+    } else {
+        format!("{}+local", told.place)
+    };
     let (reason, is_plain) = match (told.reason, may_leave) {
         (reason, _) if !reason.is_empty() || told.left => (reason, false),
         (_, None) => ("auto_route is false".into(), true),
@@ -407,7 +431,7 @@ pub async fn here(
         }
     };
     Ran {
-        place: told.place,
+        place,
         state: state(&why, timeout, own),
         took,
         reason,
@@ -426,6 +450,8 @@ struct Reports {
     reason: String,
     notes: Vec<String>,
     left: bool,
+    /// The exit status of the last of them that was on a node, as a shell shows it.
+    status: Option<i32>,
 }
 
 impl Reports {
@@ -443,6 +469,10 @@ impl Reports {
                 if !places.contains(&parts[0]) {
                     places.push(parts[0]);
                 }
+                reports.status = parts[3].split_once(' ').and_then(|(how, n)| {
+                    let n: i32 = n.parse().ok()?;
+                    Some(if how == "signal" { 128 + n } else { n })
+                });
                 reports.notes.extend(parts[4..].iter().map(|p| (*p).to_owned()));
             } else {
                 reports.notes.push(line.to_owned());
@@ -466,12 +496,15 @@ mod tests {
     fn reports_name_the_places() {
         let one =
             Reports::read("tower · sync 12 files 0.2s · ran 18.2s · exit 1 · 2 files back · stale here: x");
-        assert_eq!((one.place.as_str(), one.left), ("tower", true));
+        assert_eq!(
+            (one.place.as_str(), one.left, one.status),
+            ("tower", true, Some(1))
+        );
         assert_eq!(one.notes, ["2 files back", "stale here: x"]);
         let two = Reports::read(
-            "a · sync 0 files 0.0s · ran 1.0s · exit 0\nb · sync 0 files 0.0s · ran 1.0s · exit 0",
+            "a · sync 0 files 0.0s · ran 1.0s · exit 0\nb · sync 0 files 0.0s · ran 1.0s · signal 15",
         );
-        assert_eq!(two.place, "a+b");
+        assert_eq!((two.place.as_str(), two.status), ("a+b", Some(143)));
         let here = Reports::read("local: no node has `pytest`");
         assert_eq!(
             (here.place.as_str(), here.reason.as_str(), here.left),

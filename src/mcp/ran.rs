@@ -22,6 +22,8 @@ const MAX_REASON: usize = 400;
 pub enum State {
     /// It ended by itself.
     Ended(Ending),
+    /// It ended by itself, and what it changed did not come back.
+    NotBack(Ending),
     /// Its time was up, and it was ended.
     TimedOut(u64),
     /// Its time was up, and its node could not be told to end it.
@@ -83,14 +85,14 @@ impl Ran {
     pub fn of(outcome: Outcome, notes: Vec<String>, took: Duration, id: String, capture: Capture) -> Ran {
         let state = match outcome.ending {
             Some(ending) => State::Ended(ending),
-            None if outcome.own_status == LOST => State::Lost,
+            None if outcome.own_status == LOST => outcome.not_back.map_or(State::Lost, State::NotBack),
             // A status of its own only for what was to go on, and does.
             None if outcome.own_status == DETACHED || !outcome.run_id.is_empty() => State::Detached,
             None => State::NotRun,
         };
         // By this name every later cx knows it.
         let id = match &state {
-            State::Detached | State::Lost if !outcome.run_id.is_empty() => {
+            State::Detached | State::Lost | State::NotBack(_) if !outcome.run_id.is_empty() => {
                 kept::short(&outcome.run_id).to_owned()
             }
             _ => id,
@@ -124,13 +126,21 @@ impl Ran {
     pub fn is_error(&self) -> bool {
         matches!(
             self.state,
-            State::TimedOut(_) | State::Untold(_) | State::NotStarted(_) | State::Lost | State::NotRun
+            State::NotBack(_)
+                | State::TimedOut(_)
+                | State::Untold(_)
+                | State::NotStarted(_)
+                | State::Lost
+                | State::NotRun
         )
     }
 
     /// Whether it says that what was known of the nodes may not hold any more.
     pub fn is_doubtful(&self) -> bool {
-        let is_known = matches!(self.state, State::Ended(_) | State::Detached | State::Waiting);
+        let is_known = matches!(
+            self.state,
+            State::Ended(_) | State::NotBack(_) | State::Detached | State::Waiting
+        );
         !is_known && self.place != "local"
     }
 
@@ -139,7 +149,7 @@ impl Ran {
         let took = text::seconds(self.took);
         let place = text::line(&self.place);
         let mut line = match &self.state {
-            State::Ended(ending) => format!("[{place} {ending} {took}]"),
+            State::Ended(ending) | State::NotBack(ending) => format!("[{place} {ending} {took}]"),
             State::TimedOut(_) | State::Untold(_) | State::NotStarted(_) => {
                 format!("[{place} timed out {took}]")
             }
@@ -152,7 +162,7 @@ impl Ran {
         let here = self.place == "local" && !self.reason.is_empty() && !self.is_plain;
         let mut more = self.notes.clone();
         match &self.state {
-            State::NotRun | State::Lost => more.insert(0, self.reason.clone()),
+            State::NotRun | State::Lost | State::NotBack(_) => more.insert(0, self.reason.clone()),
             State::TimedOut(limit) => more.insert(
                 0,
                 format!("ended after its timeout of {limit} s; the output so far is above"),
@@ -198,6 +208,9 @@ impl Ran {
             State::Lost => Some(
                 "Options: cluster_status asks the machine again and shows the run's end once it is known; look at the tree before you run it again.",
             ),
+            State::NotBack(_) => {
+                Some("Options: do as said above; it has ended, so do not run it again for its changes.")
+            }
             State::NotRun => Some(
                 "Options: cluster_status shows the machines and what is wrong with each; cluster_bash without requirements runs it wherever it can be run.",
             ),
@@ -208,8 +221,8 @@ impl Ran {
     /// The word for its state.
     pub fn state(&self) -> &'static str {
         match self.state {
-            State::Ended(Ending::Code(_)) => "exited",
-            State::Ended(Ending::Signal(_)) => "signaled",
+            State::Ended(Ending::Code(_)) | State::NotBack(Ending::Code(_)) => "exited",
+            State::Ended(Ending::Signal(_)) | State::NotBack(Ending::Signal(_)) => "signaled",
             State::TimedOut(_) | State::Untold(_) | State::NotStarted(_) => "timed_out",
             State::Cancelled => "cancelled",
             State::Detached => "detached",
@@ -222,7 +235,7 @@ impl Ran {
     /// The fields for programs.
     pub fn fields(&self, truncated: bool) -> Value {
         let exit_code = match self.state {
-            State::Ended(ending) => Some(ending.shell_status()),
+            State::Ended(ending) | State::NotBack(ending) => Some(ending.shell_status()),
             _ => None,
         };
         json!({
@@ -369,8 +382,9 @@ mod tests {
 
     #[test]
     fn a_lost_run_is_told_once() {
-        let lost = |reason: &str| {
+        let lost = |reason: &str, not_back: Option<Ending>| {
             let mut outcome = Outcome::own("tower", reason, LOST);
+            outcome.not_back = not_back;
             outcome.run_id = "19ab-1-cafe".into();
             let notes = vec![
                 "the tree is large".to_owned(),
@@ -380,7 +394,7 @@ mod tests {
             let capture = ran(State::Lost).capture;
             Ran::of(outcome, notes, Duration::from_secs(3), "m1".into(), capture)
         };
-        let one = lost("tower: run 19ab-1-cafe was lost");
+        let one = lost("tower: run 19ab-1-cafe was lost", None);
         let line = one.last_line();
         assert_eq!(
             line,
@@ -389,12 +403,15 @@ mod tests {
         // The name that every later cx knows it by.
         assert_eq!(one.fields(false)["run_id"], "cafe");
         // A run that ended, and whose changes are what was lost.
-        let one = lost("tower: the command ended with 0, but what it changed did not come back: full");
-        assert!(
-            !one.options().unwrap().contains("not known"),
-            "{:?}",
-            one.options()
+        let why = "tower: the command ended with 0, but what it changed did not come back: full";
+        let one = lost(why, Some(Ending::Code(0)));
+        assert_eq!(
+            one.last_line(),
+            format!(
+                "[tower exit 0 3.0s] {why} · the tree is large · tower: broken; attaching to run 19ab-1-cafe again"
+            )
         );
+        assert!(one.is_error() && one.fields(false)["exit_code"] == 0);
     }
 
     #[test]

@@ -40,7 +40,11 @@ pub fn refused(why: &str) -> CallToolResult {
 /// The fields of each with its output among them, for programs that take nothing else: all of them within the limit, of which `taken`
 /// bytes are spoken for.
 fn with_outputs(ran: &[Ran], blocks: &[Block], taken: usize) -> Vec<Value> {
-    let fields: Vec<Value> = ran.iter().map(|r| r.fields(false)).collect();
+    let mut fields: Vec<Value> = ran.iter().map(|r| r.fields(false)).collect();
+    // What there is not is not there: a schema that allows for null is more than some programs take.
+    for one in fields.iter_mut().filter_map(Value::as_object_mut) {
+        one.retain(|_, value| !value.is_null());
+    }
     // The names that come to it, and a comma.
     let rest: usize = fields.iter().map(|f| f.to_string().len() + 13).sum();
     let sizes: Vec<usize> = blocks.iter().map(Block::in_json).collect();

@@ -5,15 +5,19 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rmcp::RoleServer;
 use rmcp::model::{InputRequest, InputRequests, InputRequiredResult, InputResponses, ProtocolVersion};
 use rmcp::service::RequestContext;
+use rmcp::{Peer, RoleServer};
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use crate::node::printable;
 
-/// How long a client may take to say them.
-const ASK: Duration = Duration::from_secs(2);
+/// How long a call waits at most for its client to say them.
+const ASK: Duration = Duration::from_secs(10);
+
+/// How long an answer still counts for calls to come.
+const LATE: Duration = Duration::from_secs(600);
 
 /// So many are named where none will do.
 const NAMED: usize = 5;
@@ -24,7 +28,7 @@ const KEY: &str = "roots";
 /// What a call says of them.
 #[derive(Debug)]
 pub enum Said {
-    /// These; empty where the client has none to say.
+    /// These; empty where the client has none.
     Roots(Vec<PathBuf>),
     /// The client is to say them with the same call once more.
     Ask(InputRequiredResult),
@@ -41,25 +45,138 @@ pub fn come_with_the_call(context: &RequestContext<RoleServer>) -> bool {
     context.protocol_version() >= Some(ProtocolVersion::V_2026_07_28)
 }
 
+/// What a client of the revisions before is known to have said.
+#[derive(Clone, Default)]
+pub struct Standing {
+    known: watch::Sender<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// How often the client has said that they changed: answers to what was asked before count no more.
+    changes: u64,
+    /// How often it was asked.
+    asked: u64,
+    /// A call waits for the answer to the last question.
+    is_awaited: bool,
+    /// To which question the last answer came, and what it was.
+    answer: Option<(u64, Result<Vec<PathBuf>, String>)>,
+}
+
+impl Known {
+    /// What is to be said to a call that waits for the answer to question `asked`; `None` while there is nothing.
+    fn to(&self, asked: u64) -> Option<&Result<Vec<PathBuf>, String>> {
+        let (to, answer) = self.answer.as_ref()?;
+        (answer.is_ok() || *to >= asked).then_some(answer)
+    }
+}
+
+impl Standing {
+    /// Forgets them: the client has others now.
+    pub fn forget(&self) {
+        self.known.send_modify(|known| {
+            *known = Known {
+                changes: known.changes + 1,
+                asked: known.asked,
+                ..Known::default()
+            };
+        });
+    }
+
+    /// Those that the client has said, which is asked for them where it has not, for at most `limit`. What it says later counts for the
+    /// next call; where that finds nothing that will do, it asks again.
+    ///
+    /// # Errors
+    /// Where there is no answer, or none names a directory here: a command that ran elsewhere would not run where its caller means.
+    pub async fn get(
+        &self,
+        context: &RequestContext<RoleServer>,
+        limit: Duration,
+    ) -> Result<Vec<PathBuf>, String> {
+        let limit = limit.min(ASK);
+        let answered = async {
+            loop {
+                let (asked, changes) = self.question(context);
+                let mut known = self.known.subscribe();
+                let done = |k: &Known| k.changes != changes || k.to(asked).is_some();
+                let Ok(known) = known.wait_for(done).await else {
+                    return Err("the client is gone".to_owned());
+                };
+                if known.changes == changes
+                    && let Some(answer) = known.to(asked)
+                {
+                    return answer.clone();
+                }
+            }
+        };
+        let why = tokio::select! {
+            answer = answered => return answer,
+            () = context.ct.cancelled() => "the call was cancelled".into(),
+            () = tokio::time::sleep(limit) => format!(
+                "the client declares roots and has not said them within {} s, so where this may run is not known. Nothing was \
+                 run; the client is asked again with the next call",
+                limit.as_secs()
+            ),
+        };
+        self.known.send_modify(|known| known.is_awaited = false);
+        Err(why)
+    }
+
+    /// The question whose answer a call waits for, asked now unless others wait for one already or it has been answered; and how often they
+    /// had changed then.
+    fn question(&self, context: &RequestContext<RoleServer>) -> (u64, u64) {
+        let (mut question, mut is_new) = ((0, 0), false);
+        self.known.send_modify(|known| {
+            is_new = !known.is_awaited && !matches!(known.answer, Some((_, Ok(_))));
+            if is_new {
+                known.asked += 1;
+                known.is_awaited = true;
+            }
+            question = (known.asked, known.changes);
+        });
+        if is_new {
+            let (standing, peer) = (self.clone(), context.peer.clone());
+            tokio::spawn(async move {
+                let answer = ask(&peer).await;
+                standing.take_in(question, answer);
+            });
+        }
+        question
+    }
+
+    fn take_in(&self, (asked, changes): (u64, u64), answer: Result<Vec<PathBuf>, String>) {
+        self.known.send_modify(|known| {
+            if known.changes != changes {
+                return;
+            }
+            known.is_awaited &= known.asked != asked;
+            if answer.is_ok() || known.to(asked).is_none() {
+                known.answer = Some((asked, answer));
+            }
+        });
+    }
+}
+
 /// Asks the client for them.
-///
-/// # Errors
-/// Where it declares some and none is a directory here: a command that ran elsewhere would not run where its caller means.
 #[expect(
     deprecated,
     reason = "clients of the revisions before 2026-07-28 know of roots"
 )]
-pub async fn ask(context: &RequestContext<RoleServer>) -> Result<Vec<PathBuf>, String> {
-    match tokio::time::timeout(ASK, context.peer.list_roots()).await {
+async fn ask(peer: &Peer<RoleServer>) -> Result<Vec<PathBuf>, String> {
+    match tokio::time::timeout(LATE, peer.list_roots()).await {
         Ok(Ok(list)) => usable(list.roots.iter().map(|r| r.uri.as_str())),
-        _ => Ok(Vec::new()),
+        Ok(Err(e)) => Err(format!(
+            "the client declares roots and does not say them: {}",
+            printable(&e.to_string(), 200)
+        )),
+        Err(_) => Err("the client declares roots and has not said them".into()),
     }
 }
 
 /// Reads what came with a call.
 ///
 /// # Errors
-/// As for [`ask`], and where it can't be read.
+/// As for [`Standing::get`], and where it can't be read.
 pub fn with_the_call(answers: Option<&InputResponses>) -> Result<Said, String> {
     let Some(answer) = answers.and_then(|a| a.get(KEY)) else {
         let asked = InputRequests::from([(KEY.to_owned(), InputRequest::ListRoots(Default::default()))]);

@@ -63,8 +63,8 @@ struct Inner {
     paths: Arc<Paths>,
     /// Where the server was started: the project, as the client sees it.
     home: PathBuf,
-    /// The roots that the client declared, once it was asked; not where they come with each call.
-    roots: tokio::sync::Mutex<Option<Vec<PathBuf>>>,
+    /// The roots that the client has said; not where they come with each call.
+    roots: roots::Standing,
     slots: Semaphore,
     /// This machine's own, for what was to go to a node.
     rooms: Arc<Rooms>,
@@ -91,7 +91,7 @@ impl Server {
                 tools: tools::declared(options.structured),
                 paths: Arc::new(Paths::from_env()?),
                 home: home.canonicalize()?,
-                roots: tokio::sync::Mutex::default(),
+                roots: roots::Standing::default(),
                 slots: Semaphore::new(AT_ONCE),
                 rooms: Arc::default(),
                 stop,
@@ -116,9 +116,10 @@ impl Server {
         }
     }
 
-    /// The roots of a call's client.
+    /// The roots of a call's client, which may take `limit` to say them.
     async fn roots(
         &self,
+        limit: Duration,
         answers: Option<&InputResponses>,
         context: &RequestContext<RoleServer>,
     ) -> Result<Said, String> {
@@ -128,13 +129,7 @@ impl Server {
         if roots::come_with_the_call(context) {
             return roots::with_the_call(answers);
         }
-        // Where none will do it is asked again: the client may have others the next time.
-        let mut known = self.inner.roots.lock().await;
-        let roots = match &*known {
-            Some(roots) => roots,
-            None => known.insert(roots::ask(context).await?),
-        };
-        Ok(Said::Roots(roots.clone()))
+        self.inner.roots.get(context, limit).await.map(Said::Roots)
     }
 
     /// The directory of a call: inside the caller's roots.
@@ -183,7 +178,8 @@ impl Server {
             }
             Call::Status => return self.status().await.into(),
         };
-        let declared = match self.roots(answers, context).await {
+        let limit = Duration::from_secs(common.timeout);
+        let declared = match self.roots(limit, answers, context).await {
             Ok(Said::Roots(declared)) => declared,
             Ok(Said::Ask(asked)) => return asked.into(),
             Err(why) => return refused(&why).into(),
@@ -206,7 +202,7 @@ impl Server {
         let live = Live::new(
             &self.inner.paths,
             commands,
-            Duration::from_secs(common.timeout),
+            limit,
             self.inner.options.detach_after,
         );
         let live = Arc::new(match &call {
@@ -344,14 +340,18 @@ impl ServerHandler for Server {
     }
 
     async fn on_roots_list_changed(&self, _context: NotificationContext<RoleServer>) {
-        *self.inner.roots.lock().await = None;
+        self.inner.roots.forget();
     }
 
     async fn list_tools(
         &self,
-        _request: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
+        // All of them are on the first page.
+        if request.and_then(|r| r.cursor).is_some_and(|c| !c.is_empty()) {
+            return Err(ErrorData::invalid_params("there is no such page", None));
+        }
         Ok(ListToolsResult::with_all_items(self.inner.tools.clone()))
     }
 

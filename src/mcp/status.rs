@@ -20,6 +20,9 @@ use crate::{pipeline, status};
 /// How long asking the nodes may take, where what is known of them is old.
 pub const ASK: Duration = Duration::from_secs(3);
 
+/// What is known of the nodes is old for a caller who asks after this time.
+const FRESH_MS: u64 = 5000;
+
 /// Runs told of that went on by themselves, and for how long those that ended are news.
 const MOST: usize = 20;
 const NEWS_MS: u64 = 24 * 3600 * 1000;
@@ -57,8 +60,8 @@ pub fn look(
     kept: &[(Record, Stands)],
     doubt_ms: u64,
 ) -> anyhow::Result<(String, Value)> {
-    // What can't be asked is told with its age.
-    let _ = pipeline::refresh_stale(ASK, doubt_ms);
+    // A node that went silent since is found out. What can't be asked is told with its age.
+    let _ = pipeline::refresh_stale(ASK, doubt_ms.max(now_ms().saturating_sub(FRESH_MS)));
     let (mut table, mut fields) = (Vec::new(), Vec::new());
     status::print(false, &mut table)?;
     status::print(true, &mut fields)?;
@@ -184,7 +187,11 @@ fn detached(record: &Record, state: &Stands) -> (String, Value) {
                 Ending::Code(_) => "exited",
                 Ending::Signal(_) => "signaled",
             };
-            (word, Some(ending.shell_status()), ending.to_string())
+            let why = match (record.timed_out, ending) {
+                (Some(limit), Ending::Signal(_)) => format!(": its timeout of {limit} s was over"),
+                _ => String::new(),
+            };
+            (word, Some(ending.shell_status()), format!("{ending}{why}"))
         }
         Stands::Unknown(why) => ("unknown", None, format!("unknown: {}", printable(why, 200))),
     };

@@ -42,16 +42,16 @@ fn output_schema(tool: &str) -> Value {
         "properties": {
             "node_id": {"type": "string"},
             "state": {"type": "string", "enum": ["exited", "signaled", "timed_out", "cancelled", "detached", "waiting", "lost", "not_run"]},
-            "exit_code": {"type": ["integer", "null"]},
+            "exit_code": {"type": "integer"},
             "duration_ms": {"type": "integer"},
             "truncated": {"type": "boolean"},
-            "log_path": {"type": ["string", "null"]},
+            "log_path": {"type": "string"},
             "auto_routed": {"type": "boolean"},
             "reason": {"type": "string"},
             "run_id": {"type": "string"},
             "output": {"type": "string"}
         },
-        "required": ["node_id", "state", "exit_code", "duration_ms", "truncated", "log_path", "auto_routed", "reason", "run_id", "output"]
+        "required": ["node_id", "state", "duration_ms", "truncated", "auto_routed", "reason", "run_id", "output"]
     });
     match tool {
         "cluster_status" => json!({

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 use super::ssh::Ssh;
@@ -199,7 +199,7 @@ pub async fn upload(ssh: &Ssh, agent: &Agent) -> Result<(), LinkError> {
     Err(LinkError::Agent(format!("the agent can't be installed: {why}")))
 }
 
-/// Runs `line` on the node with `input`, and returns what it printed on stdout and stderr (at most 1 MB each).
+/// Runs `line` on the node with `input`, and returns what it printed on stdout and stderr; more than 1 MB of either is an error.
 async fn talk(ssh: &Ssh, line: &str, input: &[u8], limit: Duration) -> Result<(String, String), LinkError> {
     let mut pipes = ssh.open(line, Instant::now() + Duration::from_secs(15)).await?;
     let work = async {
@@ -208,11 +208,15 @@ async fn talk(ssh: &Ssh, line: &str, input: &[u8], limit: Duration) -> Result<(S
             let _ = pipes.stdin.write_all(input).await;
             let _ = pipes.stdin.shutdown().await;
             drop(pipes.stdin);
+            Ok(())
         };
-        let mut stdout = (&mut pipes.stdout).take(1 << 20);
-        let mut stderr = (&mut pipes.stderr).take(1 << 20);
-        let (_, a, b) = tokio::join!(send, stdout.read_to_end(&mut out), stderr.read_to_end(&mut err));
-        a.and(b).map(|_| (out, err))
+        // Who prints without end is not waited for.
+        tokio::try_join!(
+            read_all(&mut pipes.stdout, &mut out),
+            read_all(&mut pipes.stderr, &mut err),
+            send
+        )
+        .map(|_| (out, err))
     };
     match timeout(limit, work).await {
         Ok(Ok((out, err))) => Ok((
@@ -224,6 +228,15 @@ async fn talk(ssh: &Ssh, line: &str, input: &[u8], limit: Duration) -> Result<(S
             "no end after {} s",
             limit.as_secs()
         ))),
+    }
+}
+
+/// Reads a megabyte at most.
+async fn read_all(from: impl AsyncRead + Unpin, to: &mut Vec<u8>) -> std::io::Result<()> {
+    const MOST: usize = 1 << 20;
+    match from.take(MOST as u64).read_to_end(to).await? {
+        MOST => Err(std::io::Error::other("it prints too much")),
+        _ => Ok(()),
     }
 }
 

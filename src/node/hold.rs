@@ -29,7 +29,7 @@ use rustix::net::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout, timeout_at};
 
 use super::LinkError;
 use super::agents::{self, Build};
@@ -352,7 +352,7 @@ async fn hold(node: &str) -> anyhow::Result<()> {
         pipes.stdin.as_fd().try_clone_to_owned()?,
     ];
     let mut packets = Packets::new(Box::pin(pipes.stdout), Vec::new());
-    match link::skip_noise(&mut packets).await? {
+    match timeout_at(deadline, link::skip_noise(&mut packets)).await?? {
         Noise::Magic => {}
         Noise::Missing(_) => anyhow::bail!(LinkError::Agent("the agent is not installed there".into())),
     }

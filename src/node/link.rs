@@ -17,7 +17,6 @@ use super::ssh::Ssh;
 use super::{LinkError, embedded, hold, printable};
 use crate::config::{Config, NodeConfig};
 use crate::paths::Paths;
-use crate::probe;
 use crate::proto::{self, Down, MirrorKey, Up, Welcome};
 use crate::table::NodeClock;
 
@@ -581,9 +580,15 @@ pub(super) enum Noise {
     Missing(String),
 }
 
-/// Reads up to the agent's magic line, or to the line that says it is missing, past whatever rc files print.
+/// Reads up to the agent's magic line, or to the line that says it is missing, past whatever rc files print: at most
+/// [`proto::MAX_NOISE`].
+///
+/// # Errors
+/// Those of reading; and with what was said, where the stream ends first or too much comes.
 pub(super) async fn skip_noise(stdout: &mut Packets) -> std::io::Result<Noise> {
     let mut seen = Vec::new();
+    // Where the newline before this line stands: each line is looked at once, however many there are.
+    let mut line = 0;
     while seen.len() < proto::MAX_NOISE {
         let Some(byte) = stdout.byte().await? else {
             let said = printable(&String::from_utf8_lossy(&seen), 200);
@@ -595,17 +600,23 @@ pub(super) async fn skip_noise(stdout: &mut Packets) -> std::io::Result<Noise> {
             return Err(std::io::Error::other(said));
         };
         seen.push(byte);
+        if byte != b'\n' {
+            continue;
+        }
         if seen.ends_with(proto::MAGIC) {
             return Ok(Noise::Magic);
         }
-        if byte == b'\n'
-            && let Some(at) = probe::find(&seen, agents::MISSING.as_bytes())
-        {
-            let rest = String::from_utf8_lossy(&seen[at + agents::MISSING.len()..]);
-            return Ok(Noise::Missing(printable(&rest, 100)));
+        if let Some(rest) = seen[line..].strip_prefix(agents::MISSING.as_bytes()) {
+            return Ok(Noise::Missing(printable(&String::from_utf8_lossy(rest), 100)));
         }
+        line = seen.len() - 1;
     }
-    Err(std::io::Error::other("a megabyte of other output came first"))
+    let lines = seen.split(|b| *b == b'\n');
+    let mut lines = lines.map(|l| printable(&String::from_utf8_lossy(&l[..l.len().min(400)]), 100));
+    let first = lines.find(|l| !l.is_empty()).unwrap_or_default();
+    Err(std::io::Error::other(format!(
+        "a megabyte of other output came first, as a start-up file of its shell may print; it begins with {first:?}"
+    )))
 }
 
 async fn read_loop(

@@ -235,6 +235,7 @@ pub async fn attach(
                 place: record.node.clone(),
                 reason: "attached".into(),
                 ending: Some(ran.exit.ending),
+                not_back: None,
                 own_status: 0,
                 run_id: record.id.clone(),
                 sent: (0, 0),

@@ -125,7 +125,7 @@ pub(super) fn decide(
     let own = || writes_paths.then(|| "what it makes holds the paths of where it ran".to_owned());
     let identity = fit.identity.clone().or_else(own);
     let records = tree::records(paths);
-    let nodes = config
+    let mut nodes: Vec<NodeView> = config
         .nodes
         .iter()
         .map(|n| {
@@ -144,6 +144,9 @@ pub(super) fn decide(
             view
         })
         .collect();
+    if request.demands.spread {
+        pass_by_failed(&mut nodes, table);
+    }
     let runtimes = runtimes(request, paths, ws);
     route::route(&RouteInput {
         verdict,
@@ -232,6 +235,21 @@ pub(super) fn local_view(paths: &Paths, table: &Table) -> LocalView {
     }
 }
 
+/// Passes by the nodes that did not answer the last time, though their pause is over, while there is another: each of several commands
+/// would wait for them.
+fn pass_by_failed(nodes: &mut [NodeView], table: &Table) {
+    let failed = |name: &str| table.nodes.get(name).is_some_and(|s| s.breaker.is_some());
+    if nodes
+        .iter()
+        .any(|n| n.unusable.is_none() && n.full.is_none() && !failed(&n.name))
+    {
+        for node in nodes.iter_mut().filter(|n| failed(&n.name)) {
+            node.unusable
+                .get_or_insert_with(|| "it did not answer the last time, and others do".into());
+        }
+    }
+}
+
 /// What the table and the config say of a node.
 pub(super) fn node_view(node: &NodeConfig, state: Option<&NodeState>, now: u64) -> NodeView {
     let state = state.cloned().unwrap_or_default();
@@ -255,5 +273,34 @@ pub(super) fn node_view(node: &NodeConfig, state: Option<&NodeState>, now: u64) 
         load: state.load,
         in_flight: 0,
         mirror: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_failed_is_tried_where_no_other_is() {
+        let mut table = Table::default();
+        let mut failed = NodeState::default();
+        failed.failed("no answer", 1);
+        table.nodes.insert("a".into(), failed.clone());
+        table.nodes.insert("b".into(), NodeState::default());
+        let paths = Paths::under(Path::new("/nowhere"));
+        let config = Config::parse("nodes = ['a', 'b']", &paths).unwrap();
+        let passed_by = |table: &Table| {
+            let now = crate::agent::now_ms();
+            let view = |n: &NodeConfig| node_view(n, table.nodes.get(&n.name), now);
+            let mut nodes: Vec<NodeView> = config.nodes.iter().map(view).collect();
+            assert!(nodes.iter().all(|n| n.unusable.is_none()), "its pause is over");
+            pass_by_failed(&mut nodes, table);
+            nodes.iter().map(|n| n.unusable.is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(passed_by(&table), [true, false]);
+        table.nodes.insert("b".into(), failed);
+        assert_eq!(passed_by(&table), [false, false]);
     }
 }

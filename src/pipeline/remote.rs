@@ -311,7 +311,7 @@ pub(super) async fn remote(
                 }
                 door.told.line(&text);
                 tell_history(request, Some(case), &node.name, &text, Some(LOST), None);
-                return lost(&node, job, &text);
+                return lost(&node, job, &text, None);
             }
             Err(RunError::Back { ending, why: reason }) => {
                 let text = format!(
@@ -321,7 +321,7 @@ pub(super) async fn remote(
                 );
                 door.told.line(&text);
                 tell_history(request, Some(case), &node.name, &reason, Some(LOST), None);
-                return lost(&node, job, &text);
+                return lost(&node, job, &text, Some(ending));
             }
         }
     }
@@ -533,6 +533,7 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
         place: node.name.clone(),
         reason: case.route.reason().to_owned(),
         ending: Some(ran.exit.ending),
+        not_back: None,
         own_status: 0,
         run_id: job.id.clone(),
         sent: ran.sent,
@@ -567,9 +568,10 @@ pub(super) fn finished(request: &Request, case: &Case, node: &NodeConfig, job: &
     outcome
 }
 
-/// The end of a run of which no status is known.
-fn lost(node: &NodeConfig, job: &Job, reason: &str) -> End {
+/// The end of a run of which no status is known, or whose changes did not come back.
+fn lost(node: &NodeConfig, job: &Job, reason: &str, not_back: Option<Ending>) -> End {
     let mut outcome = Outcome::own(&node.name, reason, LOST);
+    outcome.not_back = not_back;
     outcome.run_id.clone_from(&job.id);
     End::Done(Box::new(outcome))
 }

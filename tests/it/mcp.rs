@@ -883,7 +883,12 @@ fn programs_get_fields() {
     let tools = client.ask("tools/list", json!({}));
     for tool in tools["result"]["tools"].as_array().unwrap() {
         assert_eq!(tool["outputSchema"]["type"], "object");
+        assert!(!tool.to_string().contains("null"), "{tool}");
     }
+    let more = client.ask("tools/list", json!({"cursor": "x"}));
+    assert_eq!(more["error"]["code"], -32602, "{more}");
+    let said = client.call("cluster_bash", json!({"command": "sleep 60", "timeout": 1}));
+    assert!(said.0["structuredContent"].get("exit_code").is_none(), "{said:?}");
     let said = client.call("cluster_bash", json!({"command": "echo x; exit 2"}));
     let fields = &said.0["structuredContent"];
     assert_eq!(
@@ -892,6 +897,13 @@ fn programs_get_fields() {
     );
     let said = client.call("parallel_execute", json!({"commands": ["echo x"]}));
     assert_eq!(said.0["structuredContent"]["runs"][0]["output"], "x\n");
+    // The directory in which the server was started may go.
+    std::fs::remove_dir_all(&dir).unwrap();
+    let said = client.call("cluster_bash", json!({"command": "echo x"}));
+    assert!(
+        said.is_error() && said.text().contains("work` is gone"),
+        "{said:?}"
+    );
 }
 
 /// Whatever is asked for, in either form.

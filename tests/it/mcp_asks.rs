@@ -83,13 +83,75 @@ fn roots_come_with_the_call_where_no_request_builds_upon_another() {
         let said = Said(call(json!({"roots": {}}), pwd(), answer));
         assert!(said.is_error() && said.text().contains(why), "{said:?}");
     }
-    // Who has none is where the server is.
+    // Who says that it has none is where the server is.
     let said = Said(call(json!({"roots": {}}), pwd(), roots(&[])));
     assert_eq!(
         said.text().lines().next(),
         dir.canonicalize().unwrap().to_str(),
         "{said:?}"
     );
+    client.end();
+}
+
+/// Where a client of the revisions before has roots and does not say them, nothing runs in a place that may lie outside of them; it is
+/// asked again with the next call, and a late answer counts.
+#[test]
+fn roots_that_are_not_said_are_waited_for() {
+    let env = TestEnv::new();
+    let [dir, other] = ["work", "other"].map(|n| env.home().join(n));
+    std::fs::create_dir_all(&other).unwrap();
+    let mut client = Client::of(&env, &dir, &[]);
+    client.ask(
+        "initialize",
+        json!({"protocolVersion": "2025-06-18", "capabilities": {"roots": {}}, "clientInfo": {"name": "test", "version": "1"}}),
+    );
+    client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    let input = json!({"command": "pwd -P; touch ran", "timeout": 1});
+    let begin = |client: &mut Client| {
+        let id = client.start_call("cluster_bash", input.clone());
+        let asked = client.receive();
+        assert_eq!(asked["method"], "roots/list", "{asked}");
+        (id, asked["id"].clone())
+    };
+    for (answer, why) in [
+        (
+            json!({"error": {"code": -32601, "message": "not \u{1b}here"}}),
+            "not here",
+        ),
+        (json!({"result": {"roots": 3}}), "roots"),
+        (
+            json!({"result": {"roots": [{"uri": "file:///nosuch"}]}}),
+            "none of the roots",
+        ),
+    ] {
+        let (id, asked) = begin(&mut client);
+        let mut message = json!({"jsonrpc": "2.0", "id": asked});
+        message
+            .as_object_mut()
+            .unwrap()
+            .extend(answer.as_object().unwrap().clone());
+        client.send(&message);
+        let said = Said(client.answer(id)["result"].clone());
+        assert!(said.is_error() && said.text().contains(why), "{said:?}");
+    }
+    let (id, late) = begin(&mut client);
+    let said = Said(client.answer(id)["result"].clone());
+    assert!(
+        said.is_error() && said.text().contains("has not said"),
+        "{said:?}"
+    );
+    // The answer to what was asked before will do, also while it is being asked again.
+    let (id, _) = begin(&mut client);
+    let uri = format!("file://{}", other.display());
+    client.send(&json!({"jsonrpc": "2.0", "id": late, "result": {"roots": [{"uri": uri}]}}));
+    let inside = other.canonicalize().unwrap();
+    for said in [
+        Said(client.answer(id)["result"].clone()),
+        client.call("cluster_bash", input.clone()),
+    ] {
+        assert_eq!(said.text().lines().next(), inside.to_str(), "{said:?}");
+    }
+    assert!(!dir.join("ran").exists());
     client.end();
 }
 

@@ -186,7 +186,8 @@ fn what_was_left_has_its_timeout() {
     );
     assert_eq!(said.field("state"), "detached", "{said:?}");
     let id = said.field("run_id").as_str().unwrap().to_owned();
-    until_run(&mut client, &id, "signaled");
+    let (_, text) = until_run(&mut client, &id, "signaled");
+    assert!(text.contains("its timeout of 5 s was over"), "{text}");
     gone(&env, &["n1"], "sleep 3011");
     client.end();
 }
@@ -687,5 +688,44 @@ fn a_node_that_falls_silent_is_told_apart_from_a_command_that_fails() {
         said.is_error() && said.text().starts_with("[not run] "),
         "{said:?}"
     );
+    client.end();
+}
+
+/// A node whose part of a text has ended is not named for how the rest of it ended here.
+#[test]
+fn how_a_text_ends_here_is_not_told_of_the_node() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[("Makefile", "test:\n\ttrue\nbad:\n\texit 7\n")]);
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    for (command, end) in [
+        ("make test", "[n1 exit 0 "),
+        ("make test; exit 76", "[n1+local exit 76 "),
+        ("make test; sleep 3019", "[n1+local timed out "),
+    ] {
+        let said = client.call("cluster_bash", json!({"command": command, "timeout": 15}));
+        assert!(said.text().contains(end), "{command}: {said:?}");
+    }
+    client.end();
+}
+
+/// What is said of a node that fell silent is not old for long.
+#[test]
+fn a_node_that_falls_silent_is_found_out_soon() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[]);
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    client.call("cluster_status", json!({}));
+    let frozen = env.node("n1").freeze();
+    wait_for(LIMIT, || {
+        let status = client.call("cluster_status", json!({}));
+        let node = &status.0["structuredContent"]["nodes"][1];
+        let age = node["age_ms"].as_u64().unwrap();
+        assert!(node["reachable"] == false || age < 9000, "{node}");
+        match node["reachable"] == false {
+            true => Ok(()),
+            false => Err(format!("{node}")),
+        }
+    });
+    env.node("n1").thaw(&frozen);
     client.end();
 }

@@ -1,5 +1,7 @@
 //! Calls of `cx mcp` whose link to the node goes: what is said of them, and what becomes of them once the node is back.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::json;
 
 use crate::harness::{TestEnv, wait_for};
@@ -76,5 +78,45 @@ fn what_timed_out_behind_a_lost_link_is_not_forgotten() {
         assert_eq!(node["reachable"], true, "it has just answered: {node}");
         std::fs::remove_file(home.join("up")).unwrap();
     }
+    client.end();
+}
+
+/// A node that prints without end before its agent greets can't be used; nothing else has to wait for it, and a damaged agent is
+/// replaced.
+#[test]
+fn a_node_that_never_stops_talking_is_given_up() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let project = env.project(&[]);
+    let home = env.node("n1").home();
+    let agents = std::fs::read_dir(home.join(".cache/cx/agents")).unwrap();
+    for agent in agents.flatten().filter(|a| a.file_name() != "cx") {
+        // Renamed into place: the old one may be running.
+        let other = home.join("other");
+        std::fs::write(&other, "#!/bin/sh\nexec yes\n").unwrap();
+        std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::rename(&other, agent.path()).unwrap();
+    }
+    env.end_clients();
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    let call = json!({"node_id": "n1", "command": "echo really; exit 3", "timeout": 20});
+    let said = client.call("offload_to", call.clone());
+    assert!(
+        said.text().contains("really") && said.text().contains("exit 3"),
+        "{said:?}"
+    );
+
+    env.end_clients();
+    for file in [".bashrc", ".profile", ".bash_profile", ".zshenv"] {
+        env.node("n1").write(file, "yes they come first\n");
+    }
+    let mut client = Client::hello(&env, &project.dir, &[]);
+    let id = client.start_call("offload_to", call);
+    assert!(client.ask("ping", json!({}))["result"].is_object());
+    let said = crate::mcp::Said(client.answer(id)["result"].clone());
+    assert!(
+        said.is_error() && said.text().contains("they come first"),
+        "{said:?}"
+    );
+    project.on("n1", "echo really").complains("they come first");
     client.end();
 }

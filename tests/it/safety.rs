@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use serde_json::json;
+
 use crate::harness::{Output, Project, TestEnv, on};
+use crate::mcp::Client;
 
 /// Runs `script` on n1, and `meanwhile` here after the script ran there and before the run ends.
 fn during(env: &TestEnv, p: &Project, script: &str, meanwhile: impl FnOnce()) -> Output {
@@ -126,6 +129,24 @@ fn a_node_cannot_delete_the_tree() {
         "a mass deletion was applied: {out:?}"
     );
     assert!(!out.said().is_empty(), "{out:?}");
+    // That it ended is known, and how.
+    let mut client = Client::hello(&env, &p.dir, &[]);
+    let said = client.call(
+        "offload_to",
+        json!({"node_id": "n1", "command": "rm -rf ./*; echo over"}),
+    );
+    assert!(said.is_error(), "{said:?}");
+    assert!(
+        said.text().starts_with("over\n[n1 exit 0 ") && said.text().contains("did not come back"),
+        "{said:?}"
+    );
+    assert!(
+        said.text().contains("not run it again") && !said.text().contains("--local"),
+        "{said:?}"
+    );
+    assert_eq!(said.field("exit_code"), 0, "{said:?}");
+    assert!(p.has("f0") && p.has("keep"));
+    client.end();
 }
 
 #[test]

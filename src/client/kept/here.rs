@@ -45,6 +45,7 @@ impl Own<'_> {
             // What it changes, it changes here, or is back.
             fetched: true,
             log: self.log.map(Path::to_owned),
+            timed_out: None,
         }
     }
 }

@@ -103,6 +103,43 @@ fn a_rule_about_cx_itself_keeps_the_text_as_typed() {
 }
 
 #[test]
+fn without_home_the_rules_are_those_of_the_accounts_home() {
+    let rules = r#"{"permissions":{"deny":["Bash(cargo:*)"]}}"#;
+    for home in [None, Some("")] {
+        let mut env = Env::new();
+        env.vars.retain(|(name, _)| name != "HOME");
+        env.vars
+            .extend(home.map(|value| ("HOME".to_owned(), value.to_owned())));
+        assert_eq!(env.rewrite("cargo test").as_deref(), Some("cx cargo test"));
+        let env = env.put("home/.claude/settings.json", rules);
+        assert_eq!(env.rewrite("cargo test"), None, "{home:?}");
+    }
+}
+
+#[test]
+fn settings_that_are_no_file_are_not_waited_for() {
+    for name in [
+        "home/.claude/settings.json",
+        "project/.claude/settings.local.json",
+        "etc/managed-settings.json",
+    ] {
+        let env = Env::new().put(name, "{}");
+        assert!(env.rewrite("cargo test").is_some(), "{name}");
+        let file = env.dir.path().join(name);
+        fs::remove_file(&file).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &file,
+            rustix::fs::FileType::Fifo,
+            0o600.into(),
+            0,
+        )
+        .unwrap();
+        assert_eq!(env.rewrite("cargo test"), None, "{name}");
+    }
+}
+
+#[test]
 fn heavy_parts_are_rewritten_and_nothing_else() {
     let env = Env::new();
     for (command, want) in [
