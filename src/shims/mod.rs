@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::hook::program;
 use crate::paths::{self, Paths};
 use crate::plan::rules::{PROGRAMS, UserClass, UserRule};
+use crate::plan::shell::{Word, is_the_shells};
 use crate::probe;
 
 pub use start::main as start;
@@ -160,16 +161,13 @@ fn tools(paths: &Paths) -> Vec<String> {
 
 fn own_tools(rule: &UserRule) -> Vec<String> {
     /// A function of this name would break a shell or our own.
-    const NEVER: [&str; 24] = [
-        "builtin", "command", "cx", "test", "eval", "exec", "set", "unset", "export", "local", "typeset",
-        "declare", "source", "if", "for", "while", "case", "function", "return", "exit", "cd", "sh", "env",
-        "timeout",
-    ];
+    const NEVER: [&str; 8] = ["cx", "env", "kill", "print", "printf", "sh", "test", "timeout"];
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_+.-".contains(&b);
     let fits = |name: &&String| {
         name.starts_with(|c: char| c.is_ascii_alphabetic())
             && name.bytes().all(plain)
             && !NEVER.contains(&name.as_str())
+            && !is_the_shells(&[Word::from(name.as_str())])
     };
     if rule.class != UserClass::Heavy {
         return Vec::new();
@@ -435,7 +433,9 @@ mod tests {
             ..UserRule::default()
         };
         assert_eq!(own_tools(&rule(UserClass::Heavy, "codegen")), ["codegen"]);
-        for name in ["a b", "", "-x", "$(x)", "test", "cx", "./x"] {
+        for name in [
+            "a b", "", "-x", "$(x)", "test", "cx", "./x", "cd", "unset", "printf",
+        ] {
             assert_eq!(own_tools(&rule(UserClass::Heavy, name)), [""; 0], "{name}");
         }
         assert_eq!(own_tools(&rule(UserClass::Light, "codegen")), [""; 0]);

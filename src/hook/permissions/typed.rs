@@ -211,14 +211,14 @@ fn wanted(words: &[Piece<'_>]) -> Option<Wanted> {
 /// The command whose first word is that one. `None` where the same words mean something else to a shell than to cx, which
 /// starts a program of that name: an assignment, a word of the shell's grammar, or what changes the shell itself.
 fn command(words: &[Piece<'_>], at: usize, here: Option<bool>) -> Option<Wanted> {
-    const OF_THE_SHELL: &str = " ! [[ ]] { } . : alias always bg bind break builtin caller case cd command compgen complete compopt \
-        continue coproc declare dirs disown do done elif else enable end esac eval exec exit export fc fg fi float for foreach \
-        function getopts hash help history if in integer jobs let limit local logout mapfile nocorrect noglob popd pushd read \
-        readarray readonly repeat return select set setopt shift shopt source suspend then time times trap type typeset \
-        ulimit umask unalias unfunction unlimit unset unsetopt until wait while zmodload ";
     let first = words.get(at)?.value.as_deref()?;
-    let is_the_shells = first.contains('=') || OF_THE_SHELL.contains(&format!(" {first} "));
-    (!is_the_shells).then_some(Wanted::Command { at, here })
+    let argv: Vec<Word> = words[at..]
+        .iter()
+        .map(|w| w.value.as_deref().map_or(Word::Dynamic, Word::from))
+        .take(2)
+        .collect();
+    let other = first.contains('=') || shell::is_the_shells(&argv);
+    (!other).then_some(Wanted::Command { at, here })
 }
 
 /// `cx run OPTIONS -- COMMAND`.

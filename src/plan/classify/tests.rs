@@ -945,6 +945,70 @@ fn the_users_word_comes_first() {
 }
 
 #[test]
+fn no_rule_of_the_users_puts_a_program_in_the_place_of_the_shell() {
+    let rules = [
+        "regex = '.'",
+        "match = ['cd', 'set', 'printf', 'kill', 'codegen']",
+    ]
+    .map(|rule| toml::from_str(&format!("name = 'gen'\n{rule}")).unwrap());
+    for rule in &rules {
+        let ctx = Context {
+            user_rules: std::slice::from_ref(rule),
+            ..Context::default()
+        };
+        let moving = |text: &str, dialect| {
+            let judged = classify_script(text, dialect, &ctx).unwrap_or_else(|e| panic!("{text}: {e}"));
+            judged.iter().any(Judged::moves)
+        };
+        for text in [
+            "cd codegen",
+            "cd -P codegen",
+            "command cd codegen",
+            "builtin cd codegen",
+            "pushd codegen",
+            "popd codegen",
+            "set -- codegen",
+            "unset codegen",
+            "alias codegen=1",
+            "unalias codegen",
+            "let codegen=1",
+            "printf -v codegen x",
+            "mapfile codegen",
+            "readarray -t codegen",
+            "read codegen",
+            "export codegen=1",
+            "declare codegen=1",
+            "shopt -s codegen",
+            "getopts codegen x",
+            "hash codegen",
+            "type codegen",
+            "shift codegen",
+            "wait codegen",
+            "kill %codegen",
+            "umask 077",
+            "exec codegen",
+            "exit codegen",
+            ". ./codegen",
+            "source codegen",
+            "trap codegen EXIT",
+        ] {
+            assert!(!moving(text, Dialect::Bash), "{rule:?}: {text}");
+        }
+        for text in [
+            "autoload codegen",
+            "setopt codegen",
+            "print -v codegen x",
+            "chdir codegen",
+        ] {
+            assert!(!moving(text, Dialect::Zsh), "{rule:?}: {text}");
+        }
+        for text in ["codegen", "printf codegen", "./set codegen"] {
+            assert!(moving(text, Dialect::Bash), "{rule:?}: {text}");
+        }
+    }
+}
+
+#[test]
 fn every_heavy_rule_is_listed() {
     // Each heavy row of the tables above carries a rule that `off` in the config may name.
     let source = include_str!("tests.rs");

@@ -21,7 +21,7 @@ pub use known::NAMES;
 pub use programs::PROGRAMS;
 pub use user::{Pattern, UserClass, UserMatch, UserNeed, UserNeedTable, UserPlatform, UserRule};
 
-use crate::plan::shell::Word;
+use crate::plan::shell::{Word, is_the_shells};
 use crate::plan::verdict::{Brings, Class, Need, PlatformTie, Verdict, Workload};
 
 /// Runners in runners (`uv run coverage run -m pytest`) are followed this far.
@@ -186,7 +186,9 @@ fn judge_nested(argv: &[Word], scope: Scope, depth: usize) -> Verdict {
     if name == "cx" {
         return light("cx", "it is cx itself");
     }
-    if let Some(rule) = scope.user.iter().find(|r| r.applies(argv)) {
+    if !is_the_shells(argv)
+        && let Some(rule) = scope.user.iter().find(|r| r.applies(argv))
+    {
         return rule.verdict(program);
     }
     let base = plain_name(name);

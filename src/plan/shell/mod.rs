@@ -7,6 +7,7 @@
 
 mod assigned;
 mod bounds;
+mod builtins;
 mod inside;
 mod reasons;
 mod strict;
@@ -21,6 +22,7 @@ use shuck_parser::ShellDialect;
 use shuck_parser::parser::{ParseStatus, Parser};
 
 pub use assigned::assigned;
+pub use builtins::is_the_shells;
 pub use words::Word;
 
 /// Texts longer than this (in bytes) are not parsed.
