@@ -367,6 +367,29 @@ fn typed_cx_is_judged_by_what_it_runs() {
     }
 }
 
+/// Where such a document ends is for the shell to say; what follows must not run unseen.
+#[test]
+fn a_cx_behind_a_here_document_with_a_false_end_is_asked_about() {
+    let env = Env::new().put(
+        "home/.claude/settings.json",
+        r#"{"permissions":{"allow":["Bash"],"deny":["Bash(touch:*)"]}}"#,
+    );
+    for command in [
+        "cat <<EOF\nEOF \n'\nEOF\ncx touch m0 #'",
+        "cat <<EOF\nEOF\t\n'\nEOF\ncx touch m0 #'",
+        "cat <<EOF\na \\\nEOF\n'\nEOF\ncx touch m0 #'",
+        "cat <<EOF\nEO\\\nF\ncx touch m0\nEOF",
+    ] {
+        let got = said(&env, command, "default");
+        assert_eq!((got.0.as_deref(), got.1), (Some("ask"), None), "{command}");
+    }
+    // Where the end is clear, the client sees the plain command and refuses it; and what no rule may concern is not asked about.
+    let got = said(&env, "cat <<EOF\nx\nEOF\ncx touch m0", "default");
+    assert_eq!(got, (None, Some("cat <<EOF\nx\nEOF\ntouch m0".to_owned())));
+    let got = said(&env, "cat <<EOF\nEOF \nEOF\ncx make", "default");
+    assert_eq!(got, (None, None));
+}
+
 /// The client asks what a hook has it ask in this mode, too.
 #[test]
 fn where_nothing_is_to_be_asked_a_typed_cx_is_refused_instead() {

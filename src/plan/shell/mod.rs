@@ -7,6 +7,7 @@
 
 mod assigned;
 mod bounds;
+mod heredocs;
 mod inside;
 mod reasons;
 mod strict;
@@ -159,6 +160,7 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Script, Unparsed> {
         )));
     }
     bounds::check(text)?;
+    heredocs::check(text)?;
     // The parser prints nothing itself; the hook silences the panic hook.
     catch_unwind(AssertUnwindSafe(|| parse_checked(text, dialect)))
         .unwrap_or_else(|_| Err(Unparsed::new("the parser failed on the text")))
