@@ -663,6 +663,48 @@ fn another_cx_first_on_path_means_the_absolute_path() {
 }
 
 #[test]
+fn a_path_that_is_set_by_the_time_the_command_runs_means_the_absolute_path() {
+    let exe = std::env::current_exe().unwrap().display().to_string();
+    let env = Env::new()
+        .put("reset.sh", "export PATH=/usr/bin:/bin\n")
+        .put(
+            "more.sh",
+            "[ -n \"$A\" ] && PATH=\"$A/bin:$PATH\"\nPATH=\"$_OLD_VIRTUAL_PATH\"\n",
+        )
+        .put("in-turn.sh", ". ./reset.sh\n");
+    let at = env.dir.path().display().to_string();
+    for (command, plain) in [
+        (". ./reset.sh; make test", false),
+        ("source reset.sh && make test", false),
+        (". ./in-turn.sh; make test", false),
+        (". ./more.sh; make test", true),
+        (". ./none.sh; make test", false),
+        ("read PATH <<< /usr/bin; make", false),
+        ("env -u PATH make", false),
+        ("printf -v PATH %s /usr/bin; make", false),
+        ("for PATH in /usr/bin; do make; done", false),
+        ("declare -n p=PATH; p=/usr/bin; make", false),
+        ("PATH[0]=/usr/bin; make", false),
+        ("echo $PATH ${PATH%%:*}; make", true),
+    ] {
+        let text = env.rewrite(&format!("cd '{at}' && {command}"));
+        let text = text.unwrap_or_else(|| panic!("{command} stays"));
+        let cx = if plain { "cx" } else { exe.as_str() };
+        assert!(text.contains(&format!(" {cx} make")), "{text}");
+    }
+    // What the client puts in front of each command; its snapshot gets the client's own PATH, whatever rc files do.
+    let reset = "export PATH=/usr/bin:/bin\n";
+    let env = Env::new().put("home/.bashrc", reset);
+    assert_eq!(env.rewrite("make").unwrap(), "cx make");
+    let env = Env::new().put("home/.claude/session-env/s1/setup-hook-0.sh", reset);
+    assert_eq!(env.rewrite("make").unwrap(), format!("{exe} make"));
+    let env = Env::new().put("env.sh", reset);
+    let file = env.dir.path().join("env.sh").display().to_string();
+    let env = env.set("CLAUDE_ENV_FILE", &file);
+    assert_eq!(env.rewrite("make").unwrap(), format!("{exe} make"));
+}
+
+#[test]
 fn the_time_out_is_raised_only_where_one_was_given() {
     let env = Env::new();
     for (given, want) in [
