@@ -6,11 +6,12 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use super::defined::Defined;
 use super::note::{self, Note};
 use super::permissions::{self, Ground, Judgement, Rules};
 use super::settings::{self, Scopes};
 use super::wire::{self, BashInput, Decision, Event};
-use super::{call, client, defined, program, session, through};
+use super::{call, client, defined, program, search_path, session, through};
 use crate::cli::VERBS;
 use crate::learned::Glance;
 use crate::paths::{self, Paths};
@@ -87,14 +88,15 @@ impl World<'_> {
             .or_else(|| Some(self.home()?.join(".claude")))
     }
 
-    /// Which of the names `wanted`, and what others, mean a function or alias where the client runs a text, which is `script`.
+    /// Which of the names `wanted`, and what others, mean a function or alias where the client runs a text, which is `script`, and whether
+    /// PATH is another one there.
     pub(super) fn defined(
         &self,
         event: &Event<'_>,
         shell: &str,
         script: &Script,
         wanted: &[&str],
-    ) -> Vec<String> {
+    ) -> Defined {
         let (home, client_dir) = (self.home(), self.client_dir());
         let places = defined::Places {
             home: home.as_deref(),
@@ -104,7 +106,7 @@ impl World<'_> {
             dirs: directories(Path::new(&event.cwd), script),
             shell,
         };
-        places.names(&script.sources, wanted)
+        places.look(&script.sources, wanted)
     }
 
     /// The user's rules for a command in `cwd`; those of the projects of `also` only restrict.
@@ -330,8 +332,8 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         .collect();
     wanted.push("cx");
     let defined = world.defined(event, shell.name, &script, &wanted);
-    if !defined.is_empty() {
-        context.aliases = &defined;
+    if !defined.names.is_empty() {
+        context.aliases = &defined.names;
         judged = judge(script.clone(), &context);
     }
     let sites = sites(&judged, &moves);
@@ -364,7 +366,8 @@ fn before(event: &Event<'_>, input: &BashInput<'_>, world: &World<'_>) -> Option
         return None;
     }
 
-    let plain = !assigns_path(text) && !permissions::names_cx(text) && !defined.iter().any(|n| n == "cx");
+    let sets_path = defined.path || search_path::may_be_set(text, shell.dialect);
+    let plain = !sets_path && !permissions::names_cx(text) && !defined.has("cx");
     let cx = program::prefix((world.var)("PATH").as_deref(), plain)?;
     let rewritten = || judged.iter().filter(|j| sites.contains(&j.part.site));
     // A tool may be called what a verb of cx is called.
@@ -465,17 +468,6 @@ fn directories(cwd: &Path, script: &Script) -> Vec<PathBuf> {
         }
     }
     dirs
-}
-
-/// Whether the text sets PATH, so that another `cx`, or none, may be found by its name.
-pub(super) fn assigns_path(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
-    lower.match_indices("path").any(|(at, found)| {
-        let before = lower[..at].chars().next_back();
-        let after = &lower[at + found.len()..];
-        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
-            && (after.starts_with('=') || after.starts_with("+="))
-    })
 }
 
 /// The time-out that goes back: none where none was given.

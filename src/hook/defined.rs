@@ -1,11 +1,12 @@
 //! Which of the names that matter mean a function or alias where the client runs a text: by the client's snapshot of the user's shell, or
-//! the files that it will be made from; by what the client puts in front of each command; and by what the text itself reads.
+//! the files that it will be made from; by what the client puts in front of each command; and by what the text itself reads. The last two may
+//! set PATH as well.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::snapshot;
+use super::{search_path, snapshot};
 
 /// A longer file than this, in bytes, is not read: it may define anything. `nvm.sh` has 150 KB.
 const MAX_FILE: u64 = 256 << 10;
@@ -32,32 +33,66 @@ pub struct Places<'a> {
     pub shell: &'a str,
 }
 
+/// What the files of a session and of a text do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Defined {
+    /// Names that mean a function or alias.
+    pub names: Vec<String>,
+    /// PATH may be another one than the client's.
+    pub path: bool,
+}
+
+impl Defined {
+    /// Whether `name` means a function or alias.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|n| n == name)
+    }
+}
+
 impl Places<'_> {
     /// What is defined: all that a snapshot has, and those of the names `wanted` that another file defines. `sources` are files that
-    /// the text reads, `~/` standing for the home directory.
-    pub fn names(&self, sources: &[String], wanted: &[&str]) -> Vec<String> {
+    /// the text reads, `~/` standing for the home directory. PATH is the client's where a snapshot is made, whatever rc files do.
+    pub fn look(&self, sources: &[String], wanted: &[&str]) -> Defined {
         let snapshot = self.client_dir.and_then(|d| snapshot::names(d, self.shell));
-        let mut files = match snapshot {
+        let mut files: Vec<(PathBuf, bool)> = match snapshot {
             Some(_) => Vec::new(),
-            None => self.rc_files(),
+            None => self.rc_files().into_iter().map(|f| (f, false)).collect(),
         };
-        files.extend(self.env_file.clone());
-        files.extend(self.session_files());
-        files.extend(sources.iter().flat_map(|s| self.resolved(s)));
-        let mut names = snapshot.unwrap_or_default();
+        let mut found = Defined {
+            names: snapshot.unwrap_or_default(),
+            path: false,
+        };
+        let session = self.env_file.iter().cloned().chain(self.session_files());
+        files.extend(session.map(|f| (f, true)));
+        for source in sources {
+            let places = self.resolved(source);
+            // It may lie on PATH, or be made by the text.
+            found.path |= !places.iter().any(|f| f.exists());
+            files.extend(places.into_iter().map(|f| (f, true)));
+        }
         let mut at = 0;
-        while let Some(file) = files.get(at).filter(|_| at < MAX_FILES).cloned() {
+        while let Some((file, sets)) = files.get(at).filter(|_| at < MAX_FILES).cloned() {
             at += 1;
             let text = read(&file);
-            let defined = |name: &&&str| text.as_deref().is_some_and(|t| defines(t, name)) || is_long(&file);
-            names.extend(wanted.iter().filter(defined).map(|n| (*n).to_owned()));
+            let long = is_long(&file);
+            let defined = |name: &&&str| text.as_deref().is_some_and(|t| defines(t, name)) || long;
+            found
+                .names
+                .extend(wanted.iter().filter(defined).map(|n| (*n).to_owned()));
+            found.path |= sets
+                && match &text {
+                    Some(text) => long || search_path::is_replaced(text),
+                    None => file.try_exists().unwrap_or(true),
+                };
             for named in text.iter().flat_map(|t| reads(t)).flat_map(|f| self.resolved(&f)) {
+                let named = (named, sets);
                 if !files.contains(&named) {
                     files.push(named);
                 }
             }
         }
-        names
+        found.path |= files.iter().skip(at).any(|(_, sets)| *sets);
+        found
     }
 
     /// Where a file may lie that shell text names.
@@ -224,9 +259,16 @@ mod tests {
             dirs: vec![dir.path().to_owned()],
             shell: "bash",
         };
-        let names = |file: &str| places.names(&[file.to_owned()], &["make"]);
-        assert_eq!(names("long"), ["make"]);
-        assert_eq!(names("fifo"), [""; 0]);
-        assert_eq!(names("none"), [""; 0]);
+        fs::write(at("short"), "A=1\n").unwrap();
+        for (file, names, path) in [
+            ("long", &["make"][..], true),
+            ("fifo", &[], true),
+            ("none", &[], true),
+            ("short", &[], false),
+        ] {
+            let found = places.look(&[file.to_owned()], &["make"]);
+            assert_eq!(found.names, names, "{file}");
+            assert_eq!(found.path, path, "{file}");
+        }
     }
 }

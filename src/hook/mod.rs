@@ -18,6 +18,7 @@ mod mcp;
 pub mod note;
 pub mod permissions;
 pub mod program;
+mod search_path;
 mod session;
 mod settings;
 mod snapshot;

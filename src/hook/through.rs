@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::decide::{Guard, Shell, World, assigns_path, may_allow};
+use super::decide::{Guard, Shell, World, may_allow};
 use super::permissions::{self, Judgement, Typed, Unwrapped};
-use super::program;
 use super::wire::{self, BashInput, Decision, Event};
+use super::{program, search_path};
 use crate::plan::Class;
 use crate::plan::classify::{Context, classify};
 use crate::plan::shell::{self, Word};
@@ -44,10 +44,7 @@ pub fn typed(
     let defined = world.defined(event, shell.name, &script, &["cx"]);
     // What has another meaning in the user's shell would have that without cx in front.
     let light = |argv: &[Word]| {
-        let is_own = argv
-            .first()
-            .and_then(Word::text)
-            .is_some_and(|n| defined.iter().any(|d| d == n));
+        let is_own = argv.first().and_then(Word::text).is_some_and(|n| defined.has(n));
         !is_own && classify(argv, &context).class == Class::Light
     };
     let unwrapped = match many {
@@ -57,7 +54,8 @@ pub fn typed(
     match unwrapped {
         Typed::No => ControlFlow::Continue(()),
         Typed::Found(found) => {
-            let is_ours = !defined.iter().any(|d| d == "cx") && is_ours(&found.called, text, event, world);
+            let plain = !defined.path && !search_path::may_be_set(text, shell.dialect);
+            let is_ours = !defined.has("cx") && is_ours(&found.called, text, plain, event, world);
             ControlFlow::Break(understood(&found, is_ours, event, input, world, shell))
         }
         Typed::Unclear => {
@@ -89,8 +87,8 @@ fn hidden<'g>(text: &str, mode: &str, guard: &'g Guard) -> Option<&'g str> {
 }
 
 /// Whether everything that is `called` in `text` is this very program, as far as can be told: a project may have a `cx` of its own, and a
-/// text may define one.
-fn is_ours(called: &[String], text: &str, event: &Event<'_>, world: &World<'_>) -> bool {
+/// text may define one. `plain`: PATH is the client's where the text runs.
+fn is_ours(called: &[String], text: &str, plain: bool, event: &Event<'_>, world: &World<'_>) -> bool {
     // A command by its bare name may be a function, too.
     let defines = ["()", "( )", "function "].iter().any(|d| text.contains(d));
     let moves = ["cd", "pushd", "popd", "chdir", "source", ".", "eval"];
@@ -98,7 +96,6 @@ fn is_ours(called: &[String], text: &str, event: &Event<'_>, world: &World<'_>) 
     let moves = text.split(is_blank).any(|word| moves.contains(&word));
     let cwd = Some(Path::new(&event.cwd)).filter(|_| !moves);
     let path = (world.var)("PATH");
-    let plain = !assigns_path(text);
     !defines
         && called
             .iter()

@@ -404,6 +404,29 @@ fn typed_cx_is_judged_by_what_it_runs() {
     }
 }
 
+/// Where such a document ends is for the shell to say; what follows must not run unseen.
+#[test]
+fn a_cx_behind_a_here_document_with_a_false_end_is_asked_about() {
+    let env = Env::new().put(
+        "home/.claude/settings.json",
+        r#"{"permissions":{"allow":["Bash"],"deny":["Bash(touch:*)"]}}"#,
+    );
+    for command in [
+        "cat <<EOF\nEOF \n'\nEOF\ncx touch m0 #'",
+        "cat <<EOF\nEOF\t\n'\nEOF\ncx touch m0 #'",
+        "cat <<EOF\na \\\nEOF\n'\nEOF\ncx touch m0 #'",
+        "cat <<EOF\nEO\\\nF\ncx touch m0\nEOF",
+    ] {
+        let got = said(&env, command, "default");
+        assert_eq!((got.0.as_deref(), got.1), (Some("ask"), None), "{command}");
+    }
+    // Where the end is clear, the client sees the plain command and refuses it; and what no rule may concern is not asked about.
+    let got = said(&env, "cat <<EOF\nx\nEOF\ncx touch m0", "default");
+    assert_eq!(got, (None, Some("cat <<EOF\nx\nEOF\ntouch m0".to_owned())));
+    let got = said(&env, "cat <<EOF\nEOF \nEOF\ncx make", "default");
+    assert_eq!(got, (None, None));
+}
+
 /// The client asks what a hook has it ask in this mode, too.
 #[test]
 fn where_nothing_is_to_be_asked_a_typed_cx_is_refused_instead() {
@@ -674,6 +697,48 @@ fn another_cx_first_on_path_means_the_absolute_path() {
             .unwrap()
             .contains(" cx pytest")
     );
+}
+
+#[test]
+fn a_path_that_is_set_by_the_time_the_command_runs_means_the_absolute_path() {
+    let exe = std::env::current_exe().unwrap().display().to_string();
+    let env = Env::new()
+        .put("reset.sh", "export PATH=/usr/bin:/bin\n")
+        .put(
+            "more.sh",
+            "[ -n \"$A\" ] && PATH=\"$A/bin:$PATH\"\nPATH=\"$_OLD_VIRTUAL_PATH\"\n",
+        )
+        .put("in-turn.sh", ". ./reset.sh\n");
+    let at = env.dir.path().display().to_string();
+    for (command, plain) in [
+        (". ./reset.sh; make test", false),
+        ("source reset.sh && make test", false),
+        (". ./in-turn.sh; make test", false),
+        (". ./more.sh; make test", true),
+        (". ./none.sh; make test", false),
+        ("read PATH <<< /usr/bin; make", false),
+        ("env -u PATH make", false),
+        ("printf -v PATH %s /usr/bin; make", false),
+        ("for PATH in /usr/bin; do make; done", false),
+        ("declare -n p=PATH; p=/usr/bin; make", false),
+        ("PATH[0]=/usr/bin; make", false),
+        ("echo $PATH ${PATH%%:*}; make", true),
+    ] {
+        let text = env.rewrite(&format!("cd '{at}' && {command}"));
+        let text = text.unwrap_or_else(|| panic!("{command} stays"));
+        let cx = if plain { "cx" } else { exe.as_str() };
+        assert!(text.contains(&format!(" {cx} make")), "{text}");
+    }
+    // What the client puts in front of each command; its snapshot gets the client's own PATH, whatever rc files do.
+    let reset = "export PATH=/usr/bin:/bin\n";
+    let env = Env::new().put("home/.bashrc", reset);
+    assert_eq!(env.rewrite("make").unwrap(), "cx make");
+    let env = Env::new().put("home/.claude/session-env/s1/setup-hook-0.sh", reset);
+    assert_eq!(env.rewrite("make").unwrap(), format!("{exe} make"));
+    let env = Env::new().put("env.sh", reset);
+    let file = env.dir.path().join("env.sh").display().to_string();
+    let env = env.set("CLAUDE_ENV_FILE", &file);
+    assert_eq!(env.rewrite("make").unwrap(), format!("{exe} make"));
 }
 
 #[test]

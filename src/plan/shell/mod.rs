@@ -8,6 +8,7 @@
 mod assigned;
 mod bounds;
 mod builtins;
+mod heredocs;
 mod inside;
 mod reasons;
 mod strict;
@@ -161,6 +162,7 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Script, Unparsed> {
         )));
     }
     bounds::check(text)?;
+    heredocs::check(text)?;
     // The parser prints nothing itself; the hook silences the panic hook.
     catch_unwind(AssertUnwindSafe(|| parse_checked(text, dialect)))
         .unwrap_or_else(|_| Err(Unparsed::new("the parser failed on the text")))

@@ -710,3 +710,43 @@ fn what_bash_rejects_is_left_as_it_is() {
         assert!(parse(text, Dialect::Bash).is_ok(), "{text}");
     }
 }
+
+/// Lines that the parser may take for the end of a here-document and a shell does not, or the other way round.
+#[test]
+fn a_line_that_is_almost_the_end_of_a_here_document_leaves_the_text_alone() {
+    for text in [
+        "cat <<EOF\nEOF \n'\nEOF\ncx touch m0 #'",
+        "cat <<EOF\nEOF\t\n'\nEOF\nmake #'",
+        "cat <<'EOF'\nEOF \nEOF\nmake",
+        "cat <<\"E\"OF\n EOF\nEOF\nmake",
+        "cat << \\EOF\n\tEOF\nEOF\nmake",
+        "cat <<-EOF\n\tEOF \n\tEOF\nmake",
+        "cat <<-EOF\n\t EOF\n\tEOF\nmake",
+        "cat <<EOF\nRUN a \\\nEOF\nEOF\nmake",
+        "cat <<-EOF\n\ta \\\n\tEOF\n\tEOF\nmake",
+        "cat <<EOF\nEO\\\nF\nmake\nEOF\n",
+        "cat <<EOF\n\\\n\\\nEOF\nmake\nEOF\n",
+        "cat <\\\n<EOF\nEOF \nEOF\nmake",
+        "cat <<E\\\nOF\nEOF \nEOF\nmake",
+        "x=$(cat <<EOF\nEOF \nEOF\n) make",
+        "echo \"$(cat <<'E F'\nE F\t\nE F\n)\"",
+        "echo `cat <<\\\\EOF\nEOF \nEOF\n`",
+        "cat <<EOF\n$(cat <<X\nX \nX\n)\nEOF\nmake",
+        "cat <<A <<B\nA\nB \nB\nmake",
+        "cat <<''\n \n\nmake",
+    ] {
+        for dialect in [Dialect::Bash, Dialect::Zsh] {
+            assert!(parse(text, dialect).is_err(), "{text}");
+        }
+    }
+    for text in [
+        "cat <<EOF\nRUN a \\\n  b\nEOF\nmake",
+        "cat <<EOF\na \\\\\nEOF\nmake",
+        "cat \\\n  > f <<EOF\nx EOF\nEOFs\nEOF\nmake",
+        "cat <<-'EOF'\n\ta\n\t\tEOF\nmake",
+        "make <<< EOF\necho \\\n  EOF x",
+        "(( x = 1 << 3 )); make \\\n  -j 3",
+    ] {
+        assert!(parse(text, Dialect::Bash).is_ok(), "{text}");
+    }
+}
