@@ -24,9 +24,25 @@ function __cx_define {
     esac
 }
 
+# Sets `__cx_pid` to this very process, which in a subshell is not `$$`.
+function __cx_here {
+    __cx_pid=${BASHPID-$$}
+    if \builtin test "${ZSH_SUBSHELL-0}" != 0 && \builtin zmodload -F zsh/system p:sysparams; then
+        # shellcheck disable=SC2154 # zsh has it
+        __cx_pid=${sysparams[pid]}
+    fi
+}
+
 function __cx_tool {
+    \builtin local __cx_pid=''
     if \builtin test "$$" = "${__cx_shell-}" && \builtin test -x "${__cx_program-}"; then
-        "$__cx_program" shim "$@"
+        __cx_here
+        if \builtin test "$__cx_pid" = "$$"; then
+            "$__cx_program" shim "$@"
+        else
+            # `make & kill $!` means the tool, and would end nothing but this subshell.
+            "$__cx_program" shim "--below=$__cx_pid" "$@"
+        fi
     else
         \builtin command "$@"
     fi
@@ -53,13 +69,13 @@ function __cx_front {
         done
     fi
     if \builtin test -n "$__cx_found"; then
+        __cx_here
         # The shim acts only right below this very shell.
-        __cx_pid=${BASHPID-$$}
-        if \builtin test -n "${ZSH_VERSION-}" && \builtin zmodload -F zsh/system p:sysparams; then
-            # shellcheck disable=SC2154 # zsh has it
-            __cx_pid=${sysparams[pid]}
+        if \builtin test "$__cx_pid" = "$$"; then
+            CX_SHIM_SHELL=$__cx_pid PATH=$__cx_shims:$PATH \builtin command "$@"
+        else
+            CX_SHIM_SHELL=$__cx_pid PATH=$__cx_shims:$PATH "$__cx_program" shim "--below=$__cx_pid" "$@"
         fi
-        CX_SHIM_SHELL=$__cx_pid PATH=$__cx_shims:$PATH \builtin command "$@"
     else
         \builtin command "$@"
     fi

@@ -11,7 +11,9 @@ use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FileType;
+use rustix::process::Pid;
 
+use super::FRONTS;
 use crate::cli;
 use crate::learned::Glance;
 use crate::local;
@@ -22,13 +24,26 @@ use crate::plan::shell::Word;
 use crate::request::{Demands, Request};
 use crate::table;
 
-/// Runs `cx shim`, with the tool and its arguments.
-pub fn main(argv: Vec<OsString>) -> ExitCode {
+/// Runs `cx shim`, with the tool and its arguments. In front of them `--below=PID` names the subshell whose function started this: with
+/// it the tool ends.
+pub fn main(mut argv: Vec<OsString>) -> ExitCode {
+    let below = argv
+        .first()
+        .and_then(|a| a.to_str())
+        .and_then(|a| a.strip_prefix("--below="));
+    if let Some(pid) = below {
+        let pid = pid.parse().ok().and_then(Pid::from_raw);
+        argv.remove(0);
+        if let Some(pid) = pid.filter(|_| !outlives(&argv)) {
+            end_with(pid);
+        }
+    }
     let Ok(cwd) = std::env::current_dir() else {
         // The tool may not care.
         return exit(local::exec(&argv, None));
     };
-    if argv.is_empty() || !leaves(&argv, &cwd) {
+    // What starts another command stays; the shim for that one decides.
+    if argv.is_empty() || is_front(&argv) || !leaves(&argv, &cwd) {
         return exit(local::exec(&argv, None));
     }
     let request = Request {
@@ -45,6 +60,33 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
             exit(local::exec(&argv, None))
         }
     }
+}
+
+/// Has the system end this process when the subshell `shell` ends, as it waits for this one and so is ended by somebody: who kills
+/// `$!`, which is the subshell, means the tool. It holds for what this process becomes, and not for what it starts.
+#[cfg(target_os = "linux")]
+fn end_with(shell: Pid) {
+    use rustix::process::{
+        Signal, getpid, getppid, kill_process, set_parent_process_death_signal as set_signal,
+    };
+    // A shell may have become this process itself.
+    if getpid() != shell && set_signal(Some(Signal::TERM)).is_ok() && getppid() != Some(shell) {
+        // It ended before that.
+        let _ = kill_process(getpid(), Signal::TERM);
+    }
+}
+
+/// Other systems have no such signal.
+#[cfg(not(target_os = "linux"))]
+fn end_with(_shell: Pid) {}
+
+fn is_front(argv: &[OsString]) -> bool {
+    argv.first().is_some_and(|a| FRONTS.iter().any(|f| a == f))
+}
+
+/// Whether the command is to go on when a hang-up ends the subshell.
+fn outlives(argv: &[OsString]) -> bool {
+    is_front(argv) && argv.iter().any(|a| a == "nohup")
 }
 
 fn exit(status: i32) -> ExitCode {

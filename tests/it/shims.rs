@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::harness::{CX, Output, TestEnv};
+use crate::harness::{CX, Output, Running, TestEnv, wait_for};
 
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
 /// Stands in the functions for cx: notes its start, and goes on as cx where it is told to.
-const RECORDER: &str = "#!/bin/sh\necho \"$*\" >>\"$HOME/starts\"\n\
+const RECORDER: &str = "#!/bin/sh\n\
+    case $2 in --below=*) case $3 in timeout | nice | nohup | env) shift 2; exec \"$@\" ;; esac ;; esac\n\
+    echo \"$*\" | sed 's/ --below=[0-9]*//' >>\"$HOME/starts\"\n\
     case :$PATH: in *cx/shims*) echo 'the shims are still on PATH' >>\"$HOME/starts\" ;; esac\n\
     [ -z \"${GO_ON-}\" ] || exec @CX@ \"$@\"\n";
 const PLAIN: &str = "#!/bin/sh\necho \"$0 $*\" >>\"$HOME/plain\"\n";
@@ -429,6 +431,75 @@ fn a_heavy_command_leaves_and_a_light_one_becomes_the_tool() {
     let text = format!("eval \"$({CX} init bash)\"\nmake nosuch; echo status $?");
     let out = env.run(env.command("bash", &p.dir).args(["-c", &text]), b"").ok();
     assert_eq!(out.stdout(), "status 2\n", "{out:?}");
+}
+
+/// In the background, a pipeline or brackets, a tool's function is one process more, and `$!` is that.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_ends_a_tool_in_the_background_ends_it_behind_its_function() {
+    let env = TestEnv::with_nodes(&["n1"]);
+    let p = env.project(&[(
+        "Makefile",
+        "test deploy:\n\t@exec sleep 71\n\
+         lint:\n\t@echo fine\n\
+         late:\n\t@touch up; until test -e go; do sleep 0.01; done; touch end\n",
+    )]);
+    let sleeping = || {
+        let all = env.processes().into_iter().chain(env.node("n1").processes());
+        all.filter(|line| line.contains("sleep 71")).collect::<Vec<_>>()
+    };
+    let limit = std::time::Duration::from_secs(30);
+    let command = |shell: &str, lines: &str| {
+        let mut command = env.command(shell, &p.dir);
+        command.args([if shell == "zsh" { "-fc" } else { "-c" }]);
+        command.arg(format!("eval \"$({CX} init {shell})\"\n{lines}"));
+        command
+    };
+    for shell in ["bash", "zsh"] {
+        for line in [
+            "make deploy",
+            "make test",
+            "timeout 60 make deploy",
+            "echo | make deploy",
+        ] {
+            let text = format!(
+                "{line} >/dev/null 2>&1 & p=$!; until test -e go; do sleep 0.01; done; kill $p; wait $p; echo $?"
+            );
+            let running = Running::start(&mut command(shell, &text), b"");
+            wait_for(limit, || match sleeping().len() {
+                0 => Err(format!("{shell}: {line}: not there")),
+                _ => Ok(()),
+            });
+            p.write("go", "");
+            assert_eq!(running.wait().ok().stdout(), "143\n", "{shell}: {line}");
+            wait_for(limit, || match &sleeping()[..] {
+                [] => Ok(()),
+                left => Err(format!("{shell}: {line}: {left:?}")),
+            });
+            fs::remove_file(p.dir.join("go")).unwrap();
+        }
+        let out = env.run(
+            &mut command(shell, "(make lint; echo done) 2>&1 | grep -v '\\[cx\\]'"),
+            b"",
+        );
+        assert_eq!(out.ok().stdout(), "fine\ndone\n", "{shell}");
+        // What the shell leaves behind goes on, and what `nohup` protects.
+        for line in [
+            "make late &",
+            "nohup make late & p=$!; until test -e up; do sleep 0.01; done; kill -HUP $p; wait $p",
+        ] {
+            let line = format!("exec >/dev/null 2>&1; {line}\nexit 0");
+            env.run(&mut command(shell, &line), b"").ok();
+            p.write("go", "");
+            wait_for(limit, || match p.has("end") {
+                true => Ok(()),
+                false => Err(format!("{shell}: {line}: it has not ended by itself")),
+            });
+            for file in ["go", "end", "up"] {
+                fs::remove_file(p.dir.join(file)).unwrap();
+            }
+        }
+    }
 }
 
 /// Starts a session with `--mode shims` whose environment file holds `before`, and gives the functions the recorder for cx.
