@@ -55,9 +55,10 @@ pub(super) fn check(text: &str) -> Result<(), Unparsed> {
             line != end.exact
         })
     };
+    let substitutes = ["$(", "<(", ">("].iter().any(|open| text.contains(open));
     let mut broken: Vec<&str> = Vec::new();
     for line in text.split('\n') {
-        if almost(line) {
+        if almost(line) || (substitutes && ends_both(line, &ends)) {
             return Err(unsure());
         }
         let goes_on = line.bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1;
@@ -71,6 +72,17 @@ pub(super) fn check(text: &str) -> Result<(), Unparsed> {
         broken.clear();
     }
     Ok(())
+}
+
+/// Whether a line begins with a delimiter and has a parenthesis behind it: in a substitution, bash 5.2 takes it for the end of both.
+fn ends_both(line: &str, ends: &HashMap<String, End>) -> bool {
+    let line = line.trim_start();
+    let last = line.rfind(')').map(|at| at.min(MAX_DELIMITER));
+    last.is_some_and(|last| {
+        (0..=last)
+            .filter_map(|at| line.get(..at))
+            .any(|begin| ends.contains_key(begin))
+    })
 }
 
 /// Whether a line is, alone or with those before it that end in a backslash, the end of a here-document.

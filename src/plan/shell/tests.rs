@@ -734,6 +734,8 @@ fn a_line_that_is_almost_the_end_of_a_here_document_leaves_the_text_alone() {
         "cat <<EOF\n$(cat <<X\nX \nX\n)\nEOF\nmake",
         "cat <<A <<B\nA\nB \nB\nmake",
         "cat <<''\n \n\nmake",
+        "echo $(cat <<EOF\nEOF x)\nmake\nEOF\n)",
+        "echo \"$(cat <<-EOF\n\tEOF)\"\nmake\nEOF\n)\"",
     ] {
         for dialect in [Dialect::Bash, Dialect::Zsh] {
             assert!(parse(text, dialect).is_err(), "{text}");
@@ -744,6 +746,8 @@ fn a_line_that_is_almost_the_end_of_a_here_document_leaves_the_text_alone() {
         "cat <<EOF\na \\\\\nEOF\nmake",
         "cat \\\n  > f <<EOF\nx EOF\nEOFs\nEOF\nmake",
         "cat <<-'EOF'\n\ta\n\t\tEOF\nmake",
+        "cat <<EOF\nEOF x)\nEOF\nmake",
+        "echo \"$(cat <<'EOF'\nfix (EOF)\nEOF\n)\" && make",
         "make <<< EOF\necho \\\n  EOF x",
         "(( x = 1 << 3 )); make \\\n  -j 3",
     ] {
