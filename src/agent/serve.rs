@@ -350,7 +350,8 @@ fn relay(run: u32, mut from: UnixStream, out: Out, runs: Runs, asked: Asked) {
             if whole > 0 {
                 let mut o = lock(&out);
                 if o.write_all(&buf[..whole]).and_then(|()| o.flush()).is_err() {
-                    break;
+                    // Nobody listens any more. Whoever reads there will see why, and must still know of this run to tell it.
+                    return;
                 }
             }
             buf.copy_within(whole..held, 0);
