@@ -589,7 +589,7 @@ impl Tree {
         });
         let undeleted = (!report.undeleted.is_empty()).then(|| {
             format!(
-                "{} deleted there, but not here: so much at once is not taken over (what is to go, remove here; next time, --local)",
+                "{} deleted there, but not here: so much at once is not taken over (what is to go, remove here)",
                 list(&report.undeleted)
             )
         });

@@ -398,7 +398,7 @@ fn sources_that_go_by_the_hundred_stay_and_the_run_says_so() {
     let out = p.on("n1", "rm -r src").exits(75);
     let line = out.line();
     assert!(
-        line.contains("ended with 0") && line.contains("src") && line.contains("--local"),
+        line.contains("ended with 0") && line.contains("src") && line.contains("remove here"),
         "{line}"
     );
     assert!(p.has("src/119"));
